@@ -1,0 +1,1 @@
+"""What the user tells the gateway: modules.toml and the settings of a server."""

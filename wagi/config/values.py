@@ -1,0 +1,126 @@
+"""Values as people write them: sizes, addresses, pairs."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "K": 1024,
+    "M": 1024**2,
+    "G": 1024**3,
+    "KIB": 1024,
+    "MIB": 1024**2,
+    "GIB": 1024**3,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+}
+
+
+def parse_size(value: object) -> int:
+    """Read a size: bytes as a number, or a text such as ``"64MiB"``.
+
+    Returns: the size in bytes. Raises: ValueError for anything else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError("expected a size of 0 bytes or more")
+        return value
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]*)", value.strip())
+        if match and match[2].upper() in _UNITS:
+            return int(match[1]) * _UNITS[match[2].upper()]
+    raise ValueError('expected a size: bytes, or a text such as "64MiB"')
+
+
+def format_size(size: int) -> str:
+    """Write a size in bytes the way ``parse_size`` reads it, in the largest unit that fits."""
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if size >= factor and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A host name or IP address and a port, either of which may be missing (empty, None)."""
+
+    host: str
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> HostPort:
+        """Read ``host``, ``host:port``, ``[v6]``, ``[v6]:port`` or ``:port`` (RFC 3986 §3.2).
+
+        An IPv6 host keeps its brackets. Raises: ValueError for anything else.
+        """
+        match = re.fullmatch(
+            r"(\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]\\\x00-\x1f]*)(?::(\d{0,5}))?", text
+        )
+        if not match:
+            raise ValueError("expected HOST, HOST:PORT or [IPV6]:PORT")
+        port = int(match[2]) if match[2] else None
+        if port is not None and port > 65535:
+            raise ValueError("expected a port of at most 65535")
+        if match[1].startswith("["):
+            ipaddress.IPv6Address(match[1][1:-1])
+        return cls(match[1], port)
+
+    @property
+    def address(self) -> str:
+        """The host as a socket wants it: without brackets."""
+        return self.host.strip("[]")
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPath:
+    """The path of a unix socket."""
+
+    path: Path
+
+
+def parse_listen(text: str) -> HostPort | UnixPath:
+    """Read where to listen: ``HOST:PORT``, ``:PORT``, ``[IPV6]:PORT`` or ``unix:PATH``.
+
+    Raises: ValueError with what was expected.
+    """
+    expected = "expected HOST:PORT, :PORT, [IPV6]:PORT or unix:/path"
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path:
+            raise ValueError(expected)
+        return UnixPath(Path(path))
+    try:
+        address = HostPort.parse(text)
+    except ValueError:
+        raise ValueError(f"{expected}, found {text!r}") from None
+    if address.port is None:
+        raise ValueError(f"{expected}, found no port in {text!r}")
+    return address
+
+
+def parse_pair(text: str) -> tuple[str, str]:
+    """Read ``KEY=VALUE`` as the original does: one pair of quotes around the value is stripped.
+
+    Raises: ValueError for an empty key or a missing ``=``.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"expected KEY=VALUE, found {text!r}")
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+        value = value[1:-1]
+    check_variable(key, value)
+    return key, value
+
+
+def check_variable(key: str, value: str) -> None:
+    """Refuse what cannot be an environment variable. Raises: ValueError."""
+    if not key or "=" in key or "\0" in key:
+        raise ValueError(f"expected the name of a variable, found {key!r}")
+    if "\0" in value:
+        raise ValueError(f"the value of {key} has a NUL byte, which no variable can carry")

@@ -1,0 +1,165 @@
+"""What a wasm file says about itself, uncompiled (WebAssembly core specification §5). Pure.
+
+Enough of the format to tell a module from a component, to learn how much memory it starts with,
+and to rename imports; wasmtime validates the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+PAGE = 64 * 1024
+_MODULE = b"\0asm\x01\0\0\0"
+_COMPONENT = b"\0asm\x0d\0\x01\0"
+_IMPORT_SECTION = 2
+_MEMORY_SECTION = 5
+
+
+class MalformedModuleError(ValueError):
+    """The bytes are not a WebAssembly module; the message says why."""
+
+
+def is_component(wasm: bytes) -> bool:
+    """Whether this is a component of the component model, not a core module."""
+    return wasm.startswith(_COMPONENT[:4]) and wasm[4:8] == _COMPONENT[4:]
+
+
+def check_magic(wasm: bytes) -> None:
+    """Raises: MalformedModuleError unless the bytes begin as a core module does."""
+    if not wasm.startswith(b"\0asm"):
+        raise MalformedModuleError("not a WebAssembly file: it does not begin with \\0asm")
+    if wasm[4:8] != _MODULE[4:]:
+        raise MalformedModuleError("not a WebAssembly module of version 1")
+
+
+def initial_memory(wasm: bytes) -> int:
+    """The bytes of linear memory that an instance starts with."""
+    total = 0
+    for section in _sections(wasm):
+        if section.number == _MEMORY_SECTION:
+            reader = _Reader(wasm, section.start, section.end)
+            for _ in range(reader.u32()):
+                total += PAGE * reader.limits()
+    return total
+
+
+def rename_imports(wasm: bytes, rename: Callable[[str, str], str]) -> bytes:
+    """Give imports other module names.
+
+    Parameters: ``rename(module, name)`` returns the module name that it is to have.
+    """
+    for section in _sections(wasm):
+        if section.number == _IMPORT_SECTION:
+            body = _renamed(_Reader(wasm, section.start, section.end), rename)
+            header = bytes([_IMPORT_SECTION]) + _leb(len(body))
+            return wasm[: section.header] + header + body + wasm[section.end :]
+    return wasm
+
+
+def _renamed(reader: _Reader, rename: Callable[[str, str], str]) -> bytes:
+    count = reader.u32()
+    pieces = [_leb(count)]
+    for _ in range(count):
+        module, name = reader.name(), reader.name()
+        start = reader.at
+        reader.skip_import_description()
+        for text in (rename(module, name), name):
+            pieces += [_leb(len(text.encode())), text.encode()]
+        pieces.append(reader.data[start : reader.at])
+    return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    number: int
+    header: int
+    start: int
+    end: int
+
+
+def _sections(wasm: bytes) -> Iterator[_Section]:
+    check_magic(wasm)
+    at = len(_MODULE)
+    while at < len(wasm):
+        reader = _Reader(wasm, at + 1, len(wasm))
+        size = reader.u32()
+        if reader.at + size > len(wasm):
+            raise MalformedModuleError("the file ends in the middle of a section: it is cut short")
+        yield _Section(wasm[at], at, reader.at, reader.at + size)
+        at = reader.at + size
+
+
+@dataclass(slots=True)
+class _Reader:
+    data: bytes
+    at: int
+    end: int
+
+    def byte(self) -> int:
+        if self.at >= self.end:
+            raise MalformedModuleError("a section ends too early")
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def u32(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+            if shift > 63:
+                raise MalformedModuleError("a number is too long")
+
+    def name(self) -> str:
+        length = self.u32()
+        if self.at + length > self.end:
+            raise MalformedModuleError("a section ends too early")
+        self.at += length
+        try:
+            return self.data[self.at - length : self.at].decode()
+        except UnicodeDecodeError:
+            raise MalformedModuleError("a name is not UTF-8") from None
+
+    def limits(self) -> int:
+        """Skip limits; the minimum."""
+        flags = self.byte()
+        minimum = self.u32()
+        if flags & 1:
+            self.u32()
+        if flags & 8:  # custom page sizes
+            self.u32()
+        return minimum
+
+    def skip_import_description(self) -> None:
+        kind = self.byte()
+        if kind == 0:  # function: type index
+            self.u32()
+        elif kind == 1:  # table: reference type, limits
+            self._skip_reference_type()
+            self.limits()
+        elif kind == 2:
+            self.limits()
+        elif kind == 3:  # global: value type, mutability
+            self._skip_reference_type()
+            self.byte()
+        elif kind == 4:  # tag: attribute, type index
+            self.byte()
+            self.u32()
+        else:
+            raise MalformedModuleError(f"unknown kind of import: {kind}")
+
+    def _skip_reference_type(self) -> None:
+        if self.byte() in (0x63, 0x64):  # (ref null? heaptype)
+            self.u32()
+
+
+def _leb(value: int) -> bytes:
+    pieces = bytearray()
+    while value >= 0x80:
+        pieces.append(value & 0x7F | 0x80)
+        value >>= 7
+    pieces.append(value)
+    return bytes(pieces)

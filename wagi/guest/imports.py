@@ -1,0 +1,45 @@
+"""What a missing import says about how a module was built."""
+
+from __future__ import annotations
+
+_PROVIDERS = (
+    (
+        ("wbg", "__wbindgen", "__wbg"),
+        "this module was built for the browser (wbindgen): build it for wasm32-wasi,"
+        " without wasm-bindgen",
+    ),
+    (("gojs", "go."), "this module was built for the browser (GOOS=js): build with GOOS=wasip1"),
+    (
+        ("wasi_experimental_http",),
+        "outbound HTTP is not there yet in this version",
+    ),
+    (
+        ("wasi:",),
+        "this is an interface of WASI preview 2: build for preview 1 (wasm32-wasip1)",
+    ),
+    (("wasi.thread", "wasi.thread-spawn"), "threads are not supported: build without them"),
+    (("wasi_ephemeral", "wasi_nn"), "this extension of WASI is not supported"),
+    (
+        ("env.emscripten", "env._emscripten", "env.__syscall", "env.invoke_", "a."),
+        "this module was built by Emscripten for JavaScript: build with -sSTANDALONE_WASM",
+    ),
+    (
+        ("env.abort", "env.seed", "env.console"),
+        "this module was built by AssemblyScript for JavaScript: build it with"
+        " @assemblyscript/wasi-shim",
+    ),
+    (
+        ("env.",),
+        "a function that the linker did not find: link it in, or build for wasm32-wasi",
+    ),
+    (("wasi_snapshot_preview1", "wasi_unstable"), "WASI has no function of this name"),
+)
+
+
+def explain(module: str, name: str) -> str:
+    """Say what provides an import that the gateway does not have, and what to do."""
+    full = f"{module}.{name}"
+    for prefixes, explanation in _PROVIDERS:
+        if full.startswith(prefixes) or name.startswith("__wbindgen"):
+            return explanation
+    return "nothing of that name is provided: a guest may import WASI preview 1"

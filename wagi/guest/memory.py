@@ -1,0 +1,65 @@
+"""The only way to a guest's bytes.
+
+Every pointer and length here comes from the guest and is hostile: pool slots lie side by side, and
+one missed check reads another request's memory. ``_check`` is the one place that looks. Python's
+integers do not wrap, so ``pointer + length`` is what it says.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Protocol
+
+from wagi.guest.capi import EFAULT, GuestFault, peek, poke
+
+EINVAL = 28
+_U32 = Struct("<I")
+_PAIR = Struct("<II")
+_IOVEC_SIZE = 8
+MAX_IOVECS = 1024  # IOV_MAX of Linux
+
+
+class HasMemory(Protocol):
+    """Something with a guest's memory: its address and size at this moment."""
+
+    def memory(self) -> tuple[int, int]: ...
+
+
+class GuestMemory:
+    """Bounds-checked reads and writes of one guest's linear memory.
+
+    All methods raise GuestFault(EFAULT) for a range that is not inside the memory as it is now.
+    """
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: HasMemory) -> None:
+        self._run = run
+
+    def _check(self, pointer: int, length: int) -> int:
+        base, size = self._run.memory()
+        if pointer < 0 or length < 0 or pointer + length > size:
+            raise GuestFault(EFAULT)
+        return base + pointer
+
+    def read(self, pointer: int, length: int) -> bytes:
+        """Copy ``length`` bytes out."""
+        return peek(self._check(pointer, length), length)
+
+    def write(self, pointer: int, data: bytes) -> None:
+        """Copy bytes in."""
+        poke(self._check(pointer, len(data)), data, len(data))
+
+    def write_u32(self, pointer: int, value: int) -> None:
+        """Store a number as WASI does: little-endian, 32 bits."""
+        self.write(pointer, _U32.pack(value))
+
+    def iovecs(self, pointer: int, count: int) -> list[tuple[int, int]]:
+        """Read a list of buffers: pairs of pointer and length, each checked. Raises: GuestFault."""
+        if count > MAX_IOVECS:
+            raise GuestFault(EINVAL)
+        table = self.read(pointer, _IOVEC_SIZE * count)
+        vectors = list(_PAIR.iter_unpack(table))
+        for start, length in vectors:
+            self._check(start, length)
+        return vectors
