@@ -48,11 +48,12 @@ class RoutePattern:
         """SCRIPT_NAME of the requests it matches."""
         return self.stem or "/"
 
-    def covers(self, other: RoutePattern) -> bool:
-        """Whether every path that ``other`` matches is matched by this one too."""
-        if not self.wildcard:
-            return not other.wildcard and other.stem == self.stem
-        return other.stem == self.stem or other.stem.startswith(self.stem + "/")
+    def covering(self) -> Iterator[str]:
+        """The texts of the wildcard routes that match every path that this one matches."""
+        end = len(self.stem)
+        while end >= 0:
+            yield self.stem[:end] + _WILDCARD
+            end = self.stem.rfind("/", 0, end)
 
     def why_unreachable(self) -> str | None:
         """Why no path that a client may send can match, or None if one can."""

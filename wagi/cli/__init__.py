@@ -1,0 +1,62 @@
+"""The command line: one file for each command."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from wagi import __version__
+from wagi.cli.check import check
+from wagi.cli.serve import serve
+from wagi.errors import ConfigurationError, WagiError
+
+_HELP = """The WebAssembly gateway: CGI for WASI modules.
+
+\b
+Examples:
+  wagi serve                       serve ./modules.toml on 127.0.0.1:3000
+  wagi serve hello.wasm            serve one module, no modules.toml needed
+  wagi serve --listen :8080 -e GREETING=hi modules.toml
+  wagi -c modules.toml             the same as wagi serve modules.toml
+  wagi check modules.toml          load everything, report every problem, serve nothing
+"""
+
+
+@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wagi")
+def cli() -> None:
+    """The root of all commands."""
+
+
+cli.add_command(serve)
+cli.add_command(check)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 success, 1 failure, 2 bad usage or configuration."""
+    arguments = sys.argv[1:]
+    # The original had no commands: `wagi -c modules.toml` serves.
+    if arguments and arguments[0].startswith("-") and arguments[0] not in _ROOT_OPTIONS:
+        arguments = ["serve", *arguments]
+    try:
+        cli.main(arguments, prog_name="wagi", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        sys.exit(error.exit_status)
+    except WagiError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+_ROOT_OPTIONS = ("-h", "--help", "--version")

@@ -1,0 +1,137 @@
+"""``wagi serve``: load, listen, say so, serve."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
+from wagi.config.env_files import configured_variables
+from wagi.config.settings import DEFAULT_HOST, Settings
+from wagi.config.values import HostPort
+from wagi.errors import WagiError
+from wagi.gateway import Gateway
+from wagi.guest.engine import Runtime
+from wagi.loading import Loaded, load
+from wagi.observe.access_log import access_log
+from wagi.server import listening
+from wagi.server.worker import Worker
+from wagi.trust import TrustedProxies
+
+
+@click.command(
+    help="""Serve the handlers that MODULES_TOML maps to routes (default: ./modules.toml).
+
+    MODULES_TOML may also be a module (.wasm, .wat): it then answers every path.
+
+    \b
+    Examples:
+      wagi serve
+      wagi serve hello.wasm
+      wagi serve --listen :8080 --log-dir /var/log/wagi modules.toml
+      wagi serve --listen unix:/run/wagi.sock --trusted-proxy unix modules.toml
+      wagi serve --tls-cert cert.pem --tls-key key.pem -e GREETING=hi modules.toml
+    """
+)
+@manifest_argument
+@server_options
+def serve(file: Path | None, config: Path | None, **options: Any) -> None:
+    """Serve a modules.toml."""
+    _start_log()
+    settings = settings_from(options)
+    path = manifest_path(file, config)
+    started = time.perf_counter()
+    with _log_dir(settings) as log_dir:
+        tls = listening.tls_context(settings.tls_cert, settings.tls_key)
+        loaded = load(path, configured_variables(settings), log_dir, Runtime(settings.cache))
+        seconds = time.perf_counter() - started
+        with listening.listen(settings.listen) as socket:
+            _announce(listening.url(socket, tls is not None), loaded, seconds, log_dir)
+            with _event_loop() as runner:
+                runner.run(_serve(settings, loaded, socket, tls))
+
+
+async def _serve(settings: Settings, loaded: Loaded, socket: Any, tls: Any) -> None:
+    named = HostPort.parse(loaded.default_host or DEFAULT_HOST)
+    gateway = Gateway(
+        loaded.table,
+        settings.hostname or named,
+        TrustedProxies(settings.trusted_proxy),
+        settings.spool_limit,
+        access_log(settings.access_log, sys.stdout),
+    )
+    await Worker(gateway, settings.shutdown_timeout).run(socket, tls)
+
+
+def _start_log() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    # asyncio and aiohttp report what clients do wrong; the gateway answers and logs that itself.
+    for name in ("asyncio", "aiohttp.server"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextlib.contextmanager
+def _log_dir(settings: Settings) -> Any:
+    if settings.log_dir is not None:
+        try:
+            settings.log_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WagiError(f"--log-dir {settings.log_dir}: {error.strerror}") from None
+        yield settings.log_dir
+        return
+    path = Path(tempfile.mkdtemp(prefix="wagi-logs-"))
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.rmdir()  # only an empty one: what handlers wrote stays
+
+
+def _event_loop() -> asyncio.Runner:
+    try:
+        import uvloop  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+def _announce(url: str, loaded: Loaded, seconds: float, log_dir: Path) -> None:
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    rows = [(pattern.text, route.handler.name) for pattern, route in loaded.table]
+    if sys.stderr.isatty():
+        _announce_to_person(url, rows, seconds, log_dir)
+        return
+    for route, module in rows:
+        click.echo(f"route {route} -> {module}", err=True)
+    click.echo(f"loaded {len(rows)} routes in {seconds:.2f} s, logs in {log_dir}", err=True)
+    click.echo(f"listening on {url}", err=True)
+
+
+def _announce_to_person(
+    url: str, rows: list[tuple[str, str]], seconds: float, log_dir: Path
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    table.add_column("Route", overflow="fold")
+    table.add_column("Module", overflow="fold")
+    for route, module in rows:
+        table.add_row(Text(route), Text(module))
+    console = Console(stderr=True, highlight=False)
+    console.print(table)
+    console.print(f"Loaded {len(rows)} routes in {seconds:.2f} s.", style="dim")
+    console.print(Text(f"Handlers' stderr is kept in {log_dir}", style="dim"))
+    console.print(Text.assemble("Listening on ", (url, "bold green"), "  (Ctrl-C stops)"))

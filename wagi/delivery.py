@@ -1,0 +1,187 @@
+"""From a guest's output to the client: at once if it is all there, else piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from http import HTTPStatus
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser
+from wagi.intake import Refusal
+
+SERVER = "wagi"
+
+
+class Delivery:
+    """The response to one request. Fed the guest's output, it sends what can be sent.
+
+    Attributes: ``started`` whether the client has got the head; ``status`` of it; ``sent`` bytes of
+    the body so far; ``warnings`` for the module's log.
+    """
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self.status = 0
+        self.sent = 0
+        self.warnings: list[str] = []
+        self._request = request
+        self._parser = ResponseParser()
+        self._head: ResponseHead | None = None
+        self._stream: web.StreamResponse | None = None
+        self._left: int | None = None  # bytes that the guest's Content-Length still allows
+
+    @property
+    def started(self) -> bool:
+        return self._stream is not None
+
+    def feed(self, output: bytes) -> None:
+        """Take output of the guest."""
+        if output:
+            self._parser.feed(output)
+
+    async def flush(self) -> None:
+        """Send what is there while the guest goes on: a slow client holds the caller back.
+
+        Raises: Refusal if the output cannot become a response.
+        """
+        if self._stream is None:
+            head = self._parse(self._parser.head)
+            if head is None:
+                return
+            await self._start(head)
+        await self._write(self._parser.take_body())
+
+    async def finish(self) -> web.StreamResponse:
+        """Send the rest, once the guest has ended; all of it, if nothing has been sent.
+
+        Raises: Refusal if the output is no response.
+        """
+        if self._stream is None:
+            head = self._parse(self._parser.end)
+            assert head is not None
+            return await self._send_whole(head, self._parser.take_body())
+        await self._write(self._parser.take_body())
+        if self._left and not self._bodiless(self.status):
+            return self._end_short()
+        await self._stream.write_eof()
+        return self._stream
+
+    def abort(self) -> web.StreamResponse:
+        """Break the connection, so that the client can tell that the response is not whole."""
+        assert self._stream is not None
+        framed = self._request.version >= (1, 1) or self._left is not None
+        break_connection(self._request.transport, framed)
+        return self._stream
+
+    def _parse(self, question: object) -> ResponseHead | None:
+        assert callable(question)
+        try:
+            head: ResponseHead | None = question()
+        except BadResponse as error:
+            raise Refusal(error.status, str(error)) from None
+        if head is not None and self._head is None:
+            self._head = head
+            self.status = head.status
+            self._left = head.content_length
+            self.warnings += head.warnings
+        return head
+
+    def _bodiless(self, status: int) -> bool:
+        return self._request.method == "HEAD" or status in (204, 304)
+
+    async def _start(self, head: ResponseHead) -> None:
+        stream = self._stream = web.StreamResponse(status=head.status, headers=_headers(head))
+        if head.content_length is not None:
+            stream.content_length = head.content_length
+        await stream.prepare(self._request)
+        if self._bodiless(head.status):
+            # The client has all it will get; the guest may go on, what it prints goes nowhere.
+            await stream.write_eof()
+
+    async def _write(self, body: bytes) -> None:
+        assert self._stream is not None
+        if not body or self._bodiless(self.status):
+            return
+        body = self._cut(body)
+        self.sent += len(body)
+        await self._stream.write(body)
+
+    def _cut(self, body: bytes) -> bytes:
+        if self._left is None:
+            return body
+        if len(body) > self._left:
+            self.warnings.append("output beyond the Content-Length was cut")
+        body = body[: self._left]
+        self._left -= len(body)
+        return body
+
+    async def _send_whole(self, head: ResponseHead, body: bytes) -> web.StreamResponse:
+        bodiless = self._bodiless(head.status)
+        if not bodiless:
+            if head.content_length is not None and len(body) < head.content_length:
+                await self._start(head)
+                await self._write(body)
+                return self._end_short()
+            body = self._cut(body)
+            self.sent = len(body)
+        response = web.Response(status=head.status, headers=_headers(head), body=body)
+        if bodiless and head.content_length is not None:
+            response.headers["Content-Length"] = str(head.content_length)
+        await response.prepare(self._request)
+        await response.write_eof()
+        return response
+
+    def _end_short(self) -> web.StreamResponse:
+        self.warnings.append(f"the body ended {self._left} bytes before its Content-Length")
+        return self.abort()
+
+
+def _headers(head: ResponseHead) -> CIMultiDict[str]:
+    headers = CIMultiDict(head.headers)
+    headers.setdefault("Server", SERVER)
+    return headers
+
+
+async def send_text(
+    request: web.BaseRequest, status: HTTPStatus, text: str, *headers: tuple[str, str]
+) -> web.StreamResponse:
+    """Send a short response of the gateway's own."""
+    response = web.Response(status=status, text=text, headers=[("Server", SERVER), *headers])
+    await response.prepare(request)
+    await response.write_eof()
+    return response
+
+
+async def send_refusal(
+    request: web.BaseRequest, refusal: Refusal, request_id: str
+) -> web.StreamResponse:
+    """Send an error page: short, plain, with the request id that the log has too."""
+    return await send_text(
+        request,
+        refusal.status,
+        f"{refusal.status.value} {refusal.status.phrase}\n\n{refusal.message}\n\n"
+        f"Request id: {request_id}\n",
+        ("X-Request-Id", request_id),
+        *refusal.headers,
+    )
+
+
+def break_connection(transport: asyncio.Transport | None, framed: bool) -> None:
+    """Close a connection in the middle of a response.
+
+    Parameters: ``framed`` whether the response has a length or chunks, so that the client sees
+    that it is not whole. Where only the end of the connection ends the response, as in HTTP/1.0, an
+    orderly close would look like success: it has to be a reset.
+    """
+    if transport is None:
+        return
+    if framed and not transport.get_write_buffer_size():
+        transport.close()
+        return
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -1,0 +1,280 @@
+"""The journey of one request: match, admission, environment, guest, response.
+
+A guest is a coroutine of the event loop, and this is the loop that drives it: send what it has
+printed, wait for what it waits for, let it go on. Because one task does all three in turn, a slow
+client holds the guest back, and a guest that does not read holds the client back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from itertools import count
+
+from aiohttp import web
+
+from wagi.cgi.environment import BadRequest, arguments
+from wagi.config.values import HostPort
+from wagi.delivery import Delivery, send_refusal, send_text
+from wagi.errors import WagiError
+from wagi.guest.capi import Exit, Trap
+from wagi.guest.engine import POOL
+from wagi.guest.guest import Guest
+from wagi.guest.scheduler import Turns
+from wagi.intake import Body, Refusal, Target, open_body, read_head
+from wagi.loading import Route
+from wagi.observe.exchange import Exchange
+from wagi.observe.module_log import Stderr
+from wagi.observe.text import one_line, paragraph
+from wagi.routing import HEALTH_PATH, RouteTable
+from wagi.trust import Client, TrustedProxies
+
+_log = logging.getLogger("wagi")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_CLIENT_GONE = 499  # nginx's number, for the access log only
+
+
+class Gateway:
+    """Answers requests from a route table."""
+
+    def __init__(
+        self,
+        table: RouteTable[Route],
+        default_host: HostPort,
+        proxies: TrustedProxies,
+        spool_limit: int,
+        access_log: Callable[[Exchange], None] | None,
+    ) -> None:
+        """Parameters: ``spool_limit`` in bytes, for bodies that come without their length."""
+        self._table = table
+        self._default_host = default_host
+        self._proxies = proxies
+        self._spool_limit = spool_limit
+        self._access_log = access_log
+        self._turns = Turns()
+        self._slots = asyncio.Semaphore(POOL.guests)
+        self._id_prefix = secrets.token_hex(6)
+        self._ids = count(1)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; aiohttp's entry to the gateway."""
+        client = self._proxies.client(_peer(request), request.raw_headers)
+        exchange = self._begin(request, client)
+        try:
+            return await self._answer(request, client, exchange)
+        except Refusal as refusal:
+            _log_refusal(exchange, refusal)
+            exchange.status = refusal.status.value
+            return await send_refusal(request, refusal, exchange.request_id)
+        except (asyncio.CancelledError, ConnectionError):
+            exchange.status = _CLIENT_GONE
+            raise
+        except Exception as error:
+            _log.exception("[%s] a bug of the gateway", exchange.request_id)
+            exchange.status = 500
+            if request.writer.output_size:
+                raise ConnectionResetError("the response cannot be finished") from error
+            failure = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway failed.")
+            return await send_refusal(request, failure, exchange.request_id)
+        finally:
+            if self._access_log is not None:
+                self._access_log(exchange)
+
+    def _begin(self, request: web.BaseRequest, client: Client) -> Exchange:
+        request_id = None
+        referer = agent = ""
+        for name, value in request.raw_headers:
+            match name.lower():
+                case b"referer":
+                    referer = value.decode("latin-1")
+                case b"user-agent":
+                    agent = value.decode("latin-1")
+                case b"x-request-id" if client.trusted and _REQUEST_ID.fullmatch(value):
+                    request_id = value.decode("ascii")
+        return Exchange(
+            request_id=request_id or f"{self._id_prefix}-{next(self._ids)}",
+            method=request.method,
+            target=request.raw_path,
+            protocol=f"HTTP/{request.version.major}.{request.version.minor}",
+            client=client.address,
+            referer=referer,
+            user_agent=agent,
+        )
+
+    async def _answer(
+        self, request: web.BaseRequest, client: Client, exchange: Exchange
+    ) -> web.StreamResponse:
+        try:
+            target = Target.parse(request.raw_path)
+            if target.path == HEALTH_PATH:
+                exchange.status = 200
+                return await send_text(request, HTTPStatus.OK, "OK")
+            match = self._table.match(target.path)
+            if match is None:
+                raise Refusal(HTTPStatus.NOT_FOUND, "No route matches this path.")
+            exchange.route = match.pattern.text
+            exchange.module = match.target.handler.name
+            body = await open_body(request, self._spool_limit, match.target.timeout)
+            try:
+                head = read_head(request, target, client, self._default_host, body.length)
+                environment = match.target.variables.environment(head, match.raw_path_info)
+                argv = arguments(match.target.argv, match.pattern.script_name, target.query)
+                places = await self._admit(match.target)
+                try:
+                    return await self._run(request, exchange, match.target, argv, environment, body)
+                finally:
+                    for place in places:
+                        place.release()
+            finally:
+                body.close()
+        except BadRequest as error:
+            raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
+
+    async def _admit(self, route: Route) -> list[asyncio.Semaphore]:
+        """Take a place for a guest: the route's own first, so that one cannot use up all places.
+
+        Returns: what has to be released. Raises: Refusal 503 if none gets free in time.
+        """
+        taken: list[asyncio.Semaphore] = []
+        try:
+            async with asyncio.timeout(route.timeout):
+                for slots in (route.slots, self._slots):
+                    if slots is not None:
+                        await slots.acquire()
+                        taken.append(slots)
+        except BaseException as error:
+            for slots in taken:
+                slots.release()
+            if not isinstance(error, TimeoutError):
+                raise
+            raise Refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "Too many requests are running.",
+                headers=(("Retry-After", "1"),),
+            ) from None
+        return taken
+
+    async def _run(
+        self,
+        request: web.BaseRequest,
+        exchange: Exchange,
+        route: Route,
+        argv: list[bytes],
+        environment: list[bytes],
+        body: Body,
+    ) -> web.StreamResponse:
+        stderr = Stderr(route.log, exchange.request_id)
+        delivery = Delivery(request)
+        try:
+            guest = Guest(route.handler, argv, environment, stderr.write)
+        except WagiError as error:
+            raise Refusal(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "The handler could not be started.", str(error)
+            ) from None
+        try:
+            _feed(guest, body)
+            if not self._step(guest, delivery):
+                await self._drive(guest, delivery, body, route.timeout)
+            return await _end(guest, delivery, exchange)
+        except TimeoutError:
+            reason = f"the handler was out of time after {route.timeout:g} seconds"
+            if delivery.started:
+                _log_run(logging.ERROR, exchange, reason)
+                return delivery.abort()
+            raise Refusal(
+                HTTPStatus.GATEWAY_TIMEOUT, "The handler did not answer in time.", reason
+            ) from None
+        finally:
+            exchange.status = delivery.status
+            exchange.sent = delivery.sent
+            exchange.cpu_seconds = guest.cpu_seconds
+            stderr.close()
+            guest.close()
+            for warning in delivery.warnings:
+                _log_run(logging.WARNING, exchange, warning)
+
+    def _step(self, guest: Guest, delivery: Delivery) -> bool:
+        ended = guest.step()
+        delivery.feed(guest.stdout.take())
+        return ended
+
+    async def _drive(
+        self, guest: Guest, delivery: Delivery, body: Body, seconds: float | None
+    ) -> None:
+        async with asyncio.timeout(seconds):
+            ended = False
+            while not ended:
+                await delivery.flush()
+                await _wait(guest, body)
+                await self._turns.next()
+                ended = self._step(guest, delivery)
+
+
+def _feed(guest: Guest, body: Body) -> None:
+    """Give the guest what has arrived of the body."""
+    if data := body.take():
+        guest.stdin.feed(data)
+    if body.ended:
+        guest.stdin.end()
+
+
+async def _wait(guest: Guest, body: Body) -> None:
+    """Wait for what the guest waits for; at once if that is only its turn."""
+    wake_at = guest.need.wake_at
+    delay = None if wake_at is None else max(0.0, wake_at - time.monotonic())
+    if not guest.need.input:
+        if delay is not None:
+            await asyncio.sleep(delay)
+        return
+    try:
+        async with asyncio.timeout(delay):
+            data = await body.read()
+    except TimeoutError:
+        return
+    if data:
+        guest.stdin.feed(data)
+    if body.ended:
+        guest.stdin.end()
+
+
+async def _end(guest: Guest, delivery: Delivery, exchange: Exchange) -> web.StreamResponse:
+    """The response of a guest that has ended (contract §2)."""
+    match guest.end:
+        case Trap(message):
+            if delivery.started:
+                delivery.warnings.append(f"trap after the headers were sent: {message}")
+                return delivery.abort()
+            raise Refusal(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "The handler failed.", f"trap: {message}"
+            )
+        case Exit(status) if status:
+            delivery.warnings.append(f"the handler exited with status {status}")
+    return await delivery.finish()
+
+
+def _peer(request: web.BaseRequest) -> str | None:
+    name = request.transport.get_extra_info("peername") if request.transport else None
+    return name[0] if isinstance(name, tuple) else None
+
+
+def _log_refusal(exchange: Exchange, refusal: Refusal) -> None:
+    level = logging.ERROR if refusal.status >= 500 else logging.DEBUG
+    _log_run(level, exchange, f"answered {refusal.status.value}: {refusal.reason}")
+
+
+def _log_run(level: int, exchange: Exchange, message: str) -> None:
+    _log.log(
+        level,
+        "[%s] %s %s, route %s, module %s: %s",
+        exchange.request_id,
+        exchange.method,
+        one_line(exchange.target),
+        exchange.route or "none",
+        exchange.module or "none",
+        paragraph(message),
+    )

@@ -1,0 +1,242 @@
+"""Where aiohttp's request ends: its head becomes a frozen value, its body a stream to read."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
+from typing import IO, Protocol
+
+from aiohttp import web
+
+from wagi.cgi.environment import BadRequest, RequestHead
+from wagi.config.values import HostPort
+from wagi.routing import has_dot_segment
+from wagi.trust import Client
+
+_ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(/[^#]*|\?[^#]*|)", re.IGNORECASE)
+_SPOOL_IN_MEMORY = 1024 * 1024
+_PIECE = 64 * 1024
+
+
+class Refusal(Exception):
+    """A request gets an error page.
+
+    Parameters: ``status`` of the answer; ``message`` for the client; ``reason`` for the log, if it
+    says more; ``headers`` of the answer.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus | int,
+        message: str,
+        reason: str = "",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = HTTPStatus(status)
+        self.message = message
+        self.reason = reason or message
+        self.headers = headers
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A request target (RFC 9112 §3.2), split: ``authority`` only where the client sent one."""
+
+    path: str
+    query: str | None
+    authority: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read the origin form or the absolute form. Raises: BadRequest for anything else."""
+        authority = None
+        if not text.startswith("/"):
+            match = _ABSOLUTE.match(text)
+            if not match:
+                raise BadRequest("The request's target is not a path.")
+            authority = match[2].rpartition("@")[2]
+            text = match[3] if match[3].startswith("/") else "/" + match[3]
+        path, mark, query = text.partition("#")[0].partition("?")
+        if has_dot_segment(path):
+            raise BadRequest("The request's path has a segment . or ..")
+        return cls(path, query if mark else None, authority)
+
+
+def read_head(
+    request: web.BaseRequest, target: Target, client: Client, default: HostPort, length: int
+) -> RequestHead:
+    """Turn a request into the value that variables are made of.
+
+    Parameters: ``default`` the host for what the request does not say; ``length`` of the body in
+    bytes. Raises: BadRequest.
+    """
+    hosts = [value for name, value in request.raw_headers if name.lower() == b"host"]
+    if len(hosts) > 1:
+        raise BadRequest("The request has more than one Host header.")
+    named = client.host or target.authority
+    if named is None:
+        named = hosts[0].decode("latin-1") if hosts else ""
+    host, port = _split_host(named)
+    if port is None and client.scheme:
+        # A trusted proxy told the client's URL: there a missing port is the scheme's.
+        port = 443 if client.scheme == "https" else 80
+    return RequestHead(
+        method=request.method,
+        path=target.path,
+        query=target.query,
+        protocol=f"HTTP/{request.version.major}.{request.version.minor}",
+        headers=request.raw_headers,
+        content_length=length,
+        scheme=client.scheme or ("https" if _is_tls(request) else "http"),
+        server_name=host or default.host or _socket_name(request)[0],
+        server_port=str(port or default.port or _socket_name(request)[1]),
+        remote_address=client.address,
+    )
+
+
+# The same few hosts come again and again; a client that makes some up cannot fill the memory.
+@lru_cache(maxsize=1024)
+def _split_host(text: str) -> tuple[str, int | None]:
+    try:
+        parsed = HostPort.parse(text.strip())
+    except ValueError:
+        raise BadRequest("The request's Host is not a host.") from None
+    return parsed.host, parsed.port
+
+
+def _is_tls(request: web.BaseRequest) -> bool:
+    return request.transport is not None and bool(request.transport.get_extra_info("sslcontext"))
+
+
+def _socket_name(request: web.BaseRequest) -> tuple[str, str]:
+    name = request.transport.get_extra_info("sockname") if request.transport else None
+    if not isinstance(name, tuple):
+        return "localhost", "80"
+    return (f"[{name[0]}]" if ":" in name[0] else name[0]), str(name[1])
+
+
+class Body(Protocol):
+    """A request body: its length in bytes, what is there already, and what is still to come."""
+
+    length: int
+
+    def take(self) -> bytes:
+        """What can be had without waiting."""
+
+    async def read(self) -> bytes:
+        """Wait for more; empty at the end."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything has been taken."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class StreamedBody:
+    """A body that is read as it arrives: while nobody reads, the client is held back."""
+
+    def __init__(self, request: web.BaseRequest, length: int) -> None:
+        self.length = length
+        self._request = request
+        self._content = request.content
+        self._continue: Callable[[], Awaitable[None]] | None = None
+        if length and _expects_continue(request):
+            self._continue = lambda: _send_continue(request)
+
+    def take(self) -> bytes:
+        return self._content.read_nowait() if self.length else b""
+
+    @property
+    def ended(self) -> bool:
+        return not self.length or self._content.at_eof()
+
+    async def read(self) -> bytes:
+        if self._continue is not None:
+            send, self._continue = self._continue, None
+            await send()
+        return await self._content.readany()
+
+    def close(self) -> None:
+        """Nothing to free: aiohttp reads what is left, or closes the connection."""
+
+
+class SpooledBody:
+    """A body that came without its length: read whole, in memory or in a temporary file."""
+
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self.length = length
+        self._file = file
+        self._left = length
+
+    def take(self) -> bytes:
+        data = self._file.read(_PIECE)
+        self._left -= len(data)
+        return data
+
+    @property
+    def ended(self) -> bool:
+        return self._left <= 0
+
+    async def read(self) -> bytes:
+        return self.take()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+async def open_body(request: web.BaseRequest, spool_limit: int, seconds: float | None) -> Body:
+    """The body of a request; without Content-Length it is read first, to know its length.
+
+    Parameters: ``spool_limit`` in bytes; ``seconds`` for reading it.
+    Raises: Refusal 413 for a longer one, 408 for a slower one.
+    """
+    length = request.headers.get("Content-Length")
+    if length is not None:
+        return StreamedBody(request, int(length))
+    if "Transfer-Encoding" not in request.headers:
+        return StreamedBody(request, 0)
+    file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - Body closes it
+    try:
+        async with asyncio.timeout(seconds):
+            if _expects_continue(request):
+                await _send_continue(request)
+            total = 0
+            while data := await request.content.readany():
+                total += len(data)
+                if total > spool_limit:
+                    raise Refusal(
+                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                        "The request body is too large to be taken without a Content-Length.",
+                    )
+                file.write(data)
+    except TimeoutError:
+        file.close()
+        raise Refusal(
+            HTTPStatus.REQUEST_TIMEOUT, "The request body did not arrive in time."
+        ) from None
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return SpooledBody(file, total)
+
+
+def _expects_continue(request: web.BaseRequest) -> bool:
+    return (
+        request.version >= (1, 1)
+        and request.headers.get("Expect", "").strip().lower() == "100-continue"
+    )
+
+
+async def _send_continue(request: web.BaseRequest) -> None:
+    # An interim response on the connection; the writer of the final one does not count it.
+    if request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

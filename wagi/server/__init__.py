@@ -1,0 +1,1 @@
+"""A server process: its sockets, and its life from start to end."""

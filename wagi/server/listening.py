@@ -1,0 +1,123 @@
+"""The socket that a server listens on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from wagi.config.values import HostPort, UnixPath
+from wagi.errors import ConfigurationError, Problem, WagiError
+
+_BACKLOG = 1024
+
+
+@contextmanager
+def listen(where: HostPort | UnixPath) -> Iterator[socket.socket]:
+    """Open a listening socket, and clean up after it.
+
+    Raises: WagiError saying why the address cannot be had.
+    """
+    try:
+        if isinstance(where, UnixPath):
+            listening = _listen_unix(where.path)
+        else:
+            listening = _listen_tcp(where)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WagiError(f"cannot listen on {_describe(where)}: {reason}") from None
+    inode = where.path.stat().st_ino if isinstance(where, UnixPath) else None
+    try:
+        yield listening
+    finally:
+        listening.close()
+        # asyncio leaves the file; by now it may be the one of a server that took our place.
+        if isinstance(where, UnixPath):
+            with suppress(FileNotFoundError):
+                if where.path.stat().st_ino == inode:
+                    where.path.unlink()
+
+
+def _listen_tcp(where: HostPort) -> socket.socket:
+    assert where.port is not None
+    if not where.host:
+        if socket.has_dualstack_ipv6():
+            return socket.create_server(
+                ("", where.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+            )
+        return socket.create_server(("", where.port), backlog=_BACKLOG)
+    found = socket.getaddrinfo(
+        where.address, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    # A name such as localhost may stand for both families: IPv4 is what the original listened on.
+    family, _, _, _, address = min(found, key=lambda item: item[0] != socket.AF_INET)
+    return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    _remove_stale(path)
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        # Nobody can connect between bind and chmod: there is no listen yet.
+        listening.bind(str(path))
+        path.chmod(0o660)
+        listening.listen(_BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a server that is gone; one that answers is left alone."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+
+
+def _describe(where: HostPort | UnixPath) -> str:
+    if isinstance(where, UnixPath):
+        return f"unix:{where.path}"
+    return f"{where.host}:{where.port}"
+
+
+def url(listening: socket.socket, tls: bool) -> str:
+    """What to put into a client to reach the socket."""
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{os.fsdecode(name)}"
+    host = {"::": "localhost", "0.0.0.0": "localhost"}.get(name[0], name[0])
+    host = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{host}:{name[1]}"
+
+
+def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """The TLS configuration of a certificate and its key; None without both.
+
+    Raises: ConfigurationError if one is missing or they cannot be used.
+    """
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigurationError(Problem("expected --tls-cert and --tls-key together"))
+    for option, path in (("--tls-cert", certificate), ("--tls-key", key)):
+        if not path.is_file():
+            raise ConfigurationError(Problem(f"{option}: no such file: {path}"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # A key with a passphrase would stop and ask on the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise ConfigurationError(
+            Problem(f"--tls-cert {certificate} and --tls-key {key} cannot be used: {error}")
+        ) from None
+    return context
