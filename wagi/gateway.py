@@ -209,6 +209,8 @@ class Gateway:
         async with asyncio.timeout(seconds):
             ended = False
             while not ended:
+                if guest.need.input and not delivery.started:
+                    body.invite()
                 await delivery.flush()
                 await _wait(guest, body)
                 await self._turns.next()

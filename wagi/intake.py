@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -129,6 +128,9 @@ class Body(Protocol):
     def take(self) -> bytes:
         """What can be had without waiting."""
 
+    def invite(self) -> None:
+        """Ask a client that waits for it to send (RFC 9110 §10.1.1); before any response."""
+
     async def read(self) -> bytes:
         """Wait for more; empty at the end."""
 
@@ -147,9 +149,7 @@ class StreamedBody:
         self.length = length
         self._request = request
         self._content = request.content
-        self._continue: Callable[[], Awaitable[None]] | None = None
-        if length and _expects_continue(request):
-            self._continue = lambda: _send_continue(request)
+        self._expected = length > 0 and _expects_continue(request)
 
     def take(self) -> bytes:
         return self._content.read_nowait() if self.length else b""
@@ -158,10 +158,12 @@ class StreamedBody:
     def ended(self) -> bool:
         return not self.length or self._content.at_eof()
 
+    def invite(self) -> None:
+        if self._expected:
+            self._expected = False
+            _send_continue(self._request)
+
     async def read(self) -> bytes:
-        if self._continue is not None:
-            send, self._continue = self._continue, None
-            await send()
         return await self._content.readany()
 
     def close(self) -> None:
@@ -185,6 +187,9 @@ class SpooledBody:
     def ended(self) -> bool:
         return self._left <= 0
 
+    def invite(self) -> None:
+        """Nobody waits: it is all here."""
+
     async def read(self) -> bytes:
         return self.take()
 
@@ -207,7 +212,7 @@ async def open_body(request: web.BaseRequest, spool_limit: int, seconds: float |
     try:
         async with asyncio.timeout(seconds):
             if _expects_continue(request):
-                await _send_continue(request)
+                _send_continue(request)
             total = 0
             while data := await request.content.readany():
                 total += len(data)
@@ -236,7 +241,7 @@ def _expects_continue(request: web.BaseRequest) -> bool:
     )
 
 
-async def _send_continue(request: web.BaseRequest) -> None:
+def _send_continue(request: web.BaseRequest) -> None:
     # An interim response on the connection; the writer of the final one does not count it.
     if request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

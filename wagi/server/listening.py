@@ -22,10 +22,7 @@ def listen(where: HostPort | UnixPath) -> Iterator[socket.socket]:
     Raises: WagiError saying why the address cannot be had.
     """
     try:
-        if isinstance(where, UnixPath):
-            listening = _listen_unix(where.path)
-        else:
-            listening = _listen_tcp(where)
+        listening = _listen_unix(where.path) if isinstance(where, UnixPath) else _listen_tcp(where)
     except OSError as error:
         reason = error.strerror or str(error)
         raise WagiError(f"cannot listen on {_describe(where)}: {reason}") from None

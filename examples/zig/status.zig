@@ -1,0 +1,14 @@
+//! Answers with the status that the path asks for: /status/418
+//!
+//!     python -m ziglang build-exe -target wasm32-wasi -O ReleaseSmall -lc status.zig
+//!
+//! It prints with libc: Zig's own standard library still changes from version to version.
+
+extern "c" fn getenv(name: [*:0]const u8) ?[*:0]const u8;
+extern "c" fn printf(format: [*:0]const u8, ...) c_int;
+
+pub fn main() void {
+    const path = getenv("PATH_INFO") orelse "";
+    const status = if (path[0] == '/') path + 1 else "200";
+    _ = printf("Status: %s\nContent-Type: text/plain\n\nThis is status %s.\n", status, status);
+}
