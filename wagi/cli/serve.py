@@ -53,13 +53,18 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
         tls = listening.tls_context(settings.tls_cert, settings.tls_key)
         loaded = load(path, configured_variables(settings), log_dir, Runtime(settings.cache))
         seconds = time.perf_counter() - started
-        with listening.listen(settings.listen) as socket:
-            _announce(listening.url(socket, tls is not None), loaded, seconds, log_dir)
-            with _event_loop() as runner:
-                runner.run(_serve(settings, loaded, socket, tls))
+        with listening.listen(settings.listen) as socket, _event_loop() as runner:
+
+            def announce() -> None:
+                _announce(listening.url(socket, tls is not None), loaded, seconds, log_dir)
+
+            async def run() -> None:
+                await _worker(settings, loaded).run(socket, tls, announce)
+
+            runner.run(run())
 
 
-async def _serve(settings: Settings, loaded: Loaded, socket: Any, tls: Any) -> None:
+def _worker(settings: Settings, loaded: Loaded) -> Worker:
     named = HostPort.parse(loaded.default_host or DEFAULT_HOST)
     gateway = Gateway(
         loaded.table,
@@ -68,7 +73,7 @@ async def _serve(settings: Settings, loaded: Loaded, socket: Any, tls: Any) -> N
         settings.spool_limit,
         access_log(settings.access_log, sys.stdout),
     )
-    await Worker(gateway, settings.shutdown_timeout).run(socket, tls)
+    return Worker(gateway, settings.shutdown_timeout)
 
 
 def _start_log() -> None:

@@ -24,7 +24,8 @@ def listen(where: HostPort | UnixPath) -> Iterator[socket.socket]:
     try:
         listening = _listen_unix(where.path) if isinstance(where, UnixPath) else _listen_tcp(where)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # A message of asyncio's or Python's own says it twice.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise WagiError(f"cannot listen on {_describe(where)}: {reason}") from None
     inode = where.path.stat().st_ino if isinstance(where, UnixPath) else None
     try:

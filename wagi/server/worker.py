@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import ssl
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -29,8 +30,13 @@ class Worker:
         self._idle_or_urged = asyncio.Event()  # nothing runs any more, or somebody insists
         self._running = 0
 
-    async def run(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
-        """Start, serve until SIGTERM or SIGINT, drain."""
+    async def run(
+        self,
+        listening: socket.socket,
+        tls: ssl.SSLContext | None,
+        announce: Callable[[], None],
+    ) -> None:
+        """Start, announce, serve until SIGTERM or SIGINT, drain."""
         http = web.Server(
             self._handle,
             # A client that goes away cancels the handler, and with it the guest.
@@ -47,6 +53,7 @@ class Worker:
             acceptor = await loop.create_unix_server(http, sock=listening, ssl=tls)
         else:
             acceptor = await loop.create_server(http, sock=listening, ssl=tls, backlog=1024)
+        announce()
         try:
             await self._stop.wait()
         finally:

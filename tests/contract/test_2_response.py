@@ -1,0 +1,310 @@
+"""Contract §2: guest → response. Each test names the promise it holds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Response, Server, manifest_of, serving
+from tests.support.toolchains import HANDLERS, compiled
+from tests.support.wat import SPIN, TEXT_HEAD, Program, printing
+
+BODY = "body\r\nwith \0 bytes\n\n"
+OUTPUTS = {
+    "lf": "Content-Type: text/plain\nX-A: 1\n\n" + BODY,
+    "crlf": "Content-Type: text/plain\r\nX-A: 1\r\n\r\n" + BODY,
+    "mixed": "Content-Type: text/plain\r\nX-A: 1\n\r\n" + BODY,
+    "case": "CONTENT-type: text/plain\nsTaTuS: 201\n\n" + BODY,
+    "nothing": "",
+    "no-blank": "Content-Type: text/plain\n",
+    "no-headers": "\nbody",
+    "wrong-headers": "X-Other: 1\n\nsecret",
+    "too-large": "X: " + "a" * 70_000 + "\nContent-Type: text/plain\n\n",
+    "status-number": "Status: 404\n\nbody",
+    "status-text": "Status: 404 Not Found\n\nbody",
+    "status-599": "Status: 599\n\n",
+    "status-word": "Status: fine\n\nsecret",
+    "status-600": "Status: 600\n\n",
+    "status-99": "Status: 99\n\n",
+    "status-100": "Status: 100\n\n",
+    "redirect": "Location: https://example.com/%20?a=b#c\n\n",
+    "redirect-status-after": "Location: /x\nStatus: 301\n\n",
+    "redirect-status-before": "Status: 307\nLocation: relative\n\n",
+    "cookies": "Content-Type: text/plain\nSet-Cookie: a=1\nSet-Cookie: b=2\n\n",
+    "hop-by-hop": "Content-Type: text/plain\nConnection: close\nKeep-Alive: 1\n"
+    "Transfer-Encoding: chunked\nUpgrade: x\nTE: x\nTrailer: x\nProxy-Authenticate: x\n"
+    "X-Kept: 1\n\nbody",
+    "forbidden": "Content-Type: text/plain\nX Y: 1\nX-Bell: a\x07b\nX-Cr: a\rSet-Cookie: evil=1\n"
+    "no colon\n: empty\nX-Kept: 1\n\nbody",
+    "true-length": "Content-Type: text/plain\nContent-Length: 4\n\nbody",
+    "short": "Content-Type: text/plain\nContent-Length: 10\n\nbody",
+    "long": "Content-Type: text/plain\nContent-Length: 2\n\nbody",
+    "bad-length": "Content-Type: text/plain\nContent-Length: 4x\n\nbody",
+    "no-content": "Status: 204\nContent-Length: 4\n\nbody",
+    "not-modified": 'Status: 304\nETag: "x"\n\nbody',
+}
+ENDINGS = {
+    "exit-0": Program().write(TEXT_HEAD + "done").exit(0),
+    "exit-3": Program().write(TEXT_HEAD + "done").exit(3),
+    "exit-3-no-head": Program().write("Content-").exit(3),
+    "trap": Program().write(TEXT_HEAD + "done").trap(),
+    "trap-silent": Program().trap(),
+    "trap-later": Program().write(TEXT_HEAD + "some").sleep(50).trap(),
+    "spin": Program().code(SPIN),
+    "spin-later": Program().write(TEXT_HEAD + "some").sleep(50).code(SPIN),
+    "sleep-forever": Program().sleep(3_600_000),
+    "short-later": Program().write("Status: 200\nContent-Length: 9\n\nsome").sleep(50).write("x"),
+    "long-later": Program().write("Status: 200\nContent-Length: 3\n\nsome").sleep(50).write("x"),
+    "head-later": Program().write(TEXT_HEAD + "some").sleep(50).write("more"),
+    "stderr": Program()
+    .write("first li", fd=2)
+    .write("ne\nsecond \x1b[31mline\n" + "x" * 10_000 + "\nlast", fd=2)
+    .write(TEXT_HEAD),
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("response")
+    modules: dict[str, str | bytes] = {
+        **{f"{name}.wat": printing(output) for name, output in OUTPUTS.items()},
+        **{f"{name}.wat": program.wat() for name, program in ENDINGS.items()},
+    }
+    manifest = manifest_of(modules, "[defaults]\ntimeout = 1\n")
+    with serving(folder, manifest, "--log-dir", "logs", modules=modules) as running:
+        yield running
+
+
+def failed(server: Server, path: str, status: int) -> Response:
+    """The error page: short, plain, with a request id that the log has too."""
+    response = server.get(path)
+    assert response.status == status
+    assert response.header("Content-Type") == "text/plain; charset=utf-8"
+    assert len(response.body) < 300
+    request_id = response.header("X-Request-Id")
+    assert request_id
+    assert request_id in response.text
+    assert request_id in server.wait_for_log(rf"\[{request_id}\]")
+    return response
+
+
+@pytest.mark.parametrize("name", ["lf", "crlf", "mixed", "case"])
+def test_output_is_headers_empty_line_body(server: Server, name: str) -> None:
+    """stdout is headers, an empty line, body; LF or CRLF; names without case; body untouched."""
+    response = server.get(f"/{name}")
+    assert response.status == (201 if name == "case" else 200)
+    assert response.all("Content-Type") == ["text/plain"]
+    assert response.body == BODY.encode()
+    assert response.header("Content-Length") == str(len(BODY))
+
+
+def test_required_headers(server: Server) -> None:
+    """One of Content-Type, Location, Status must be there, or 500 saying which were missing."""
+    for name in ("wrong-headers", "no-headers"):
+        response = failed(server, f"/{name}", 500)
+        assert "Content-Type, Location and Status" in response.text
+        assert "secret" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("status-number", 404), ("status-text", 404), ("status-599", 599)],
+)
+def test_status(server: Server, name: str, status: int) -> None:
+    """Status: 404 Not Found or Status: 404: the number counts."""
+    assert server.get(f"/{name}").status == status
+
+
+@pytest.mark.parametrize("name", ["status-word", "status-600", "status-99", "status-100"])
+def test_bad_status(server: Server, name: str) -> None:
+    """Not a number from 100 to 599: 502; an interim one cannot be the last word either."""
+    assert "secret" not in failed(server, f"/{name}", 502).text
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "location"),
+    [
+        ("redirect", 302, "https://example.com/%20?a=b#c"),
+        ("redirect-status-after", 301, "/x"),
+        ("redirect-status-before", 307, "relative"),
+    ],
+)
+def test_location(server: Server, name: str, status: int, location: str) -> None:
+    """Location without Status: 302; with Status, in any order: that; the value as it is."""
+    response = server.get(f"/{name}")
+    assert (response.status, response.all("Location")) == (status, [location])
+
+
+def test_repeated_headers_are_kept(server: Server) -> None:
+    """Every other header is passed on; repeated headers (Set-Cookie) are all kept."""
+    assert server.get("/cookies").all("Set-Cookie") == ["a=1", "b=2"]
+    assert server.get("/lf").header("X-A") == "1"
+
+
+def test_hop_by_hop_headers_are_dropped(server: Server) -> None:
+    """Hop-by-hop headers are dropped."""
+    response = server.get("/hop-by-hop")
+    assert response.body == b"body"
+    assert response.header("X-Kept") == "1"
+    for name in ("Keep-Alive", "Transfer-Encoding", "Upgrade", "TE", "Trailer"):
+        assert response.header(name) is None
+    assert response.header("Connection") is None
+    assert response.header("Proxy-Authenticate") is None
+
+
+def test_forbidden_headers_are_dropped(server: Server) -> None:
+    """A name or value that HTTP forbids is dropped with a warning; it never splits the response."""
+    response = server.get("/forbidden")
+    assert response.body == b"body"
+    assert response.header("X-Kept") == "1"
+    assert response.header("Set-Cookie") is None
+    assert response.header("X-Bell") is None
+    assert response.header("X-Cr") is None
+    server.wait_for_log("route /forbidden, .*dropped header b'X-Cr': HTTP forbids its value")
+
+
+def test_content_length_is_true(server: Server) -> None:
+    """A Content-Length must be true: longer output is cut and logged, a bad one dropped."""
+    assert server.get("/true-length").body == b"body"
+    response = server.get("/long")
+    assert (response.header("Content-Length"), response.body) == ("2", b"bo")
+    server.wait_for_log("route /long, .*output beyond the Content-Length was cut")
+    assert server.get("/long-later").body == b"som"
+    assert server.get("/bad-length").header("Content-Length") == "4"
+
+
+@pytest.mark.parametrize("name", ["short", "short-later"])
+def test_short_output_fails(server: Server, name: str) -> None:
+    """Shorter output than Content-Length closes the connection as failed."""
+    answer = server.raw(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % name.encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert f"Content-Length: {10 if name == 'short' else 9}".encode() in head
+    assert len(body) < 9
+    server.wait_for_log(f"route /{name}, .*before its Content-Length")
+
+
+@pytest.mark.parametrize("name", ["lf", "head-later", "redirect"])
+def test_head_has_no_body(server: Server, name: str) -> None:
+    """HEAD carries no body, and the headers of GET."""
+    request = b"HEAD /%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % name.encode()
+    answer = server.raw(request)
+    assert answer.endswith(b"\r\n\r\n")
+    assert answer.count(b"\r\n\r\n") == 1
+    if name == "lf":
+        assert f"Content-Length: {len(BODY)}".encode() in answer
+
+
+@pytest.mark.parametrize(("name", "status"), [("no-content", 204), ("not-modified", 304)])
+def test_no_body_for_204_and_304(server: Server, name: str, status: int) -> None:
+    """204 and 304 carry no body; the connection stays usable."""
+    request = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % name.encode()
+    last = b"GET /lf HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    first, _, rest = server.raw(request + last).partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 %d " % status)
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nothing", "printed nothing"),
+        ("no-blank", "no empty line"),
+        ("too-large", "header block is too large"),
+    ],
+)
+def test_no_header_block(server: Server, name: str, reason: str) -> None:
+    """No output, or no empty line within the header limit: 500, a clear reason in the log."""
+    response = failed(server, f"/{name}", 500)
+    assert "aaaa" not in response.text
+    server.wait_for_log(f"route /{name}, module {name}.wat: answered 500: .*{reason}")
+
+
+def test_exit_0_is_success(server: Server) -> None:
+    """_start returning, or proc_exit(0), is success."""
+    response = server.get("/exit-0")
+    assert (response.status, response.text) == (200, "done")
+
+
+def test_other_exit_with_header_block(server: Server) -> None:
+    """proc_exit(n) with a complete header block: delivered, and the code is logged as a warning."""
+    response = server.get("/exit-3")
+    assert (response.status, response.text) == (200, "done")
+    server.wait_for_log("WARNING .*route /exit-3, module exit-3.wat: .*exited with status 3")
+    assert failed(server, "/exit-3-no-head", 500)
+
+
+@pytest.mark.parametrize("name", ["trap", "trap-silent"])
+def test_trap_before_the_headers_were_sent(server: Server, name: str) -> None:
+    """A trap before the header block was sent: 500; the log has module, route and backtrace."""
+    response = failed(server, f"/{name}", 500)
+    assert "done" not in response.text
+    assert "main" not in response.text
+    log = server.wait_for_log(f"route /{name}, module {name}.wat: answered 500: trap: ")
+    assert "<unknown>!main" in log
+    assert "unreachable" in log
+
+
+def test_trap_after_the_headers_were_sent(server: Server) -> None:
+    """A trap after: the connection is aborted, so that the client can tell."""
+    answer = server.raw(b"GET /trap-later HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"some" in answer
+    assert not answer.endswith(b"0\r\n\r\n")
+    server.wait_for_log("route /trap-later, .*trap after the headers were sent")
+
+
+def test_trap_after_the_headers_is_a_reset_for_http_1_0(server: Server) -> None:
+    """Where the end of the connection ends the response, only a reset shows the failure."""
+    with server.connect() as connection:
+        connection.sendall(b"GET /trap-later HTTP/1.0\r\n\r\n")
+        connection.settimeout(5)
+        server.wait_for_log("route /trap-later, .*trap after the headers were sent")
+        pieces = bytearray()
+        with pytest.raises(ConnectionResetError):
+            pieces += b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize("name", ["spin", "sleep-forever"])
+def test_out_of_time_before_the_headers(server: Server, name: str) -> None:
+    """Out of time before the header block was sent: 504."""
+    failed(server, f"/{name}", 504)
+    server.wait_for_log(f"route /{name}, .*out of time after 1 seconds")
+
+
+def test_out_of_time_after_the_headers(server: Server) -> None:
+    """Out of time after the header block was sent: the connection is aborted."""
+    answer = server.raw(b"GET /spin-later HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert b"some" in answer
+    assert not answer.endswith(b"0\r\n\r\n")
+
+
+def test_memory_limit(tmp_path: Path) -> None:
+    """Over the memory limit: the guest's allocation fails, as on a full machine."""
+    module = compiled(HANDLERS / "memory.c").read_bytes()
+    manifest = "".join(
+        f'[[module]]\nroute = "/{limit}"\nmodule = "memory.wasm"\nmemory_limit = "{limit}"\n'
+        for limit in ("32MiB", "300MiB")
+    )
+    with serving(tmp_path, manifest, modules={"memory.wasm": module}) as server:
+        small, large = (int(server.get(f"/{limit}").text) for limit in ("32MiB", "300MiB"))
+    assert 4 < small < 32
+    assert 256 < large < 300
+
+
+def test_stderr(server: Server) -> None:
+    """stderr goes, line by line, to <log dir>/<sha256 of the route>/module.stderr and the log."""
+    assert server.get("/stderr").status == 200
+    log = server.wait_for_log(r"stderr of /stderr .*: last")
+    assert "stderr of /stderr [" in log
+    assert "first line" in log
+    assert "second \\x1b[31mline" in log
+    assert max(map(len, log.splitlines())) < 9_000
+    folder = Path(f"/proc/{server.process.pid}/cwd").resolve() / "logs"
+    file = folder / hashlib.sha256(b"/stderr").hexdigest() / "module.stderr"
+    lines = file.read_bytes().split(b"\n")
+    assert lines[:2] == [b"first line", b"second \x1b[31mline"]
+    assert len(lines[2]) == 8192
+    assert lines[3:] == [b"last", b""]

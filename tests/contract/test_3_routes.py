@@ -1,0 +1,217 @@
+"""Contract §3: routes. Each test names the promise it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import ROOT, Server, run_wagi, serving, write_files
+from tests.support.wat import HELLO, IMPORTS, TEXT_HEAD, Program, printing, quoted
+
+ENVIRONMENT = (ROOT / "examples/wat/environment.wat").read_text()
+LISTING = b"\n/wildcard/... wildcard\nplain  plain\n/wildcard/fizz/... fizz\n   \n"
+
+
+def with_routes(listing: bytes, entrypoints: tuple[str, ...]) -> str:
+    """A module whose entrypoints print their names, and the variables would not tell them apart."""
+    functions, data, at = [], [], 1024
+    for name in ("_start", *entrypoints):
+        text = f"{TEXT_HEAD}{name}".encode()
+        data.append(f"(data (i32.const {at}) {quoted(text)})")
+        functions.append(
+            f'(func (export "{name}") (call $print (i32.const {at}) (i32.const {len(text)})))'
+        )
+        at += 256
+    return f"""(module {IMPORTS} (memory (export "memory") 1) {" ".join(data)}
+      (data (i32.const 8192) {quoted(listing)})
+      (func $print (param i32 i32)
+        (i32.store (i32.const 0) (local.get 0)) (i32.store (i32.const 4) (local.get 1))
+        (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+      (func (export "_routes") (call $print (i32.const 8192) (i32.const {len(listing)})))
+      {" ".join(functions)})"""
+
+
+MANIFEST = """
+[[module]]
+route = "/foo"
+module = "exact.wat"
+[[module]]
+route = "/foo/..."
+module = "below.wat"
+[[module]]
+route = "/bar/..."
+module = "below.wat"
+[[module]]
+route = "/bar/special"
+module = "exact.wat"
+[[module]]
+route = "/healthz"
+module = "exact.wat"
+[[module]]
+route = "/exactparent"
+module = "dynamic.wat"
+[[module]]
+route = "/parent/..."
+module = "dynamic.wat"
+[[module]]
+route = "/variables"
+module = "variables.wat"
+[[module]]
+route = "/a%2Fb"
+module = "exact.wat"
+"""
+# The environment example, with a dynamic route to itself.
+VARIABLES = ENVIRONMENT.replace(
+    '(func (export "_start")',
+    """(data (i32.const 60000) "/wildcard/... inner\\n")
+    (func (export "_routes")
+      (i32.store (i32.const 0) (i32.const 60000)) (i32.store (i32.const 4) (i32.const 20))
+      (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+    (func (export "inner") (export "_start")""",
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    modules: dict[str, str | bytes] = {
+        "exact.wat": printing(TEXT_HEAD + "exact"),
+        "below.wat": printing(TEXT_HEAD + "below"),
+        "dynamic.wat": with_routes(LISTING, ("wildcard", "plain", "fizz")),
+        "variables.wat": VARIABLES,
+    }
+    with serving(tmp_path_factory.mktemp("routes"), MANIFEST, modules=modules) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/foo", "exact"),
+        ("/foo?query", "exact"),
+        ("/foo/", "below"),
+        ("/foo/bar", "below"),
+        ("/foo/bar/baz", "below"),
+        ("/bar", "below"),
+        ("/bar/", "below"),
+        ("/bar/special", "below"),
+        ("/a%2Fb", "exact"),
+    ],
+)
+def test_matching(server: Server, path: str, expected: str) -> None:
+    """/foo matches that path alone; /foo/... /foo and everything below; the first entry wins."""
+    assert server.get(path).text == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["/foobar", "/FOO", "/", "//foo", "/f%6fo", "/barx", "/a/b", "/a%2fb", "/unknown"]
+)
+def test_no_match(server: Server, path: str) -> None:
+    """Matching is on the path as sent: undecoded, empty segments not folded; no match: 404."""
+    assert server.get(path).status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/foo/.", "/foo/..", "/foo/../foo", "/foo/./x", "/.", "/..", "/foo/%2e%2e/x"),
+        *("/foo/%2E", "/foo/.%2e", "/foo/x%2f..%2fy", "/unknown/.."),
+    ],
+)
+def test_dot_segments(server: Server, path: str) -> None:
+    """A path with a . or .. segment, encoded or not, is answered 400."""
+    assert server.get(path).status == 400
+
+
+def test_dots_that_are_no_segment(server: Server) -> None:
+    """Only whole segments count."""
+    for path in ("/foo/a.b", "/foo/...", "/foo/..a", "/foo/%2e%2e%2e"):
+        assert server.get(path).text == "below"
+
+
+def test_healthz_comes_before_any_route(server: Server) -> None:
+    """GET /healthz answers 200 OK with body OK and comes before any user route."""
+    response = server.get("/healthz")
+    assert (response.status, response.text) == (200, "OK")
+
+
+def test_check_warns_of_entries_that_never_match(tmp_path: Path) -> None:
+    """wagi check warns of an entry that can never match."""
+    more = "".join(
+        f'[[module]]\nroute = "{route}"\nmodule = "exact.wat"\n' for route in ("/x/../y", "/é")
+    )
+    (tmp_path / "modules.toml").write_text(MANIFEST + more)
+    names = ("exact.wat", "below.wat", "dynamic.wat", "variables.wat")
+    write_files(tmp_path, dict.fromkeys(names, HELLO))
+    done = run_wagi(tmp_path, "check")
+    assert done.returncode == 0
+    warnings = done.stderr.splitlines()
+    assert [line.split(": ")[1] for line in warnings] == [
+        "modules.toml:12",
+        "modules.toml:15",
+        "modules.toml:30",
+        "modules.toml:33",
+    ]
+    assert "'/bar/special' can never match: '/bar/...' in line 9 comes first" in warnings[0]
+    assert "answered by the gateway itself" in warnings[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/exactparent", "_start"),
+        ("/exactparent/plain", "plain"),
+        ("/exactparent/wildcard", "wildcard"),
+        ("/exactparent/wildcard/x", "wildcard"),
+        ("/exactparent/wildcard/fizz/buzz", "fizz"),
+        ("/parent/plain", "plain"),
+        ("/parent/plain/more", "_start"),
+        ("/parent/wildcard/fizz", "fizz"),
+    ],
+)
+def test_dynamic_routes(server: Server, path: str, expected: str) -> None:
+    """Sub-routes come before their entry; among them the last one that matches wins."""
+    assert server.get(path).text == expected
+
+
+def test_dynamic_route_variables(server: Server) -> None:
+    """The variables of a dynamic route are those of the parent joined with the sub-route."""
+    found = server.get("/variables/wildcard/fizz/buzz").variables
+    assert found["SCRIPT_NAME"] == "/variables/wildcard"
+    assert found["PATH_INFO"] == "/fizz/buzz"
+    assert found["X_MATCHED_ROUTE"] == "/variables/wildcard/..."
+
+
+@pytest.mark.parametrize(
+    ("listing", "message"),
+    [
+        (b"", "found no output"),
+        (b"\n \n", "found no output"),
+        (b"/one\n", "line 1: expected SUBPATH ENTRYPOINT, found '/one'"),
+        (b"/a b\n/one two three\n", "line 2: expected SUBPATH ENTRYPOINT"),
+        (b"/a/.../b handle\n", 'line 1: expected "..." only as the last segment'),
+        (b"/a missing\n", "'missing' is not exported"),
+    ],
+)
+def test_bad_listing_is_a_start_up_error(tmp_path: Path, listing: bytes, message: str) -> None:
+    """No output, or any other line, is a start-up error."""
+    write_files(tmp_path, {"dynamic.wat": with_routes(listing, ("b", "handle"))})
+    (tmp_path / "modules.toml").write_text('[[module]]\nroute = "/"\nmodule = "dynamic.wat"\n')
+    done = run_wagi(tmp_path, "serve")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_routes_run_with_nothing_but_stdout(tmp_path: Path) -> None:
+    """_routes is called at start-up with nothing but stdout."""
+    listing = Program().code(
+        """(drop (call $read))
+           (if (call $read) (then (unreachable)))"""
+    ).write("/a _start\n").write("to stderr\n", fd=2)  # fmt: skip
+    module = listing.wat("_routes").replace('(export "_routes")', '(export "_routes" "_start")')
+    module = module.replace('(export "_routes" "_start")', '(export "_routes") (export "_start")')
+    write_files(tmp_path, {"dynamic.wat": module, "volume/file": ""})
+    (tmp_path / "modules.toml").write_text('[[module]]\nroute = "/"\nmodule = "dynamic.wat"\n')
+    assert run_wagi(tmp_path, "check", "-e", "SECRET=1").returncode == 0

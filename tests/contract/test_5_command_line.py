@@ -1,0 +1,237 @@
+"""Contract §5: the original's command line. Each test names the promise it holds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import (
+    ROOT,
+    WAGI,
+    Server,
+    manifest_of,
+    read_all,
+    run_wagi,
+    serving,
+    write_files,
+)
+from tests.support.wat import HELLO
+from wagi import __version__
+
+MODULES: dict[str, str | bytes] = {"hello.wat": HELLO}
+MANIFEST = manifest_of(MODULES)
+
+
+def start(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> Server:
+    write_files(folder, {**MODULES, "modules.toml": MANIFEST})
+    process = subprocess.Popen(
+        [*WAGI, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server = Server(process)
+    server.wait_until_listening()
+    return server
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-c", "modules.toml", "-l", "127.0.0.1:0"),
+        ("-l", "127.0.0.1:0", "--config", "modules.toml"),
+        ("serve", "modules.toml", "--listen", "127.0.0.1:0"),
+        ("serve", "-l", "127.0.0.1:0"),
+        ("serve", "-c", "modules.toml", "-l", "127.0.0.1:0"),
+        ("serve", "hello.wat", "-l", "127.0.0.1:0"),
+    ],
+)
+def test_ways_to_serve(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """wagi -c modules.toml is wagi serve modules.toml; that is the default; a module serves too."""
+    server = start(tmp_path, *arguments)
+    try:
+        assert server.get("/hello").text == "hello\n"
+    finally:
+        assert server.stop() == 0
+
+
+def test_announcement_in_a_pipe(tmp_path: Path) -> None:
+    """Into a pipe, plain lines: routes with their modules, how long loading took, the address."""
+    with serving(tmp_path, MANIFEST, modules=MODULES) as server:
+        lines = server.log.splitlines()
+    assert lines[0] == "route /hello -> hello.wat"
+    assert lines[1].startswith("loaded 1 routes in 0.")
+    assert lines[2] == f"listening on http://127.0.0.1:{server.port}"
+    assert len(lines) == 3
+
+
+def test_listen_on_every_interface(tmp_path: Path) -> None:
+    """--listen :PORT."""
+    with serving(tmp_path, MANIFEST, modules=MODULES, listen=":0") as server:
+        assert server.get("/hello").status == 200
+        if socket.has_dualstack_ipv6():
+            server.host = "::1"
+            assert server.get("/hello").status == 200
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 on this machine")
+def test_listen_on_ipv6(tmp_path: Path) -> None:
+    """--listen [::1]:3000."""
+    with serving(tmp_path, MANIFEST, modules=MODULES, listen="[::1]:0") as server:
+        assert server.url.startswith("http://[::1]:")
+        server.host = "::1"
+        assert server.get("/hello").status == 200
+
+
+def test_listen_on_a_unix_socket(tmp_path: Path) -> None:
+    """--listen unix:/path: mode 660, removed at the end, a stale one is replaced."""
+    path = tmp_path / "wagi.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with serving(tmp_path, MANIFEST, modules=MODULES, listen=f"unix:{path}") as server:
+        assert server.url == f"unix:{path}"
+        assert path.stat().st_mode & 0o777 == 0o660
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET /hello HTTP/1.0\r\n\r\n")
+            assert read_all(client).endswith(b"\r\n\r\nhello\n")
+        second = run_wagi(tmp_path, "serve", "-l", f"unix:{path}")
+        assert second.returncode == 1
+        assert f"error: cannot listen on unix:{path}: Address already in use" in second.stderr
+        assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_a_taken_port(tmp_path: Path) -> None:
+    """A port that is taken is a failure, exit status 1."""
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run_wagi(tmp_path, "serve", "-l", address)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"error: cannot listen on {address}: Address already in use\n")
+
+
+def test_log_dir(tmp_path: Path) -> None:
+    """--log-dir DIR, env WAGI_LOG_DIR: where the handlers' stderr is kept."""
+    with serving(tmp_path, MANIFEST, "--log-dir", "a/b", modules=MODULES) as server:
+        assert "logs in a/b" in server.log
+        assert (tmp_path / "a/b").is_dir()
+    with serving(tmp_path, MANIFEST, environment={"WAGI_LOG_DIR": "c"}) as server:
+        assert "logs in c" in server.log
+
+
+def test_log_dir_is_temporary_unless_given(tmp_path: Path) -> None:
+    """Without --log-dir a new temporary folder; an empty one is removed."""
+    with serving(tmp_path, MANIFEST, modules=MODULES, environment={"TMPDIR": str(tmp_path)}) as s:
+        (folder,) = tmp_path.glob("wagi-logs-*")
+        assert f"logs in {folder}" in s.log
+        s.stop()
+    assert not folder.exists()
+
+
+def test_cache(tmp_path: Path) -> None:
+    """--cache cache.toml: wasmtime's cache configuration is honoured."""
+    (tmp_path / "cache.toml").write_text(f'[cache]\ndirectory = "{tmp_path / "compiled"}"\n')
+    with serving(tmp_path, MANIFEST, "--cache", "cache.toml", modules=MODULES) as server:
+        assert server.get("/hello").status == 200
+    assert any(path.is_file() for path in (tmp_path / "compiled").rglob("*"))
+    done = run_wagi(tmp_path, "serve", "--cache", "missing.toml")
+    assert done.returncode in (1, 2)
+    assert "missing.toml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_module_cache_is_accepted(tmp_path: Path) -> None:
+    """--module-cache DIR."""
+    with serving(tmp_path, MANIFEST, "--module-cache", "cached", modules=MODULES) as server:
+        assert server.get("/hello").status == 200
+
+
+@pytest.mark.parametrize("option", ["--hostname", "--default-host"])
+def test_hostname(tmp_path: Path, option: str) -> None:
+    """--hostname localhost:3000 (--default-host in its documentation: both)."""
+    environment = (ROOT / "examples/wat/environment.wat").read_text()
+    modules: dict[str, str | bytes] = {"env.wat": environment}
+    with serving(
+        tmp_path, manifest_of(modules), option, "named.example:99", modules=modules
+    ) as server:  # fmt: skip
+        answer = server.raw(b"GET /env HTTP/1.0\r\n\r\n")
+    assert b"\nSERVER_NAME=named.example\n" in answer
+    assert b"\nSERVER_PORT=99\n" in answer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-e", "=value"), "-e/--env: expected KEY=VALUE, found '=value'"),
+        (("-e", "novalue"), "-e/--env: expected KEY=VALUE, found 'novalue'"),
+        (("--env-file", "missing.env"), "missing.env: --env-file: cannot be read"),
+        (("--listen", "nonsense"), "-l/--listen: expected HOST:PORT"),
+        (("--listen", "a:99999"), "-l/--listen: expected HOST:PORT"),
+        (("--listen", "unix:"), "-l/--listen: expected HOST:PORT"),
+        (("--hostname", "a b"), "--hostname/--default-host: expected HOST"),
+        (("--trusted-proxy", "10.0.0.0/99"), "--trusted-proxy: expected a network"),
+        (("--spool-limit", "many"), "--spool-limit: expected a size"),
+        (("--shutdown-timeout", "-1"), "--shutdown-timeout: "),
+        (("--access-log", "xml"), "--access-log: "),
+        (("--tls-cert", "cert.pem"), "expected --tls-cert and --tls-key together"),
+        (("--tls-cert", "a", "--tls-key", "b"), "--tls-cert: no such file: a"),
+        (("--tls-cert", "hello.wat", "--tls-key", "hello.wat"), "cannot be used: "),
+        (("-c", "other.toml"), "expected one modules.toml, found other.toml and modules.toml"),
+        (("--no-such-option",), "No such option"),
+    ],
+)
+def test_bad_usage(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    """Bad usage: one clear message, exit status 2, no traceback."""
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    done = run_wagi(tmp_path, "serve", "modules.toml", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_manifest(tmp_path: Path) -> None:
+    """No modules.toml: a message that says what to do."""
+    done = run_wagi(tmp_path, "serve")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no such file: modules.toml (expected a modules.toml")
+
+
+def test_bad_line_of_an_env_file(tmp_path: Path) -> None:
+    """A line that is not KEY=VALUE is named."""
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST, "x.env": "A=1\n\nnonsense\n"})
+    done = run_wagi(tmp_path, "check", "--env-file", "x.env")
+    assert done.returncode == 2
+    assert done.stderr == "error: x.env:3: --env-file: expected KEY=VALUE, found 'nonsense'\n"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help"), ("check", "--help")])
+def test_help_has_examples(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """--help with examples."""
+    done = run_wagi(tmp_path, *arguments)
+    assert done.returncode == 0
+    assert "Examples:" in done.stdout
+    assert "wagi " in done.stdout
+
+
+def test_help_names_every_option(tmp_path: Path) -> None:
+    """All options of the original, with their environment variables."""
+    text = run_wagi(tmp_path, "serve", "--help").stdout
+    for option in (
+        *("-c, --config", "-l, --listen", "--hostname", "--default-host", "--module-cache"),
+        *("--cache", "--log-dir", "--tls-cert", "--tls-key", "-e, --env", "--env-file"),
+        *("WAGI_LOG_DIR", "WAGI_TLS_CERT", "WAGI_TLS_KEY"),
+    ):
+        assert option in text
+
+
+def test_version(tmp_path: Path) -> None:
+    """--version."""
+    assert run_wagi(tmp_path, "--version").stdout == f"wagi, version {__version__}\n"

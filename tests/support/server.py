@@ -1,0 +1,236 @@
+"""A real server process, and clients that say exactly what a test wants said."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_TIMEOUT = 120.0
+ROOT = Path(__file__).parents[2]
+WAGI = [sys.executable, "-m", "wagi"]
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response as it came."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        values = self.all(name)
+        return values[0] if values else None
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The lines of the environment example."""
+        return dict(line.split("=", 1) for line in self.text.splitlines())
+
+
+class Server:
+    """A running ``wagi serve``."""
+
+    def __init__(self, process: subprocess.Popen[str], host: str = "127.0.0.1") -> None:
+        self.process = process
+        self.host = host
+        self.port = 0
+        self.url = ""
+        self._lines: list[str] = []
+        self._stdout: list[str] = []
+        self._listening = threading.Event()
+        self._readers = [
+            threading.Thread(target=self._read, args=(process.stderr, self._lines), daemon=True),
+            threading.Thread(target=self._read, args=(process.stdout, self._stdout), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream: Iterator[str], lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+            if found := re.match(r"listening on (\S+)", line):
+                self.url = found[1]
+                if port := re.search(r":(\d+)$", self.url):
+                    self.port = int(port[1])
+                self._listening.set()
+        if lines is self._lines:
+            self._listening.set()
+
+    def wait_until_listening(self) -> None:
+        assert self._listening.wait(START_TIMEOUT), self.log
+        assert self.url, self.log
+
+    @property
+    def log(self) -> str:
+        """What the server has written to stderr so far."""
+        return "\n".join(self._lines)
+
+    @property
+    def access_log(self) -> list[str]:
+        return list(self._stdout)
+
+    def wait_for_log(self, pattern: str, seconds: float = 10.0) -> str:
+        """Wait until the server's log matches; the whole log."""
+        return _wait(lambda: self.log, pattern, seconds)
+
+    def wait_for_access(self, pattern: str, seconds: float = 10.0) -> str:
+        """Wait until the access log matches; the whole of it."""
+        return _wait(lambda: "\n".join(self._stdout), pattern, seconds)
+
+    def get(self, path: str, **options: object) -> Response:
+        return self.request("GET", path, **options)  # type: ignore[arg-type]
+
+    def post(self, path: str, body: bytes, **options: object) -> Response:
+        return self.request("POST", path, body=body, **options)  # type: ignore[arg-type]
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        timeout: float = 60.0,
+    ) -> Response:
+        """One request on a connection of its own; the path goes out as it is."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        try:
+            own_host = any(name.lower() == "host" for name, _ in headers)
+            connection.putrequest(method, path, skip_host=own_host, skip_accept_encoding=True)
+            for name, value in headers:
+                connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            response = connection.getresponse()
+            return Response(response.status, response.getheaders(), response.read())
+        finally:
+            connection.close()
+
+    def raw(self, data: bytes, timeout: float = 30.0) -> bytes:
+        """Send bytes, return all bytes until the server closes the connection."""
+        with self.connect(timeout) as connection:
+            connection.sendall(data)
+            return read_all(connection)
+
+    def connect(self, timeout: float = 30.0) -> socket.socket:
+        return socket.create_connection((self.host, self.port), timeout=timeout)
+
+    def rss(self) -> int:
+        """The server's resident memory in bytes."""
+        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 40.0) -> int:
+        """End it by signal; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        for reader in self._readers:
+            reader.join(5)
+        return status
+
+
+def _wait(text: object, pattern: str, seconds: float) -> str:
+    assert callable(text)
+    deadline = time.monotonic() + seconds
+    while not re.search(pattern, text()):
+        assert time.monotonic() < deadline, f"no {pattern!r} in:\n{text()}"
+        time.sleep(0.01)
+    return str(text())
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """All bytes until the end, or until a reset."""
+    pieces = []
+    try:
+        while piece := connection.recv(65536):
+            pieces.append(piece)
+    except ConnectionResetError:
+        pass
+    return b"".join(pieces)
+
+
+@contextmanager
+def serving(
+    folder: Path,
+    manifest: str | None = None,
+    *options: str,
+    modules: Mapping[str, str | bytes] | None = None,
+    target: str = "modules.toml",
+    environment: dict[str, str] | None = None,
+    listen: str = "127.0.0.1:0",
+) -> Iterator[Server]:
+    """Write modules.toml and modules into a folder and serve them on a free port."""
+    write_files(folder, modules or {})
+    if manifest is not None:
+        (folder / "modules.toml").write_text(manifest)
+    process = subprocess.Popen(
+        [*WAGI, "serve", "--listen", listen, *options, target],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server = Server(process)
+    try:
+        server.wait_until_listening()
+        yield server
+    finally:
+        server.stop(signal.SIGKILL)
+
+
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def manifest_of(modules: Mapping[str, str | bytes], extra: str = "") -> str:
+    """A modules.toml with each module at the route of its name, without the suffix."""
+    entries = [
+        f'[[module]]\nroute = "/{name.rsplit(".", 1)[0]}"\nmodule = "{name}"\n' for name in modules
+    ]
+    return "\n".join([*entries, extra])
+
+
+def run_wagi(
+    folder: Path, *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [*WAGI, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

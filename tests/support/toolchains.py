@@ -1,0 +1,133 @@
+"""Real compilers for real handlers.
+
+Where a tool is missing a test is skipped with the reason; with WAGI_TEST_REQUIRE=all, as in
+continuous integration, it fails instead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+HANDLERS = Path(__file__).parents[1] / "handlers"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+_CACHE = Path(tempfile.gettempdir()) / f"wagi-test-handlers-{os.getuid()}"
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip, or fail where everything is required."""
+    if os.environ.get("WAGI_TEST_REQUIRE") == "all":
+        pytest.fail(f"required: {reason}")
+    pytest.skip(reason)
+
+
+def tool(name: str, *places: str) -> str:
+    """The path of a program, or the end of the test."""
+    found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", *places]))
+    return found or missing(f"{name} is not installed")
+
+
+@cache
+def _rustc() -> tuple[str, str]:
+    """A Rust compiler that has a target for WASI, and the target's name."""
+    candidates = [path for path in (shutil.which("rustc"), "/usr/bin/rustc") if path]
+    for compiler in candidates:
+        for target in ("wasm32-wasip1", "wasm32-wasi"):
+            libraries = subprocess.run(
+                [compiler, "--print", "target-libdir", "--target", target],
+                capture_output=True,
+                text=True,
+                check=False,
+            ).stdout.strip()
+            if libraries and any(Path(libraries).glob("libstd-*.rlib")):
+                return compiler, target
+    missing("rustc with the standard library for wasm32-wasip1 or wasm32-wasi is not installed")
+
+
+def _python_module(name: str) -> str:
+    if importlib.util.find_spec(name) is None:
+        missing(f"{name} is not installed: pip install '.[toolchains]'")
+    return name
+
+
+def _build_rust(source: Path, output: Path) -> None:
+    compiler, target = _rustc()
+    _run([compiler, "--target", target, "-O", str(source), "-o", str(output)])
+
+
+def _build_c(source: Path, output: Path) -> None:
+    zig = [sys.executable, "-m", _python_module("ziglang"), "cc", "-target", "wasm32-wasi"]
+    _run([*zig, "-O2", str(source), "-o", str(output)])
+
+
+def _build_zig(source: Path, output: Path) -> None:
+    zig = [sys.executable, "-m", _python_module("ziglang"), "build-exe", "-target", "wasm32-wasi"]
+    _run([*zig, "-O", "ReleaseSmall", "-lc", f"-femit-bin={output}", str(source)])
+
+
+def _build_go(source: Path, output: Path) -> None:
+    go = tool("go", str(Path(sys.executable).parent))
+    # The cache has to be somewhere even where there is no home.
+    environment = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(_CACHE / "go")}
+    _run([go, "build", "-o", str(output), str(source)], environment)
+
+
+def _build_assemblyscript(source: Path, output: Path) -> None:
+    npm = tool("npm")
+    folder = output.parent / "assemblyscript"
+    shutil.copytree(source.parent, folder, dirs_exist_ok=True)
+    _run([npm, "install", "--no-audit", "--no-fund"], cwd=folder)
+    _run([npm, "run", "build"], cwd=folder)
+    shutil.copy(folder / "redirect.wasm", output)
+
+
+_BUILDERS: dict[str, Callable[[Path, Path], None]] = {
+    ".rs": _build_rust,
+    ".c": _build_c,
+    ".zig": _build_zig,
+    ".go": _build_go,
+    ".ts": _build_assemblyscript,
+}
+
+
+def compiled(source: Path) -> Path:
+    """Compile a handler, once for all processes of the suite and as long as it does not change."""
+    builder = _BUILDERS[source.suffix]
+    content = source.read_bytes() + source.suffix.encode() + Path(__file__).read_bytes()
+    _CACHE.mkdir(mode=0o700, exist_ok=True)
+    target = _CACHE / f"{source.stem}-{hashlib.sha256(content).hexdigest()[:16]}.wasm"
+    with (_CACHE / f"{target.stem}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
+                output = Path(scratch) / "out.wasm"
+                builder(source, output)
+                output.rename(target)
+    return target
+
+
+def _run(
+    command: list[str], environment: dict[str, str] | None = None, cwd: Path | None = None
+) -> None:
+    done = subprocess.run(
+        command,
+        env={**os.environ, **(environment or {})},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
