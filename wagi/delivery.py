@@ -37,6 +37,11 @@ class Delivery:
     def started(self) -> bool:
         return self._stream is not None
 
+    @property
+    def held(self) -> int:
+        """Bytes of output that have not been sent."""
+        return self._parser.held
+
     def feed(self, output: bytes) -> None:
         """Take output of the guest."""
         if output:

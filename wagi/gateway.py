@@ -25,6 +25,7 @@ from wagi.errors import WagiError
 from wagi.guest.capi import Exit, Trap
 from wagi.guest.engine import POOL
 from wagi.guest.guest import Guest
+from wagi.guest.hostcalls import HIGH_WATER
 from wagi.guest.scheduler import Turns
 from wagi.intake import Body, Refusal, Target, open_body, read_head
 from wagi.loading import Route
@@ -37,6 +38,7 @@ from wagi.trust import Client, TrustedProxies
 _log = logging.getLogger("wagi")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _CLIENT_GONE = 499  # nginx's number, for the access log only
+_PATIENCE = 0.1  # seconds without a byte after which a client is taken to wait for us
 
 
 class Gateway:
@@ -209,12 +211,25 @@ class Gateway:
         async with asyncio.timeout(seconds):
             ended = False
             while not ended:
-                if guest.need.input and not delivery.started:
-                    body.invite()
-                await delivery.flush()
-                await _wait(guest, body)
+                await self._deliver(guest, delivery, body)
+                await _wait(guest, body, None if delivery.started else _PATIENCE)
                 await self._turns.next()
                 ended = self._step(guest, delivery)
+
+    async def _deliver(self, guest: Guest, delivery: Delivery, body: Body) -> None:
+        """Send what the guest has printed, but not into the face of a client that still sends.
+
+        nginx stops sending a request when its response begins, and simple clients read nothing
+        before they have sent everything. So the response begins when the body is all here, when
+        the client pauses, or when the guest has printed a lot: then the rest is spooled first.
+        """
+        if guest.need.input and not delivery.started:
+            body.invite()
+        if not (delivery.started or body.received or body.quiet_seconds >= _PATIENCE):
+            if delivery.held < HIGH_WATER:
+                return
+            await body.spool(self._spool_limit, _PATIENCE)
+        await delivery.flush()
 
 
 def _feed(guest: Guest, body: Body) -> None:
@@ -225,13 +240,20 @@ def _feed(guest: Guest, body: Body) -> None:
         guest.stdin.end()
 
 
-async def _wait(guest: Guest, body: Body) -> None:
-    """Wait for what the guest waits for; at once if that is only its turn."""
+async def _wait(guest: Guest, body: Body, patience: float | None) -> None:
+    """Wait for what the guest waits for; at once if that is only its turn.
+
+    Parameters: ``patience`` the seconds after which there may be something else to do.
+    """
     wake_at = guest.need.wake_at
+    if wake_at is None and not guest.need.input:
+        return
     delay = None if wake_at is None else max(0.0, wake_at - time.monotonic())
+    if patience is not None and not body.received:
+        delay = patience if delay is None else min(delay, patience)
     if not guest.need.input:
-        if delay is not None:
-            await asyncio.sleep(delay)
+        assert delay is not None
+        await asyncio.sleep(delay)
         return
     try:
         async with asyncio.timeout(delay):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import IO, Protocol
+from typing import IO
 
 from aiohttp import web
 
@@ -120,81 +122,84 @@ def _socket_name(request: web.BaseRequest) -> tuple[str, str]:
     return (f"[{name[0]}]" if ":" in name[0] else name[0]), str(name[1])
 
 
-class Body(Protocol):
-    """A request body: its length in bytes, what is there already, and what is still to come."""
+class Body:
+    """A request body, read as it arrives: while nobody reads, the client is held back.
 
-    length: int
-
-    def take(self) -> bytes:
-        """What can be had without waiting."""
-
-    def invite(self) -> None:
-        """Ask a client that waits for it to send (RFC 9110 §10.1.1); before any response."""
-
-    async def read(self) -> bytes:
-        """Wait for more; empty at the end."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether everything has been taken."""
-
-    def close(self) -> None:
-        """Free what it holds."""
-
-
-class StreamedBody:
-    """A body that is read as it arrives: while nobody reads, the client is held back."""
+    Attributes: ``length`` in bytes.
+    """
 
     def __init__(self, request: web.BaseRequest, length: int) -> None:
         self.length = length
         self._request = request
         self._content = request.content
-        self._expected = length > 0 and _expects_continue(request)
+        self._invited = not _expects_continue(request)
+        self._spool: IO[bytes] | None = None
+        self._spooled = 0  # bytes in the spool that have not been taken
+        self._last_arrival = time.monotonic()
 
-    def take(self) -> bytes:
-        return self._content.read_nowait() if self.length else b""
+    @property
+    def received(self) -> bool:
+        """Whether the client has sent all of it."""
+        return self._content.is_eof()
 
     @property
     def ended(self) -> bool:
-        return not self.length or self._content.at_eof()
+        """Whether everything has been taken."""
+        return not self._spooled and self._content.at_eof()
 
-    def invite(self) -> None:
-        if self._expected:
-            self._expected = False
-            _send_continue(self._request)
-
-    async def read(self) -> bytes:
-        return await self._content.readany()
-
-    def close(self) -> None:
-        """Nothing to free: aiohttp reads what is left, or closes the connection."""
-
-
-class SpooledBody:
-    """A body that came without its length: read whole, in memory or in a temporary file."""
-
-    def __init__(self, file: IO[bytes], length: int) -> None:
-        self.length = length
-        self._file = file
-        self._left = length
+    @property
+    def quiet_seconds(self) -> float:
+        """How long nothing has arrived."""
+        return time.monotonic() - self._last_arrival
 
     def take(self) -> bytes:
-        data = self._file.read(_PIECE)
-        self._left -= len(data)
+        """What can be had without waiting."""
+        if self._spooled and self._spool is not None:
+            data = self._spool.read(_PIECE)
+            self._spooled -= len(data)
+            return data
+        return b"" if self.ended else self._content.read_nowait()
+
+    async def read(self) -> bytes:
+        """Wait for more; empty at the end."""
+        if self._spooled:
+            return self.take()
+        data = await self._content.readany()
+        self._last_arrival = time.monotonic()
         return data
 
-    @property
-    def ended(self) -> bool:
-        return self._left <= 0
-
     def invite(self) -> None:
-        """Nobody waits: it is all here."""
+        """Ask a client that waits for it to send (RFC 9110 §10.1.1). Before any response."""
+        if not self._invited and self.length and self._request.transport is not None:
+            # The writer of the response does not count this one: it is an interim response.
+            self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._invited = True
 
-    async def read(self) -> bytes:
-        return self.take()
+    async def spool(self, limit: int, patience: float | None) -> int:
+        """Read on into memory, or a temporary file above 1 MiB, to be taken later. Once.
+
+        Parameters: ``limit`` in bytes, after which it stops; ``patience`` the seconds that it waits
+        for the client to go on. Returns: the bytes that were read.
+        """
+        assert self._spool is None
+        self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY)  # noqa: SIM115 - see close
+        total = 0
+        with contextlib.suppress(TimeoutError):
+            while total <= limit:
+                async with asyncio.timeout(patience):
+                    data = await self._content.readany()
+                if not data:
+                    break
+                self._spool.write(data)
+                total += len(data)
+        self._spool.seek(0)
+        self._spooled = total
+        return total
 
     def close(self) -> None:
-        self._file.close()
+        """Free the spool. What the client still sends is aiohttp's to read."""
+        if self._spool is not None:
+            self._spool.close()
 
 
 async def open_body(request: web.BaseRequest, spool_limit: int, seconds: float | None) -> Body:
@@ -204,34 +209,24 @@ async def open_body(request: web.BaseRequest, spool_limit: int, seconds: float |
     Raises: Refusal 413 for a longer one, 408 for a slower one.
     """
     length = request.headers.get("Content-Length")
-    if length is not None:
-        return StreamedBody(request, int(length))
-    if "Transfer-Encoding" not in request.headers:
-        return StreamedBody(request, 0)
-    file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - Body closes it
+    if length is not None or "Transfer-Encoding" not in request.headers:
+        return Body(request, int(length or 0))
+    body = Body(request, 1)
     try:
+        body.invite()
         async with asyncio.timeout(seconds):
-            if _expects_continue(request):
-                _send_continue(request)
-            total = 0
-            while data := await request.content.readany():
-                total += len(data)
-                if total > spool_limit:
-                    raise Refusal(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        "The request body is too large to be taken without a Content-Length.",
-                    )
-                file.write(data)
-    except TimeoutError:
-        file.close()
-        raise Refusal(
-            HTTPStatus.REQUEST_TIMEOUT, "The request body did not arrive in time."
-        ) from None
+            body.length = await body.spool(spool_limit, None)
+        if body.length > spool_limit:
+            raise Refusal(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "The request body is too large to be taken without a Content-Length.",
+            )
+        if not body.received:
+            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request body did not arrive in time.")
     except BaseException:
-        file.close()
+        body.close()
         raise
-    file.seek(0)
-    return SpooledBody(file, total)
+    return body
 
 
 def _expects_continue(request: web.BaseRequest) -> bool:
@@ -239,9 +234,3 @@ def _expects_continue(request: web.BaseRequest) -> bool:
         request.version >= (1, 1)
         and request.headers.get("Expect", "").strip().lower() == "100-continue"
     )
-
-
-def _send_continue(request: web.BaseRequest) -> None:
-    # An interim response on the connection; the writer of the final one does not count it.
-    if request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -60,6 +60,11 @@ class ResponseParser:
         """Add a piece of output. Nothing is looked at before the next question."""
         self._buffer += data
 
+    @property
+    def held(self) -> int:
+        """Bytes that have been fed and not taken."""
+        return len(self._buffer)
+
     def head(self) -> ResponseHead | None:
         """The head, or None while the header block is not whole.
 

@@ -23,8 +23,6 @@ class ModuleLog:
 
     def append(self, lines: list[bytes], request_id: str) -> None:
         """Write whole lines. A full disk is reported once and does not stop the service."""
-        for line in lines:
-            _log.info("stderr of %s [%s]: %s", self.route, request_id, _shown(line))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
@@ -34,6 +32,8 @@ class ModuleLog:
             if not self._failed:
                 _log.error("%s: lines of stderr are lost: %s", self.path, error.strerror)
             self._failed = True
+        for line in lines:
+            _log.info("stderr of %s [%s]: %s", self.route, request_id, _shown(line))
 
 
 class Stderr:

@@ -1,0 +1,209 @@
+"""The life of a server process: TLS, signals, the access log."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import pty
+import re
+import signal
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import ROOT, WAGI, Response, Server, serving, write_files
+from tests.support.toolchains import tool
+from tests.support.wat import SPIN, TEXT_HEAD, Program, printing
+
+MODULES: dict[str, str | bytes] = {
+    "hello.wat": printing(TEXT_HEAD + "hello\n"),
+    "slow.wat": Program().sleep(700).write(TEXT_HEAD + "done\n").wat(),
+    "spin.wat": Program().code(SPIN).wat(),
+    "environment.wat": (ROOT / "examples/wat/environment.wat").read_text(),
+}
+MANIFEST = "".join(
+    f'[[module]]\nroute = "/{name.removesuffix(".wat")}"\nmodule = "{name}"\n' for name in MODULES
+)
+
+
+class Asking(threading.Thread):
+    """A request in the background."""
+
+    def __init__(self, server: Server, path: str) -> None:
+        super().__init__(daemon=True)
+        self._ask = lambda: server.get(path)
+        self.response: Response | None = None
+        self.error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.response = self._ask()
+        except (OSError, http.client.HTTPException) as error:
+            self.error = error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_shutdown_lets_requests_finish(tmp_path: Path, number: int) -> None:
+    """SIGTERM/SIGINT stop accepting, let running requests finish, exit 0."""
+    with serving(tmp_path, MANIFEST, modules=MODULES) as server:
+        idle = server.connect()
+        idle.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"hello" in idle.recv(65536)
+        asking = Asking(server, "/slow")
+        time.sleep(0.3)
+        assert server.stop(number) == 0
+        asking.join(5)
+        assert asking.response is not None
+        assert asking.response.text == "done\n"
+        assert idle.recv(65536) == b""
+        idle.close()
+        with pytest.raises(OSError, match="refused"):
+            server.connect()
+
+
+def test_shutdown_timeout(tmp_path: Path) -> None:
+    """After --shutdown-timeout what still runs is cancelled; exit 0."""
+    with serving(tmp_path, MANIFEST, "--shutdown-timeout", "0.5", modules=MODULES) as server:
+        asking = Asking(server, "/spin")
+        time.sleep(0.3)
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert 0.4 < time.monotonic() - started < 8
+        asking.join(5)
+        assert asking.error is not None
+        assert "1 requests are cancelled" in server.log
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    """Asked again, it cancels at once."""
+    with serving(tmp_path, MANIFEST, modules=MODULES) as server:
+        Asking(server, "/spin")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_log("1 requests are still running")
+        assert server.stop(signal.SIGINT, seconds=10) == 0
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        [
+            *(tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_tls(tmp_path: Path, certificate: tuple[Path, Path], by_variable: bool) -> None:
+    """TLS with --tls-cert/--tls-key, env WAGI_TLS_CERT, WAGI_TLS_KEY."""
+    cert, key = map(str, certificate)
+    options = () if by_variable else ("--tls-cert", cert, "--tls-key", key)
+    environment = {"WAGI_TLS_CERT": cert, "WAGI_TLS_KEY": key} if by_variable else {}
+    with serving(tmp_path, MANIFEST, *options, modules=MODULES, environment=environment) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        context = ssl.create_default_context(cafile=cert)
+        connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context)
+        connection.request("GET", "/environment")
+        body = connection.getresponse().read()
+        connection.close()
+    assert f"\nX_FULL_URL=https://127.0.0.1:{server.port}/environment\n".encode() in body
+
+
+def test_access_log_text(tmp_path: Path) -> None:
+    """One line per request: common fields, route, status, bytes, duration, guest CPU time."""
+    with serving(tmp_path, MANIFEST, modules=MODULES) as server:
+        server.get("/hello?x", headers=[("User-Agent", 'a"b\\c'), ("Referer", "r")])
+        server.get("/unknown")
+        log = server.wait_for_access("/unknown").splitlines()
+    assert re.fullmatch(
+        r"127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\]"
+        r' "GET /hello\?x HTTP/1\.1" 200 6'
+        r' "r" "a\\"b\\\\c" route="/hello" ms=\d+\.\d{3} cpu_ms=\d+\.\d{3} id=[0-9a-f]+-\d+',
+        log[0],
+    )
+    assert ' 404 ' in log[1]  # fmt: skip
+    assert 'route=""' in log[1]
+
+
+def test_access_log_json(tmp_path: Path) -> None:
+    """--access-log json."""
+    with serving(tmp_path, MANIFEST, "--access-log", "json", modules=MODULES) as server:
+        server.get("/slow")
+        line = json.loads(server.wait_for_access("}"))
+    assert line["method"] == "GET"
+    assert line["target"] == line["route"] == "/slow"
+    assert (line["status"], line["bytes"], line["client"]) == (200, 5, "127.0.0.1")
+    assert line["ms"] > 600
+    assert line["cpu_ms"] < line["ms"]
+
+
+def test_access_log_off(tmp_path: Path) -> None:
+    """--access-log off."""
+    with serving(tmp_path, MANIFEST, "--access-log", "off", modules=MODULES) as server:
+        server.get("/hello")
+        server.stop()
+    assert server.access_log == []
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_trusted_proxy(tmp_path: Path, trusted: bool) -> None:
+    """X-Forwarded-* count from a trusted peer; from anybody else they are plain headers."""
+    options = ("--trusted-proxy", "127.0.0.0/8", "--trusted-proxy", "10.0.0.0/8")
+    headers = [
+        ("X-Forwarded-For", "6.6.6.6, 192.0.2.7, 10.1.2.3"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "public.example"),
+        ("X-Request-Id", "from-the-proxy"),
+    ]
+    with serving(tmp_path, MANIFEST, *(options if trusted else ()), modules=MODULES) as server:
+        found = server.get("/environment", headers=headers).variables
+        missing = server.get("/unknown", headers=headers)
+        port = server.port
+    assert found["HTTP_X_FORWARDED_FOR"] == headers[0][1]
+    if trusted:
+        assert found["REMOTE_ADDR"] == "192.0.2.7"
+        assert found["X_FULL_URL"] == "https://public.example:443/environment"
+        assert missing.header("X-Request-Id") == "from-the-proxy"
+    else:
+        assert found["REMOTE_ADDR"] == "127.0.0.1"
+        assert found["X_FULL_URL"] == f"http://127.0.0.1:{port}/environment"
+        assert missing.header("X-Request-Id") != "from-the-proxy"
+
+
+def test_the_terminal_gets_a_table(tmp_path: Path) -> None:
+    """To a terminal: where it listens, the routes with their modules, how long loading took."""
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    terminal, other = pty.openpty()
+    process = subprocess.Popen(
+        [*WAGI, "serve", "-l", "127.0.0.1:0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"},
+        stderr=other,
+        stdout=subprocess.DEVNULL,
+    )
+    os.close(other)
+    seen = ""
+    try:
+        while "Ctrl-C" not in seen:
+            seen += os.read(terminal, 65536).decode()
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        os.close(terminal)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", seen)
+    assert re.search(r"/hello\s+hello\.wat", plain)
+    assert "Loaded 4 routes in 0." in plain
+    assert re.search(r"Listening on http://127\.0\.0\.1:\d+", plain)

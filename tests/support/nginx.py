@@ -1,0 +1,65 @@
+"""A real nginx in front of a server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.toolchains import tool
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@contextmanager
+def nginx(folder: Path, site: str) -> Iterator[int]:
+    """Run nginx with a configuration that has ``listen 80`` where its port belongs; the port."""
+    program = tool("nginx")
+    port = free_port()
+    folder.mkdir(exist_ok=True)
+    config = folder / "nginx.conf"
+    # nginx's own user could not reach the test's folders.
+    user = "user root;" if os.getuid() == 0 else ""
+    scratch = " ".join(
+        f"{kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config.write_text(
+        f"{user} daemon off; master_process off; pid {folder}/nginx.pid;"
+        f" error_log {folder}/error.log; events {{}}"
+        f" http {{ access_log off; {scratch}\n{site}\n}}".replace(
+            "listen 80;", f"listen 127.0.0.1:{port};"
+        )
+    )
+    process = subprocess.Popen(
+        [program, "-p", str(folder), "-c", str(config), "-e", f"{folder}/error.log"],
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for(port, process, folder)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            log = folder / "error.log"
+            assert process.poll() is None, log.read_text() if log.exists() else "nginx ended"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return

@@ -1,0 +1,131 @@
+"""Behind a real nginx: the seed case, and the example configuration."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from tests.support.nginx import nginx
+from tests.support.server import ROOT, Server, serving
+from tests.support.toolchains import HANDLERS, compiled, tool
+from tests.support.wat import TEXT_HEAD, Program
+
+SEED_VARIABLES = (
+    *("HTTP_ACCEPT", "QUERY_STRING", "SERVER_PROTOCOL", "GATEWAY_INTERFACE", "REQUEST_METHOD"),
+    *("SERVER_PORT", "REMOTE_ADDR", "X_FULL_URL", "X_RAW_PATH_INFO", "CONTENT_TYPE"),
+    *("SERVER_NAME", "SCRIPT_NAME", "AUTH_TYPE", "PATH_TRANSLATED", "PATH_INFO"),
+    *("CONTENT_LENGTH", "X_MATCHED_ROUTE", "REMOTE_HOST", "REMOTE_USER", "SERVER_SOFTWARE"),
+    *("HTTP_HOST", "HTTP_USER_AGENT"),
+)
+
+
+def curl(*arguments: str) -> tuple[str, str]:
+    """Head and body of what curl got."""
+    done = subprocess.run(
+        [tool("curl"), "-sS", "-i", "--noproxy", "*", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    head, _, body = done.stdout.partition("\n\n")
+    return head, body
+
+
+def test_seed_case(tmp_path: Path) -> None:
+    """The Rust program behind nginx with default proxy settings, asked by curl."""
+    module = compiled(HANDLERS / "seed.rs").read_bytes()
+    manifest = '[[module]]\nroute = "/"\nmodule = "seed.wasm"\n'
+    with serving(tmp_path, manifest, modules={"seed.wasm": module}) as server:
+        site = (
+            f"server {{ listen 80; location / {{ proxy_pass http://127.0.0.1:{server.port}; }} }}"
+        )
+        with nginx(tmp_path / "nginx", site) as port:
+            head, body = curl(f"http://127.0.0.1:{port}/")
+    assert head.startswith("HTTP/1.1 200 OK\n")
+    assert "\nContent-Type: text/plain\n" in head
+    greeting, *lines = body.splitlines()
+    assert greeting == "Hello, world!"
+    variables = dict(line.split(": ", 1) for line in lines)
+    assert sorted(set(SEED_VARIABLES) - set(variables)) == []
+    assert variables["SERVER_PROTOCOL"] == "HTTP/1.0"
+    assert variables["SERVER_SOFTWARE"] == "WAGI/1"
+    assert variables["GATEWAY_INTERFACE"] == "CGI/1.1"
+    assert variables["REMOTE_ADDR"] == "127.0.0.1"
+    assert variables["HTTP_HOST"] == f"127.0.0.1:{server.port}"
+    assert variables["X_FULL_URL"] == f"http://127.0.0.1:{server.port}/"
+    assert variables["SCRIPT_NAME"] == variables["X_MATCHED_ROUTE"] == "/"
+    assert variables["HTTP_USER_AGENT"].startswith("curl/")
+
+
+MODULES: dict[str, str | bytes] = {
+    "environment.wat": (ROOT / "examples/wat/environment.wat").read_text(),
+    "echo.wat": (ROOT / "examples/wat/echo.wat").read_text(),
+    "trap.wat": Program().trap().wat(),
+    "trap-later.wat": Program().write(TEXT_HEAD + "some").sleep(100).trap().wat(),
+    "events.wat": Program().write(TEXT_HEAD + "one\n").sleep(500).write("two\n").wat(),
+}
+MANIFEST = "".join(
+    f'[[module]]\nroute = "/{name.removesuffix(".wat")}/..."\nmodule = "{name}"\n'
+    for name in MODULES
+)
+
+
+def test_example_configuration(tmp_path: Path) -> None:
+    """examples/nginx.conf: over a unix socket, with keep-alive, the client's address and host."""
+    path = tmp_path / "wagi.sock"
+    site = (ROOT / "examples/nginx.conf").read_text().replace("/run/wagi/wagi.sock", str(path))
+    options = ("--trusted-proxy", "unix")
+    with (
+        serving(tmp_path, MANIFEST, *options, modules=MODULES, listen=f"unix:{path}") as server,
+        nginx(tmp_path / "nginx", site) as port,
+    ):
+        url = f"http://127.0.0.1:{port}"
+        _, body = curl(
+            *("-H", "X-Forwarded-For: 6.6.6.6", "-H", "X-Forwarded-Host: evil"),
+            *("-H", "Forwarded: for=6.6.6.6", f"{url}/environment/a%20b?c=d"),
+        )
+        found = dict(line.split("=", 1) for line in body.splitlines())
+        assert found["REMOTE_ADDR"] == found["REMOTE_HOST"] == "127.0.0.1"
+        assert found["X_FULL_URL"] == f"{url}/environment/a%20b?c=d"
+        assert found["SERVER_PROTOCOL"] == "HTTP/1.1"
+        assert found["PATH_INFO"] == "/a b"
+        assert "HTTP_CONNECTION" not in found
+        check_errors(server, url)
+        check_streaming(port)
+        big = tmp_path / "big"
+        big.write_bytes(bytes(range(256)) * 20_000)
+        done = subprocess.run(
+            [tool("curl"), "-sS", "--data-binary", f"@{big}", f"{url}/echo"],
+            capture_output=True,
+            check=True,
+        )
+        assert done.stdout == big.read_bytes()
+
+
+def check_errors(server: Server, url: str) -> None:
+    """nginx's request id is in the error page and in the log."""
+    head, body = curl(f"{url}/trap")
+    assert head.startswith("HTTP/1.1 500 ")
+    request_id = body.rpartition("Request id: ")[2].strip()
+    assert len(request_id) == 32
+    assert f"X-Request-Id: {request_id}" in head
+    server.wait_for_log(rf"\[{request_id}\].*trap")
+    done = subprocess.run(
+        [tool("curl"), "-sS", f"{url}/trap-later"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (18, 56), "curl cannot tell that the response is not whole"
+
+
+def check_streaming(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(b"GET /events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        seen, first, last = b"", 0.0, 0.0
+        while piece := client.recv(65536):
+            seen += piece
+            first = first or (time.monotonic() if b"one" in seen else 0.0)
+            last = time.monotonic()
+    assert b"two" in seen
+    assert last - first > 0.25
