@@ -11,7 +11,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser
-from wagi.intake import Refusal
+from wagi.refusal import Refusal
 
 SERVER = "wagi"
 

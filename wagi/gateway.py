@@ -27,11 +27,12 @@ from wagi.guest.engine import POOL
 from wagi.guest.guest import Guest
 from wagi.guest.hostcalls import HIGH_WATER
 from wagi.guest.scheduler import Turns
-from wagi.intake import Body, Refusal, Target, open_body, read_head
-from wagi.loading import Route
+from wagi.intake import Body, Target, open_body, read_head
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import Stderr
 from wagi.observe.text import one_line, paragraph
+from wagi.refusal import Refusal
+from wagi.route import Route
 from wagi.routing import HEALTH_PATH, RouteTable
 from wagi.trust import Client, TrustedProxies
 

@@ -16,33 +16,13 @@ from aiohttp import web
 
 from wagi.cgi.environment import BadRequest, RequestHead
 from wagi.config.values import HostPort
+from wagi.refusal import Refusal
 from wagi.routing import has_dot_segment
 from wagi.trust import Client
 
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(/[^#]*|\?[^#]*|)", re.IGNORECASE)
 _SPOOL_IN_MEMORY = 1024 * 1024
 _PIECE = 64 * 1024
-
-
-class Refusal(Exception):
-    """A request gets an error page.
-
-    Parameters: ``status`` of the answer; ``message`` for the client; ``reason`` for the log, if it
-    says more; ``headers`` of the answer.
-    """
-
-    def __init__(
-        self,
-        status: HTTPStatus | int,
-        message: str,
-        reason: str = "",
-        headers: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        super().__init__(message)
-        self.status = HTTPStatus(status)
-        self.message = message
-        self.reason = reason or message
-        self.headers = headers
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,25 +25,9 @@ from wagi.guest.engine import Handler, Limits, Module, Runtime
 from wagi.guest.guest import run_to_end
 from wagi.guest.run import Preopen
 from wagi.observe.module_log import ModuleLog, Stderr
+from wagi.route import Route
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes
 from wagi.sources import existing, read_module
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route with all that serving it takes.
-
-    Attributes: ``argv`` the template, or None for the default; ``timeout`` seconds of wall time,
-    None for no limit; ``slots`` for its guests, None for no limit of its own.
-    """
-
-    pattern: RoutePattern
-    handler: Handler
-    variables: RouteVariables
-    argv: str | None
-    timeout: float | None
-    slots: asyncio.Semaphore | None
-    log: ModuleLog
 
 
 @dataclass(frozen=True, slots=True)
