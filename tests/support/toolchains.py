@@ -40,7 +40,7 @@ def tool(name: str, *places: str) -> str:
 
 
 @cache
-def _rustc() -> tuple[str, str]:
+def rustc() -> tuple[str, str]:
     """A Rust compiler that has a target for WASI, and the target's name."""
     candidates = [path for path in (shutil.which("rustc"), "/usr/bin/rustc") if path]
     for compiler in candidates:
@@ -63,7 +63,7 @@ def _python_module(name: str) -> str:
 
 
 def _build_rust(source: Path, output: Path) -> None:
-    compiler, target = _rustc()
+    compiler, target = rustc()
     _run([compiler, "--target", target, "-O", str(source), "-o", str(output)])
 
 

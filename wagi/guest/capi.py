@@ -88,6 +88,10 @@ class GuestFault(Exception):
         self.errno = errno
 
 
+class GuestTrap(Exception):
+    """What a guest asked for is a trap: wasmtime's WASI answers bad pointers with it."""
+
+
 class EngineError(WagiError):
     """wasmtime refused something: the message is wasmtime's."""
 
@@ -369,8 +373,11 @@ _resume_pointer = cast(_resume_callback, c.wasmtime_func_async_continuation_call
 
 
 def _trap_for(run: Run, error: BaseException) -> int:
-    run.failure = error
     message = b"the host call failed"
+    if isinstance(error, GuestTrap):
+        message = str(error).encode()
+    else:
+        run.failure = error
     return int(_trap_new(message, len(message)))
 
 

@@ -15,6 +15,7 @@ from wagi.guest.capi import (
     EngineError,
     Exit,
     GuestFault,
+    GuestTrap,
     Linker,
     Prepared,
     Trap,
@@ -177,7 +178,7 @@ class Companion:
     def call(self, export: str, parameters: str, *arguments: int) -> int:
         """Call an exported function to its end. Returns: its i32 result.
 
-        Raises: EngineError if it traps.
+        Raises: GuestTrap if it traps.
         """
         name = export.encode()
         at = self._at
@@ -205,5 +206,5 @@ class Companion:
         while not capi.poll(self._run, future):  # it may yield at a tick, and goes on at once
             pass
         capi.future_delete(future)
-        if self._slots.trap or self._slots.error:
-            raise EngineError("a call of WASI trapped")
+        if end := capi.take_end(self._slots):
+            raise GuestTrap(end.message if isinstance(end, Trap) else "exit")

@@ -1,0 +1,135 @@
+"""Everything the README shows works as shown.
+
+Blocks with a file name are written, consoles are run in their order in one shell session: what
+follows a command is its output. Port 3000 is exchanged for a free one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.support import toolchains
+from tests.support.nginx import free_port
+from tests.support.server import ROOT, WAGI, run_wagi
+from wagi.config.manifest import Defaults, Manifest, ModuleEntry
+
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INSTALL = re.compile(r"pip install (?:\.|'\.\[\w+\]') && ")
+
+
+class Session:
+    """A shell in a folder; ``wagi … &`` runs until the next one or the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._server: subprocess.Popen[bytes] | None = None
+        tools = folder / "bin"
+        tools.mkdir()
+        (tools / "wagi").write_text(f'#!/bin/sh\nexec {" ".join(WAGI)} "$@"\n')
+        (tools / "wagi").chmod(0o755)
+        places = [str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]
+        self._environment = {
+            **os.environ,
+            "PATH": os.pathsep.join(places),
+            "PYTHONPATH": str(ROOT),
+            "GOCACHE": str(folder / "gocache"),
+        }
+
+    def run(self, command: str) -> str:
+        command = INSTALL.sub("", command)
+        command = command.replace("localhost:3000", f"127.0.0.1:{self._port}")
+        if command.startswith("wagi serve"):
+            self._serve(command.rstrip(" &"))
+            return ""
+        if command == "kill %1":
+            self.close()
+            return ""
+        if command.startswith("rustc"):
+            compiler, target = toolchains.rustc()
+            command = command.replace("rustc", compiler).replace("wasm32-wasip1", target)
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _serve(self, command: str) -> None:
+        self.close()
+        self._port = free_port()
+        log = self._folder / "server.log"
+        with log.open("wb") as stderr:
+            self._server = subprocess.Popen(
+                ["sh", "-c", f"exec {command} --listen 127.0.0.1:{self._port}"],
+                cwd=self._folder,
+                env=self._environment,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        deadline = time.monotonic() + 120
+        while "listening on" not in log.read_text():
+            assert self._server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.terminate()
+            assert self._server.wait(40) == 0
+            self._server = None
+
+
+def test_everything_it_shows(tmp_path: Path) -> None:
+    for name in ("go", "curl"):
+        toolchains.tool(name, str(Path(sys.executable).parent))
+    toolchains.rustc()
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copy(ROOT / "modules.toml", tmp_path)
+    session = Session(tmp_path)
+    commands = 0
+    try:
+        for language, name, content in BLOCK.findall(README):
+            if name:
+                (tmp_path / name).write_text(content)
+            elif language == "console":
+                for command, output in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", content, re.M):
+                    commands += 1
+                    # The suite is running already: continuous integration starts it as shown.
+                    if not command.endswith("pytest"):
+                        assert session.run(command).rstrip("\n") == output.rstrip("\n")
+    finally:
+        session.close()
+    assert commands == len(re.findall(r"^\$ ", README, re.MULTILINE)) > 8
+
+
+def test_the_test_command_is_what_continuous_integration_runs() -> None:
+    assert "$ pip install '.[test]' && pytest\n" in README
+    assert "README.md" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_reference_is_valid(tmp_path: Path) -> None:
+    (block,) = (text for _, name, text in BLOCK.findall(README) if name == "reference.toml")
+    (tmp_path / "reference.toml").write_text(block)
+    (tmp_path / "data").mkdir()
+    shutil.copy(ROOT / "examples/wat/hello.wat", tmp_path / "hello.wasm")
+    done = run_wagi(tmp_path, "check", "reference.toml")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_reference_names_every_key() -> None:
+    (block,) = (text for _, name, text in BLOCK.findall(README) if name == "reference.toml")
+    keys = set(re.findall(r"^(\w+) =", block, re.MULTILINE)) | {"defaults", "module"}
+    assert keys == {*Manifest.model_fields, *Defaults.model_fields, *ModuleEntry.model_fields}
