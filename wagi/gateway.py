@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from http import HTTPStatus
 from itertools import count
 
@@ -38,7 +39,9 @@ from wagi.trust import Client, TrustedProxies
 
 _log = logging.getLogger("wagi")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_NO_TIMEOUT: AbstractAsyncContextManager[None] = nullcontext()
 _CLIENT_GONE = 499  # nginx's number, for the access log only
+_QUICK = 0.01  # seconds of CPU time in which a guest may still end in one response
 _PATIENCE = 0.1  # seconds without a byte after which a client is taken to wait for us
 
 
@@ -143,13 +146,14 @@ class Gateway:
 
         Returns: what has to be released. Raises: Refusal 503 if none gets free in time.
         """
+        wanted = [self._slots] if route.slots is None else [route.slots, self._slots]
         taken: list[asyncio.Semaphore] = []
+        waits = self._slots.locked() or (route.slots is not None and route.slots.locked())
         try:
-            async with asyncio.timeout(route.timeout):
-                for slots in (route.slots, self._slots):
-                    if slots is not None:
-                        await slots.acquire()
-                        taken.append(slots)
+            async with asyncio.timeout(route.timeout) if waits else _NO_TIMEOUT:
+                for slots in wanted:
+                    await slots.acquire()
+                    taken.append(slots)
         except BaseException as error:
             for slots in taken:
                 slots.release()
@@ -226,9 +230,12 @@ class Gateway:
         """
         if guest.need.input and not delivery.started:
             body.invite()
-        if not (delivery.started or body.received or body.quiet_seconds >= _PATIENCE):
-            if delivery.held < HIGH_WATER:
+        if not delivery.started and delivery.held < HIGH_WATER:
+            if not body.received and body.quiet_seconds < _PATIENCE:
                 return
+            if guest.is_busy and guest.cpu_seconds < _QUICK:
+                return
+        if not (delivery.started or body.received or body.quiet_seconds >= _PATIENCE):
             await body.spool(self._spool_limit, _PATIENCE)
         await delivery.flush()
 

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -106,6 +107,8 @@ def _addresses(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(reversed(found))
 
 
+# The same clients and proxies come again and again; parsing costs as much as a routing table.
+@lru_cache(maxsize=4096)
 def _plain(name: str) -> str:
     """An IP address without port and brackets; empty if it is none."""
     match = re.fullmatch(r"\[([^\]]+)\](?::\d+)?|([0-9.]+):\d+", name)

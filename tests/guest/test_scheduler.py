@@ -8,39 +8,62 @@ import time
 from wagi.guest.scheduler import TICK, Ticker, Turns
 
 
-def test_one_turn_in_each_pass_of_the_loop() -> None:
-    """Between two turns the loop comes around: nobody waits for more than one slice."""
+class Clock:
+    """Time that goes on when a test says so."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def turns_of(names: str, seconds: float) -> str:
+    """The order in which guests with slices of this length go on; a dot is a pass of the loop."""
     order: list[str] = []
+    clock = Clock()
 
     async def main() -> None:
-        turns = Turns()
+        turns = Turns(clock)
 
         async def guest(name: str) -> None:
             for _ in range(3):
                 await turns.next()
                 order.append(name)
+                clock.now += seconds
 
         async def loop_passes() -> None:
-            for _ in range(30):
-                await asyncio.sleep(0)
+            for _ in range(80):
                 order.append(".")
+                await asyncio.sleep(0)
 
-        await asyncio.gather(*(guest(name) for name in "abc"), loop_passes())
+        await asyncio.gather(*(guest(name) for name in names), loop_passes())
 
     asyncio.run(main())
-    text = "".join(order)
-    assert all(len(turns) <= 2 for turns in text.split("."))
+    return "".join(order)
+
+
+def test_long_slices_take_turns() -> None:
+    """After each long slice the loop comes around: a fresh request waits for a slice or two."""
+    text = turns_of("abc", 2 * TICK)
+    assert all(len(turns.replace(".", "")) <= 1 for turns in text.split("..."))
     names = text.replace(".", "")
-    assert sorted(names) == sorted("abc" * 3)
     for end in range(len(names)):
         counts = [names[:end].count(name) for name in "abc"]
         assert max(counts) - min(counts) <= 2
+    assert sorted(names) == sorted("abc" * 3)
+
+
+def test_short_slices_do_not_wait() -> None:
+    """Guests that suspend at once share a pass."""
+    assert "aaa" in turns_of("a", 0)
 
 
 def test_a_cancelled_turn_is_not_lost() -> None:
     async def main() -> None:
-        turns = Turns()
+        clock = Clock()
+        turns = Turns(clock)
         await turns.next()
+        clock.now += 2 * TICK
         waiting = [asyncio.ensure_future(turns.next()) for _ in range(3)]
         await asyncio.sleep(0)
         waiting[0].cancel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 HEADER_LIMIT = 64 * 1024
 
@@ -80,7 +81,8 @@ class ResponseParser:
             if not found:
                 self._searched = end
                 return None
-            self._head = _parse(bytes(self._buffer[:end]))
+            block = bytes(self._buffer[:end])
+            self._head = _parse_again(block) if end <= _CACHED_SIZE else _parse(block)
             del self._buffer[:end]
         return self._head
 
@@ -98,6 +100,15 @@ class ResponseParser:
                 raise BadResponse("The handler printed nothing.")
             raise BadResponse("The handler printed no empty line after its headers.")
         return head
+
+
+# Most handlers print the same header block every time.
+_CACHED_SIZE = 512
+
+
+@lru_cache(maxsize=256)
+def _parse_again(block: bytes) -> ResponseHead:
+    return _parse(block)
 
 
 def _parse(block: bytes) -> ResponseHead:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import sys
 import tempfile
@@ -61,6 +62,9 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
             async def run() -> None:
                 await _worker(settings, loaded).run(socket, tls, announce)
 
+            # What loading has made stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
             runner.run(run())
 
 

@@ -185,6 +185,8 @@ def _configure_pool(config: wasmtime.Config, pool: Pool) -> None:
         # Clearing 64 KiB is cheaper than giving the pages back; 1 MiB costs 20 µs.
         "linear_memory_keep_resident": 64 * 1024,
         "table_keep_resident": 64 * 1024,
+        # Slots are given back to the system some at a time: each time flushes the TLB.
+        "decommit_batch_size": 32,
     }.items():
         getattr(c, f"wasmtime_pooling_allocation_config_{name}_set")(options, value)
     c.wasmtime_pooling_allocation_strategy_set(config.ptr(), options)
@@ -219,6 +221,7 @@ class Run(Protocol):
     failure: BaseException | None
     continuation: Continuation | None
     caller: int
+    span: tuple[int, int] | None
     result: int
 
 
@@ -251,7 +254,7 @@ class Linker:
         def enter(_data: int, caller: int, raw: int, _count: int) -> int | None:
             run = _current
             assert run is not None
-            run.caller = caller
+            run.caller, run.span = caller, None
             try:
                 result = call(run.guest, *unpack(peek(raw, size)))
             except GuestFault as fault:
@@ -293,7 +296,7 @@ class Linker:
         ) -> None:
             run = _current
             assert run is not None
-            run.caller = caller
+            run.caller, run.span = caller, None
             run.result = results
             ctypes.memset(results, 0, _VALUE_SIZE)
             slot: Any = c.wasmtime_async_continuation_t.from_address(continuation)
@@ -354,6 +357,7 @@ def _resume(_data: int) -> bool:
     assert run is not None
     if run.continuation is None:
         return True
+    run.span = None
     try:
         errno = run.continuation()
     except GuestFault as fault:

@@ -92,6 +92,11 @@ class Guest:
             self.cpu_seconds += time.thread_time() - started
             self._ticker.leave()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a suspended guest waits for nothing but its turn."""
+        return not self.need.input and self.need.wake_at is None
+
     def close(self) -> None:
         """Free the instance; one that has not ended is cancelled. Once."""
         self._run.close()

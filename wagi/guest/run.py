@@ -20,6 +20,7 @@ from wagi.guest.capi import (
     Prepared,
     Trap,
 )
+from wagi.guest.scheduler import SLICE_TICKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Run:
         self.failure: BaseException | None = None
         self.continuation: Continuation | None = None
         self.caller = 0
+        self.span: tuple[int, int] | None = None
         self.result = 0
         self._prepared = prepared
         self._future: int | None = None
@@ -61,7 +63,7 @@ class Run:
         self._store: int | None = capi.store_new(prepared.engine.address, None, None)
         self._context = capi.store_context(self._store)
         capi.store_limiter(self._store, memory_limit, -1, -1, -1, -1)
-        capi.yield_at_deadline(self._context, 1)
+        capi.yield_at_deadline(self._context, SLICE_TICKS)
         capi.set_wasi(self._context, wasi)
 
     def instantiate(self) -> None:
@@ -95,9 +97,9 @@ class Run:
         )
 
     def poll(self) -> bool:
-        """Run for at most about one tick. True when what was begun has ended."""
-        # Whatever the epoch did while this guest was not running: it has a whole tick now.
-        capi.set_deadline(self._context, 1)
+        """Run for at most about a slice. True when what was begun has ended."""
+        # Whatever the epoch did while this guest was not running: it has a whole slice now.
+        capi.set_deadline(self._context, SLICE_TICKS)
         assert self._future is not None
         if not capi.poll(self, self._future):
             return False
@@ -119,10 +121,13 @@ class Run:
         self._prepared.engine.increment_epoch()
 
     def memory(self) -> tuple[int, int]:
-        """Address and size in bytes of the guest's memory, as it is now: it may grow at any time.
+        """Address and size in bytes of the guest's memory, as it is now.
 
-        Raises: GuestFault if the guest exports none.
+        It may grow whenever the guest runs, and only then: ``span`` is forgotten at the start of
+        each host call. Raises: GuestFault if the guest exports none.
         """
+        if self.span is not None:
+            return self.span
         if not self._has_memory:
             at = self._at + capi.Slots.memory.offset
             if (
@@ -132,7 +137,8 @@ class Run:
                 raise GuestFault(EFAULT)
             self._has_memory = True
         at = self._at + capi.MEMORY
-        return capi.memory_data(self._context, at), capi.memory_size(self._context, at)
+        self.span = capi.memory_data(self._context, at), capi.memory_size(self._context, at)
+        return self.span
 
     def companion(self, linker: Linker, module: wasmtime.Module) -> Companion:
         """A second instance in this store, which imports the guest's memory as ``guest.memory``."""
