@@ -341,3 +341,10 @@ def test_keep_alive(server: Server) -> None:
     answer = server.raw(first + b"GET /hello HTTP/1.0\r\n\r\n")
     assert answer.count(b"HTTP/1.0 200 OK") == 2
     assert answer.lower().count(b"connection: keep-alive") == 1
+
+
+def test_streaming_ends_with_the_connection_for_http_1_0(server: Server) -> None:
+    """Without a length only the end of the connection ends the body, whatever the client asked."""
+    answer = server.raw(b"GET /pieces HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    assert answer.count(b"piece ") == 5
+    assert b"keep-alive" not in answer.lower()

@@ -101,6 +101,8 @@ class Delivery:
         stream = self._stream = web.StreamResponse(status=head.status, headers=_headers(head))
         if head.content_length is not None:
             stream.content_length = head.content_length
+        elif self._request.version < (1, 1):
+            stream.force_close()  # the end of the connection is the end of the body
         await stream.prepare(self._request)
         if self._bodiless(head.status):
             # The client has all it will get; the guest may go on, what it prints goes nowhere.
@@ -152,7 +154,7 @@ def _headers(head: ResponseHead) -> CIMultiDict[str]:
 
 async def send_text(
     request: web.BaseRequest, status: HTTPStatus, text: str, *headers: tuple[str, str]
-) -> web.StreamResponse:
+) -> web.Response:
     """Send a short response of the gateway's own."""
     response = web.Response(status=status, text=text, headers=[("Server", SERVER), *headers])
     await response.prepare(request)
@@ -160,9 +162,7 @@ async def send_text(
     return response
 
 
-async def send_refusal(
-    request: web.BaseRequest, refusal: Refusal, request_id: str
-) -> web.StreamResponse:
+async def send_refusal(request: web.BaseRequest, refusal: Refusal, request_id: str) -> web.Response:
     """Send an error page: short, plain, with the request id that the log has too."""
     return await send_text(
         request,

@@ -76,7 +76,9 @@ class Gateway:
         except Refusal as refusal:
             _log_refusal(exchange, refusal)
             exchange.status = refusal.status.value
-            return await send_refusal(request, refusal, exchange.request_id)
+            page = await send_refusal(request, refusal, exchange.request_id)
+            exchange.sent = _length(page)
+            return page
         except (asyncio.CancelledError, ConnectionError):
             exchange.status = _CLIENT_GONE
             raise
@@ -118,8 +120,10 @@ class Gateway:
         try:
             target = Target.parse(request.raw_path)
             if target.path == HEALTH_PATH:
-                exchange.status = 200
-                return await send_text(request, HTTPStatus.OK, "OK")
+                exchange.status = HTTPStatus.OK.value
+                answer = await send_text(request, HTTPStatus.OK, "OK")
+                exchange.sent = _length(answer)
+                return answer
             match = self._table.match(target.path)
             if match is None:
                 raise Refusal(HTTPStatus.NOT_FOUND, "No route matches this path.")
@@ -287,6 +291,10 @@ async def _end(guest: Guest, delivery: Delivery, exchange: Exchange) -> web.Stre
         case Exit(status) if status:
             delivery.warnings.append(f"the handler exited with status {status}")
     return await delivery.finish()
+
+
+def _length(response: web.Response) -> int:
+    return len(response.body) if isinstance(response.body, bytes) else 0
 
 
 def _peer(request: web.BaseRequest) -> str | None:

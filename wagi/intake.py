@@ -43,6 +43,10 @@ class Target:
                 raise BadRequest("The request's target is not a path.")
             authority = match[2].rpartition("@")[2]
             text = match[3] if match[3].startswith("/") else "/" + match[3]
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # aiohttp keeps other bytes as surrogates
+            raise BadRequest("The request's target is not UTF-8.") from None
         path, mark, query = text.partition("#")[0].partition("?")
         if has_dot_segment(path):
             raise BadRequest("The request's path has a segment . or ..")

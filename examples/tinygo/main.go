@@ -2,7 +2,10 @@
 //
 //	tinygo build -target=wasip1 -no-debug -o handler.wasm main.go
 //
-// The same file builds with Go: GOOS=wasip1 GOARCH=wasm go build -o handler.wasm main.go
+// TinyGo comes in no package registry that the tests can install from, so they build this file with
+// Go, which ends a program in the same way:
+//
+//	GOOS=wasip1 GOARCH=wasm go build -o handler.wasm main.go
 package main
 
 import (

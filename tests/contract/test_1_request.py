@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -294,12 +295,20 @@ def test_repeated_headers(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "request_line",
-    [b"GET /env/%00 HTTP/1.1", b"GET /env/%ff HTTP/1.1", b"GET /env/%c3%28 HTTP/1.1"],
+    [
+        b"GET /env/%00 HTTP/1.1",
+        b"GET /env/%ff HTTP/1.1",
+        b"GET /env/%c3%28 HTTP/1.1",
+        b"GET /env/\xff. HTTP/1.1",
+        b"GET /env?\xff HTTP/1.1",
+        b"OPTIONS * HTTP/1.1",
+    ],
 )
 def test_uncarriable_path(server: Server, request_line: bytes) -> None:
     """A path that WASI cannot carry (NUL, not UTF-8 after decoding) is answered with 400."""
     answer = server.raw(request_line + b"\r\nHost: a\r\nConnection: close\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert re.match(rb"HTTP/1\.[01] 400 ", answer)
+    assert b"aiohttp" not in answer
 
 
 def test_uncarriable_header(server: Server) -> None:

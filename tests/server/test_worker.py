@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import os
 import pty
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -16,8 +18,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import ROOT, WAGI, Response, Server, serving, write_files
-from tests.support.toolchains import tool
+from tests.support.server import (
+    ROOT,
+    WAGI,
+    Response,
+    Server,
+    manifest_of,
+    read_all,
+    serving,
+    write_files,
+)
+from tests.support.toolchains import missing, tool
 from tests.support.wat import SPIN, TEXT_HEAD, Program, printing
 
 MODULES: dict[str, str | bytes] = {
@@ -207,3 +218,56 @@ def test_the_terminal_gets_a_table(tmp_path: Path) -> None:
     assert re.search(r"/hello\s+hello\.wat", plain)
     assert "Loaded 4 routes in 0." in plain
     assert re.search(r"Listening on http://127\.0\.0\.1:\d+", plain)
+
+
+def test_a_closed_stdout_does_not_stop_the_service(tmp_path: Path) -> None:
+    """Lines of the access log are lost, which is reported once; requests are answered."""
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(
+        [*WAGI, "serve", "-l", "127.0.0.1:0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    server = Server(process)
+    try:
+        server.wait_until_listening()
+        for _ in range(5):
+            assert server.get("/hello").status == 200
+        assert server.wait_for_log("lines of the access log are lost").count("are lost") == 1
+    finally:
+        assert server.stop() == 0
+
+
+def test_uvloop(tmp_path: Path) -> None:
+    """The extra: another event loop, the same behaviour."""
+    if importlib.util.find_spec("uvloop") is None:
+        missing("uvloop is not installed: pip install '.[uvloop]'")
+    path = tmp_path / "wagi.sock"
+    options = ("--loop", "uvloop")
+    modules = {**MODULES, "broken.wat": Program().write(TEXT_HEAD + "x").sleep(50).trap().wat()}
+    manifest = manifest_of(modules)
+    with serving(tmp_path, manifest, *options, modules=modules) as server:
+        assert server.get("/hello").text == "hello\n"
+        assert b"x" in server.raw(b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\n")
+        with server.connect() as connection:
+            connection.sendall(b"GET /broken HTTP/1.0\r\n\r\n")
+            with pytest.raises(ConnectionResetError):
+                b"".join(iter(lambda: connection.recv(65536), b""))
+        asking = Asking(server, "/slow")
+        time.sleep(0.3)
+        assert server.stop() == 0
+        asking.join(5)
+        assert asking.response is not None
+    with serving(tmp_path, manifest, *options, listen=f"unix:{path}") as server:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET /hello HTTP/1.0\r\n\r\n")
+            assert read_all(client).endswith(b"hello\n")
+        assert server.stop() == 0
+    assert not path.exists()

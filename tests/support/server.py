@@ -59,8 +59,10 @@ class Server:
         self._listening = threading.Event()
         self._readers = [
             threading.Thread(target=self._read, args=(process.stderr, self._lines), daemon=True),
-            threading.Thread(target=self._read, args=(process.stdout, self._stdout), daemon=True),
         ]
+        if process.stdout is not None:
+            arguments = (process.stdout, self._stdout)
+            self._readers.append(threading.Thread(target=self._read, args=arguments, daemon=True))
         for reader in self._readers:
             reader.start()
 

@@ -35,8 +35,8 @@ class BadRequest(ValueError):
 class RequestHead:
     """All that variables are made of.
 
-    Attributes: ``path`` and ``query`` as sent (``query`` is None without a ``?``); ``protocol`` as
-    spoken by the client; ``headers`` in arrival order, undecoded; ``content_length`` the true
+    Attributes: ``path`` and ``query`` as sent, valid UTF-8 (``query`` is None without a ``?``);
+    ``protocol`` as spoken by the client; ``headers`` in arrival order, undecoded; ``content_length`` the true
     length of the body in bytes; ``scheme``, ``server_name``, ``server_port`` of the URL that the
     client asked for; ``remote_address`` the client's IP address.
     """
@@ -114,10 +114,7 @@ class RouteVariables:
         text = "\0".join(lines)
         if text.count("\0") != len(lines) - 1:
             raise BadRequest("The request has a NUL byte in its path or headers.")
-        try:
-            return [*self.fixed, *text.encode().split(b"\0")]
-        except UnicodeEncodeError:
-            raise BadRequest("The request's target is not UTF-8.") from None
+        return [*self.fixed, *text.encode().split(b"\0")]
 
 
 def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, dict[str, str]]:
@@ -155,8 +152,8 @@ def decode_path(raw: str) -> str:
     if "%" not in raw:
         return raw
     try:
-        return unquote_to_bytes(raw.encode("utf-8", "surrogateescape")).decode()
-    except UnicodeError:
+        return unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
         raise BadRequest("The request's path is not UTF-8 when decoded.") from None
 
 
@@ -177,10 +174,7 @@ def arguments(template: str | None, script_name: str, query: str | None) -> list
             # The items go in last, so that one that reads ${SCRIPT_NAME} stays what it is.
             named = word.replace("${SCRIPT_NAME}", script_name)
             words.append(named.replace("${ARGS}", " ".join(items)))
-    try:
-        encoded = [word.encode() for word in words]
-    except UnicodeEncodeError:
-        raise BadRequest("The request's query is not UTF-8.") from None
+    encoded = [word.encode() for word in words]
     if any(b"\0" in word for word in encoded):
         raise BadRequest("The request has a NUL byte in its query.")
     return encoded

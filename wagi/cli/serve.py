@@ -54,7 +54,7 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
         tls = listening.tls_context(settings.tls_cert, settings.tls_key)
         loaded = load(path, configured_variables(settings), log_dir, Runtime(settings.cache))
         seconds = time.perf_counter() - started
-        with listening.listen(settings.listen) as socket, _event_loop() as runner:
+        with listening.listen(settings.listen) as socket, _event_loop(settings) as runner:
 
             def announce() -> None:
                 _announce(listening.url(socket, tls is not None), loaded, seconds, log_dir)
@@ -106,10 +106,14 @@ def _log_dir(settings: Settings) -> Any:
             path.rmdir()  # only an empty one: what handlers wrote stays
 
 
-def _event_loop() -> asyncio.Runner:
+def _event_loop(settings: Settings) -> asyncio.Runner:
+    if settings.loop == "asyncio":
+        return asyncio.Runner()
     try:
         import uvloop  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
+        if settings.loop == "uvloop":
+            raise WagiError("--loop uvloop: it is not installed: pip install uvloop") from None
         return asyncio.Runner()
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 

@@ -128,6 +128,10 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="How long running requests may go on after SIGTERM.",
     )
+    loop: Annotated[
+        Literal["auto", "asyncio", "uvloop"],
+        Flag(("--loop",), "[auto|asyncio|uvloop]", "WAGI_LOOP"),
+    ] = Field(default="auto", description="The event loop; auto takes uvloop if it is installed.")
     access_log: Annotated[
         Literal["text", "json", "off"],
         Flag(("--access-log",), "[text|json|off]", "WAGI_ACCESS_LOG"),

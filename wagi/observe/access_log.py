@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -10,6 +11,7 @@ from typing import TextIO
 from wagi.observe.exchange import Exchange
 from wagi.observe.text import one_line
 
+_log = logging.getLogger("wagi")
 Writer = Callable[[Exchange], None]
 
 
@@ -20,9 +22,19 @@ def access_log(kind: str, stream: TextIO) -> Writer | None:
         return None
     form = formats[kind]
 
+    lost = False
+
     def write(exchange: Exchange) -> None:
-        stream.write(form(exchange) + "\n")
-        stream.flush()
+        nonlocal lost
+        try:
+            stream.write(form(exchange) + "\n")
+            stream.flush()
+            lost = False
+        except OSError as error:
+            # A reader that went away, or a full disk, is no reason to stop serving.
+            if not lost:
+                _log.error("lines of the access log are lost: %s", error.strerror)
+            lost = True
 
     return write
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from aiohttp import web
 
 from wagi.gateway import Gateway
+from wagi.server.http import HttpServer
 
 _log = logging.getLogger("wagi")
-_KEEPALIVE = 75.0  # seconds; nginx's default, and longer than its upstream pools keep one
 _LAST_WORD = 0.05  # seconds for what was cancelled to end
 
 
@@ -37,15 +37,7 @@ class Worker:
         announce: Callable[[], None],
     ) -> None:
         """Start, announce, serve until SIGTERM or SIGINT, drain."""
-        http = web.Server(
-            self._handle,
-            # A client that goes away cancels the handler, and with it the guest.
-            handler_cancellation=True,
-            # The body is the guest's to decode: it gets the bytes that CONTENT_LENGTH counts.
-            auto_decompress=False,
-            access_log=None,
-            keepalive_timeout=_KEEPALIVE,
-        )
+        http = HttpServer(self._handle)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
