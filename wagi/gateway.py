@@ -23,7 +23,7 @@ from wagi.cgi.environment import BadRequest, arguments
 from wagi.config.values import HostPort
 from wagi.delivery import Delivery, send_refusal, send_text
 from wagi.errors import WagiError
-from wagi.guest.capi import Exit, Trap
+from wagi.guest.ends import Exit, Trap
 from wagi.guest.engine import POOL
 from wagi.guest.guest import Guest
 from wagi.guest.hostcalls import HIGH_WATER

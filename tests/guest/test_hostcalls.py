@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wagi.guest.capi import Exit, Trap
+from wagi.guest.ends import Exit, Trap
 from wagi.guest.engine import Handler, Limits, ModuleError, Runtime
+from wagi.guest.errno import EBADF, EFAULT, EINVAL, ENOTSUP
 from wagi.guest.guest import Guest
 from wagi.guest.run import Preopen
 
-EFAULT, EINVAL, EBADF, ENOTSUP = 21, 28, 8, 58
 PAGE = 65536
 CALLS = {
     "fd_write": 4,

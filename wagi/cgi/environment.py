@@ -36,9 +36,9 @@ class RequestHead:
     """All that variables are made of.
 
     Attributes: ``path`` and ``query`` as sent, valid UTF-8 (``query`` is None without a ``?``);
-    ``protocol`` as spoken by the client; ``headers`` in arrival order, undecoded; ``content_length`` the true
-    length of the body in bytes; ``scheme``, ``server_name``, ``server_port`` of the URL that the
-    client asked for; ``remote_address`` the client's IP address.
+    ``protocol`` as spoken by the client; ``headers`` in arrival order, undecoded;
+    ``content_length`` the true length of the body in bytes; ``scheme``, ``server_name``
+    and ``server_port`` of the URL that the client asked for; ``remote_address`` its IP address.
     """
 
     method: str

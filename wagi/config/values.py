@@ -38,14 +38,6 @@ def parse_size(value: object) -> int:
     raise ValueError('expected a size: bytes, or a text such as "64MiB"')
 
 
-def format_size(size: int) -> str:
-    """Write a size in bytes the way ``parse_size`` reads it, in the largest unit that fits."""
-    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-        if size >= factor and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return f"{size} bytes"
-
-
 @dataclass(frozen=True, slots=True)
 class HostPort:
     """A host name or IP address and a port, either of which may be missing (empty, None)."""

@@ -24,10 +24,10 @@ import wasmtime
 from wasmtime import _bindings as c
 from wasmtime import _ffi as ffi
 
-from wagi.errors import WagiError
+from wagi.guest.ends import EngineError, Exit, Trap
+from wagi.guest.errno import EFAULT, GuestFault, GuestTrap
 
 TESTED_MAJOR = "50"
-EFAULT = 21
 
 _gil = ctypes.PyDLL(str(ffi.filename))
 _no_gil = ctypes.CDLL(str(ffi.filename))
@@ -78,36 +78,6 @@ peek = ctypes.string_at
 """``peek(address, length)`` copies bytes out of memory. Only ``guest.memory`` may call it."""
 poke = ctypes.memmove
 """``poke(address, bytes, length)`` copies bytes into memory. Only ``guest.memory`` may call it."""
-
-
-class GuestFault(Exception):
-    """What a guest asked for cannot be: the host call returns ``errno`` to it."""
-
-    def __init__(self, errno: int) -> None:
-        super().__init__(errno)
-        self.errno = errno
-
-
-class GuestTrap(Exception):
-    """What a guest asked for is a trap: wasmtime's WASI answers bad pointers with it."""
-
-
-class EngineError(WagiError):
-    """wasmtime refused something: the message is wasmtime's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """The guest called ``proc_exit``."""
-
-    status: int
-
-
-@dataclass(frozen=True, slots=True)
-class Trap:
-    """The guest was ended by a trap; the message has the cause and the backtrace."""
-
-    message: str
 
 
 def check_version() -> None:

@@ -11,7 +11,8 @@ import wasmtime
 
 from wagi.errors import WagiError
 from wagi.guest import binary, hostcalls, unstable
-from wagi.guest.capi import Engine, EngineError, Linker, Pool, Prepared, check_version, wat_to_wasm
+from wagi.guest.capi import Engine, Linker, Pool, Prepared, check_version, wat_to_wasm
+from wagi.guest.ends import EngineError
 from wagi.guest.files import FileCalls
 from wagi.guest.imports import explain
 from wagi.guest.run import Preopen

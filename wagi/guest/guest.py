@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from wagi.errors import WagiError
-from wagi.guest.capi import Exit, Trap
+from wagi.guest.ends import Exit, Trap
 from wagi.guest.engine import Handler
 from wagi.guest.files import Files
 from wagi.guest.memory import GuestMemory

@@ -13,15 +13,14 @@ from itertools import accumulate
 from struct import Struct, pack
 from typing import TYPE_CHECKING
 
-from wagi.guest.capi import Continuation, GuestFault, Linker
-from wagi.guest.memory import EINVAL, GuestMemory
+from wagi.guest.capi import Continuation, Linker
+from wagi.guest.errno import EBADF, EINVAL, ENOTSUP, GuestFault
+from wagi.guest.memory import GuestMemory
 
 if TYPE_CHECKING:
     from wagi.guest.guest import Guest
 
 WASI = "wasi_snapshot_preview1"
-EBADF = 8
-ENOTSUP = 58
 STDIN, STDOUT, STDERR = 0, 1, 2
 HIGH_WATER = 256 * 1024
 """Bytes of output that nobody has taken at which a guest is suspended."""

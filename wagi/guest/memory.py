@@ -10,9 +10,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import Protocol
 
-from wagi.guest.capi import EFAULT, GuestFault, peek, poke
+from wagi.guest.capi import peek, poke
+from wagi.guest.errno import EFAULT, EINVAL, GuestFault
 
-EINVAL = 28
 _U32 = Struct("<I")
 _PAIR = Struct("<II")
 _IOVEC_SIZE = 8

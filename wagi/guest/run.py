@@ -9,17 +9,9 @@ from typing import Any
 import wasmtime
 
 from wagi.guest import capi
-from wagi.guest.capi import (
-    EFAULT,
-    Continuation,
-    EngineError,
-    Exit,
-    GuestFault,
-    GuestTrap,
-    Linker,
-    Prepared,
-    Trap,
-)
+from wagi.guest.capi import Continuation, Linker, Prepared
+from wagi.guest.ends import EngineError, Exit, Trap
+from wagi.guest.errno import EFAULT, GuestFault, GuestTrap
 from wagi.guest.scheduler import SLICE_TICKS
 
 

@@ -10,8 +10,8 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from wagi.guest.capi import Continuation, Linker
+from wagi.guest.errno import EINVAL
 from wagi.guest.hostcalls import WASI, Subscriptions, poll_with_layout
-from wagi.guest.memory import EINVAL
 
 if TYPE_CHECKING:
     from wagi.guest.guest import Guest

@@ -1,0 +1,25 @@
+"""How a guest ends, if not by returning, and how an engine fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wagi.errors import WagiError
+
+
+class EngineError(WagiError):
+    """wasmtime refused something: the message is wasmtime's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The guest called ``proc_exit``."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """The guest was ended by a trap; the message has the cause and the backtrace."""
+
+    message: str
