@@ -139,6 +139,8 @@ class Run:
 
     def close(self) -> None:
         """Free everything. In the middle of a run this is its cancellation."""
+        # Guest and run refer to each other: cut, they go at once and not with the collector.
+        self.guest = self.continuation = None
         if self._future is not None:
             capi.future_delete(self._future)
             self._future = None
