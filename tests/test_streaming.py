@@ -212,6 +212,23 @@ def test_body_without_length_above_the_limit(server: Server) -> None:
         assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_bad_chunk_in_a_body(server: Server) -> None:
+    """400 for a body that stops being valid, and nothing of it reaches the guest."""
+    with server.connect() as connection:
+        for piece in list(chunked(65536))[:2]:
+            connection.sendall(piece)
+        time.sleep(0.1)
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert b"HTTP/1.1 400 " in read_all(connection)
+
+
+def test_a_body_that_does_not_arrive_in_time(server: Server) -> None:
+    """408: a body without length is read within the handler's timeout."""
+    with server.connect() as connection:
+        connection.sendall(b"POST /one HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
+
+
 def test_one_gib_out(tmp_path_factory: pytest.TempPathFactory) -> None:
     """1 GiB of output flows with the server's memory growing by less than 32 MiB."""
     module = compiled(HANDLERS / "flood.c")

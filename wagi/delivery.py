@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp import web
@@ -32,6 +33,7 @@ class Delivery:
         self._head: ResponseHead | None = None
         self._stream: web.StreamResponse | None = None
         self._left: int | None = None  # bytes that the guest's Content-Length still allows
+        self._was_cut = False
 
     @property
     def started(self) -> bool:
@@ -81,10 +83,9 @@ class Delivery:
         break_connection(self._request.transport, framed)
         return self._stream
 
-    def _parse(self, question: object) -> ResponseHead | None:
-        assert callable(question)
+    def _parse(self, question: Callable[[], ResponseHead | None]) -> ResponseHead | None:
         try:
-            head: ResponseHead | None = question()
+            head = question()
         except BadResponse as error:
             raise Refusal(error.status, str(error)) from None
         if head is not None and self._head is None:
@@ -114,12 +115,14 @@ class Delivery:
             return
         body = self._cut(body)
         self.sent += len(body)
-        await self._stream.write(body)
+        if body:
+            await self._stream.write(body)
 
     def _cut(self, body: bytes) -> bytes:
         if self._left is None:
             return body
-        if len(body) > self._left:
+        if len(body) > self._left and not self._was_cut:
+            self._was_cut = True
             self.warnings.append("output beyond the Content-Length was cut")
         body = body[: self._left]
         self._left -= len(body)

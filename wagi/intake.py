@@ -205,8 +205,14 @@ async def open_body(request: web.BaseRequest, spool_limit: int, seconds: float |
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "The request body is too large to be taken without a Content-Length.",
             )
-        if not body.received:
-            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request body did not arrive in time.")
+    except TimeoutError:
+        body.close()
+        raise Refusal(
+            HTTPStatus.REQUEST_TIMEOUT, "The request body did not arrive in time."
+        ) from None
+    except web.RequestPayloadError:
+        body.close()
+        raise BadRequest("The request body is not validly chunked.") from None
     except BaseException:
         body.close()
         raise

@@ -80,3 +80,7 @@ def test_space_around_values() -> None:
 @pytest.mark.parametrize("value", ["-1", "1 2", "x", "", "9" * 30, "+4", "٣"])
 def test_content_length_that_is_no_number(value: str) -> None:
     assert head_of(f"Status: 200\nContent-Length: {value}").content_length is None
+
+
+def test_warnings_are_bounded() -> None:
+    assert len(head_of("Status: 200\n" + "x\n" * 1000 + "y").warnings) == 11

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 HEADER_LIMIT = 64 * 1024
+_MAX_WARNINGS = 10
 
 _END_OF_HEADERS = re.compile(rb"(?:\A|\n)\r?\n")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
@@ -146,8 +147,14 @@ def _parse(block: bytes) -> ResponseHead:
         _status(single),
         tuple(headers),
         None if content_length is None else int(content_length),
-        tuple(warnings),
+        tuple(_bounded(warnings)),
     )
+
+
+def _bounded(warnings: list[str]) -> list[str]:
+    """What a hostile guest may write into the log at once."""
+    more = len(warnings) - _MAX_WARNINGS
+    return warnings if more <= 0 else [*warnings[:_MAX_WARNINGS], f"and {more} more like these"]
 
 
 def _why_forbidden(name: bytes, colon: bytes, value: bytes) -> str | None:

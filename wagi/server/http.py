@@ -37,6 +37,17 @@ class Connection(web.RequestHandler):
 
     __slots__ = ()
 
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; tell a handler that reads when its request's body turns out broken.
+
+        aiohttp queues the error behind the request that it belongs to, whose handler would wait
+        for the rest of the body until its time is over.
+        """
+        super().data_received(data)
+        request = self._current_request
+        if self._messages and request is not None and not request.content.is_eof():
+            request.content.set_exception(web.RequestPayloadError("the body is not valid"))
+
     def handle_error(
         self,
         request: web.BaseRequest,
