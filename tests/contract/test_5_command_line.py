@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.support.server import (
 )
 from tests.support.wat import HELLO
 from wagi import __version__
+from wagi.cli import main
 
 MODULES: dict[str, str | bytes] = {"hello.wat": HELLO}
 MANIFEST = manifest_of(MODULES)
@@ -142,10 +144,12 @@ def test_cache(tmp_path: Path) -> None:
     with serving(tmp_path, MANIFEST, "--cache", "cache.toml", modules=MODULES) as server:
         assert server.get("/hello").status == 200
     assert any(path.is_file() for path in (tmp_path / "compiled").rglob("*"))
-    done = run_wagi(tmp_path, "serve", "--cache", "missing.toml")
-    assert done.returncode in (1, 2)
-    assert "missing.toml" in done.stderr
-    assert "Traceback" not in done.stderr
+    (tmp_path / "bad.toml").write_text("[cache]\nno-such-key = 1\n")
+    for name in ("missing.toml", "bad.toml"):
+        done = run_wagi(tmp_path, "serve", "--cache", name)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {name}: ")
+        assert "Traceback" not in done.stderr
 
 
 def test_module_cache_is_accepted(tmp_path: Path) -> None:
@@ -235,3 +239,9 @@ def test_help_names_every_option(tmp_path: Path) -> None:
 def test_version(tmp_path: Path) -> None:
     """--version."""
     assert run_wagi(tmp_path, "--version").stdout == f"wagi, version {__version__}\n"
+
+
+def test_console_script() -> None:
+    """The installed command is this one."""
+    (script,) = entry_points(group="console_scripts", name="wagi")
+    assert script.load() is main

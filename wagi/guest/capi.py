@@ -24,6 +24,7 @@ import wasmtime
 from wasmtime import _bindings as c
 from wasmtime import _ffi as ffi
 
+from wagi.errors import ConfigurationError, Problem
 from wagi.guest.ends import EngineError, Exit, Trap
 from wagi.guest.errno import EFAULT, GuestFault, GuestTrap
 
@@ -122,7 +123,7 @@ class Engine:
             try:
                 config.cache = str(cache_config)
             except wasmtime.WasmtimeError as error:
-                raise EngineError(str(error)) from None
+                raise ConfigurationError(Problem(str(error), cache_config)) from None
         if pool is not None:
             _configure_pool(config, pool)
         self.pooled = pool is not None

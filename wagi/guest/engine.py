@@ -132,7 +132,8 @@ class Runtime:
     def __init__(self, cache_config: Path | None = None) -> None:
         """Parameters: ``cache_config`` a file of wasmtime's that says where to keep its results.
 
-        Raises: EngineError if wasmtime is not the tested version or refuses the configuration.
+        Raises: EngineError if wasmtime is not the tested version, ConfigurationError if it
+        refuses the file.
         """
         check_version()
         self._ticker = Ticker(self._tick)
