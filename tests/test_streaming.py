@@ -43,6 +43,10 @@ module = "late-reader.wat"
 route = "/echo"
 module = "echo.wat"
 [[module]]
+route = "/big"
+module = "big.wat"
+timeout = 1
+[[module]]
 route = "/one"
 module = "sleep.wat"
 max_concurrency = 1
@@ -75,6 +79,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "spin.wat": Program().code(SPIN).wat(),
         "ticks.wat": TICKS.wat(),
         "late-reader.wat": Program().sleep(300).code("(drop (call $read))").write(TEXT_HEAD).wat(),
+        "big.wat": Program()
+        .write(TEXT_HEAD)
+        .code(
+            """(loop $again (call $write (i32.const 1) (i32.const 0) (i32.const 65536))
+                (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1)))
+                  (i32.const 960))))"""
+        )
+        .wat(),
         "echo.wat": (ROOT / "examples/wat/echo.wat").read_text(),
     }
     folder = tmp_path_factory.mktemp("streaming")
@@ -277,6 +289,17 @@ def test_a_slow_client_holds_the_guest_back(tmp_path_factory: pytest.TempPathFac
             assert server.rss() - before < 32 * MIB
             connection.settimeout(60)
             assert len(read_all(connection)) > 200 * MIB
+
+
+def test_a_client_that_does_not_read(server: Server) -> None:
+    """The timeout is wall time from start to end: a client cannot keep a guest for longer."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((server.host, server.port))
+        connection.sendall(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.wait_for_log("route /big, .*out of time after 1 seconds")
+        connection.settimeout(10)
+        assert 0 < len(read_all(connection)) < 60 * MIB
 
 
 def test_sleeping_guests_share_the_time(server: Server) -> None:

@@ -79,7 +79,7 @@ class Delivery:
     def abort(self) -> web.StreamResponse:
         """Break the connection, so that the client can tell that the response is not whole."""
         assert self._stream is not None
-        framed = self._request.version >= (1, 1) or self._left is not None
+        framed = self._request.version >= (1, 1) or self._stream.content_length is not None
         break_connection(self._request.transport, framed)
         return self._stream
 
@@ -138,6 +138,7 @@ class Delivery:
             body = self._cut(body)
             self.sent = len(body)
         response = web.Response(status=head.status, headers=_headers(head), body=body)
+        self._stream = response
         if bodiless and head.content_length is not None:
             response.headers["Content-Length"] = str(head.content_length)
         await response.prepare(self._request)

@@ -41,6 +41,7 @@ _log = logging.getLogger("wagi")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _NO_TIMEOUT: AbstractAsyncContextManager[None] = nullcontext()
 _CLIENT_GONE = 499  # nginx's number, for the access log only
+_AT_ONCE = 32 * 1024  # bytes that the transport takes without waiting for the client
 _QUICK = 0.01  # seconds of CPU time in which a guest may still end in one response
 _PATIENCE = 0.1  # seconds without a byte after which a client is taken to wait for us
 
@@ -189,9 +190,12 @@ class Gateway:
             ) from None
         try:
             _feed(guest, body)
-            if not self._step(guest, delivery):
-                await self._drive(guest, delivery, body, route.timeout)
-            return await _end(guest, delivery, exchange)
+            ended = self._step(guest, delivery)
+            at_once = ended and delivery.held <= _AT_ONCE
+            async with _NO_TIMEOUT if at_once else asyncio.timeout(route.timeout):
+                if not ended:
+                    await self._drive(guest, delivery, body)
+                return await _end(guest, delivery)
         except TimeoutError:
             reason = f"the handler was out of time after {route.timeout:g} seconds"
             if delivery.started:
@@ -214,16 +218,13 @@ class Gateway:
         delivery.feed(guest.stdout.take())
         return ended
 
-    async def _drive(
-        self, guest: Guest, delivery: Delivery, body: Body, seconds: float | None
-    ) -> None:
-        async with asyncio.timeout(seconds):
-            ended = False
-            while not ended:
-                await self._deliver(guest, delivery, body)
-                await _wait(guest, body, None if delivery.started else _PATIENCE)
-                await self._turns.next()
-                ended = self._step(guest, delivery)
+    async def _drive(self, guest: Guest, delivery: Delivery, body: Body) -> None:
+        ended = False
+        while not ended:
+            await self._deliver(guest, delivery, body)
+            await _wait(guest, body, None if delivery.started else _PATIENCE)
+            await self._turns.next()
+            ended = self._step(guest, delivery)
 
     async def _deliver(self, guest: Guest, delivery: Delivery, body: Body) -> None:
         """Send what the guest has printed, but not into the face of a client that still sends.
@@ -278,7 +279,7 @@ async def _wait(guest: Guest, body: Body, patience: float | None) -> None:
         guest.stdin.end()
 
 
-async def _end(guest: Guest, delivery: Delivery, exchange: Exchange) -> web.StreamResponse:
+async def _end(guest: Guest, delivery: Delivery) -> web.StreamResponse:
     """The response of a guest that has ended (contract §2)."""
     match guest.end:
         case Trap(message):
