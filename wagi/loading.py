@@ -19,7 +19,6 @@ from wagi.config.manifest import (
     ModuleEntry,
     read_manifest,
 )
-from wagi.config.positions import Positions
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.guest.engine import Handler, Limits, Module, Runtime
 from wagi.guest.guest import run_to_end
@@ -59,8 +58,10 @@ def load(path: Path, variables: Mapping[str, str], log_dir: Path, runtime: Runti
 
 def _read(path: Path) -> ManifestFile:
     if path.suffix in (".wasm", ".wat"):
-        entry = ModuleEntry(route="/...", module=str(path.absolute()))
-        return ManifestFile(path, Manifest(module=[entry]), Positions(""))
+        if not path.is_file():
+            raise ConfigurationError(Problem(f"no such file: {path}"))
+        entry = ModuleEntry(route="/...", module=path.name)
+        return ManifestFile(path, Manifest(module=[entry]), None)
     return read_manifest(path)
 
 

@@ -208,6 +208,27 @@ def test_missing_manifest(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: no such file: modules.toml (expected a modules.toml")
 
 
+def test_missing_module(tmp_path: Path) -> None:
+    """No such module: a message without a line that nobody wrote."""
+    done = run_wagi(tmp_path, "serve", "missing.wasm")
+    assert (done.returncode, done.stderr) == (2, "error: no such file: missing.wasm\n")
+
+
+def test_limited_address_space(tmp_path: Path) -> None:
+    """A limit that would make wasmtime abort the process is named instead."""
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -v 8000000; exec "$@"', "sh", *WAGI, "check"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the address space is limited to 8192000000 bytes")
+
+
 def test_bad_line_of_an_env_file(tmp_path: Path) -> None:
     """A line that is not KEY=VALUE is named."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST, "x.env": "A=1\n\nnonsense\n"})

@@ -99,14 +99,15 @@ class ManifestFile:
     references start from.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, positions: Positions) -> None:
+    def __init__(self, path: Path, manifest: Manifest, positions: Positions | None) -> None:
         self.path = path
         self.manifest = manifest
         self._positions = positions
 
     def problem(self, message: str, *path: str | int) -> Problem:
         """A problem at the key ``path``, for mistakes that show only when an entry is loaded."""
-        return Problem(message, self.path, self._positions.line(path))
+        line = None if self._positions is None else self._positions.line(path)
+        return Problem(message, self.path, line)
 
 
 def read_manifest(path: Path) -> ManifestFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +137,7 @@ class Runtime:
         refuses the file.
         """
         check_version()
+        _check_address_space()
         self._ticker = Ticker(self._tick)
         self._cache_config = cache_config
         self._pooled = Kit(Engine(POOL, cache_config), self._ticker)
@@ -181,6 +183,17 @@ class Runtime:
             return self._on_demand, self._on_demand.engine.compile(wasm)
         except EngineError as error:
             raise ModuleError(f"{name}: not a valid module: {error}") from None
+
+
+def _check_address_space() -> None:
+    """wasmtime aborts the process if it cannot reserve the pool. Raises: EngineError instead."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        raise EngineError(
+            f"the address space is limited to {limit} bytes (ulimit -v), and the pool of instances"
+            " reserves several TiB of it without using them: lift that limit; what guests use is"
+            " bounded by memory_limit"
+        )
 
 
 def _to_wasm(content: bytes) -> bytes:
