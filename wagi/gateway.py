@@ -38,7 +38,7 @@ from wagi.routing import HEALTH_PATH, RouteTable
 from wagi.trust import Client, TrustedProxies
 
 _log = logging.getLogger("wagi")
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _NO_TIMEOUT: AbstractAsyncContextManager[None] = nullcontext()
 _CLIENT_GONE = 499  # nginx's number, for the access log only
 _AT_ONCE = 32 * 1024  # bytes that the transport takes without waiting for the client
@@ -95,24 +95,18 @@ class Gateway:
                 self._access_log(exchange)
 
     def _begin(self, request: web.BaseRequest, client: Client) -> Exchange:
-        request_id = None
-        referer = agent = ""
-        for name, value in request.raw_headers:
-            match name.lower():
-                case b"referer":
-                    referer = value.decode("latin-1")
-                case b"user-agent":
-                    agent = value.decode("latin-1")
-                case b"x-request-id" if client.trusted and _REQUEST_ID.fullmatch(value):
-                    request_id = value.decode("ascii")
+        headers = request.headers
+        request_id = headers.get("X-Request-Id", "") if client.trusted else ""
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = f"{self._id_prefix}-{next(self._ids)}"
         return Exchange(
-            request_id=request_id or f"{self._id_prefix}-{next(self._ids)}",
+            request_id=request_id,
             method=request.method,
             target=request.raw_path,
             protocol=f"HTTP/{request.version.major}.{request.version.minor}",
             client=client.address,
-            referer=referer,
-            user_agent=agent,
+            referer=headers.get("Referer", ""),
+            user_agent=headers.get("User-Agent", ""),
         )
 
     async def _answer(

@@ -61,13 +61,8 @@ def read_head(
     Parameters: ``default`` the host for what the request does not say; ``length`` of the body in
     bytes. Raises: BadRequest.
     """
-    hosts = [value for name, value in request.raw_headers if name.lower() == b"host"]
-    if len(hosts) > 1:
-        raise BadRequest("The request has more than one Host header.")
-    named = client.host or target.authority
-    if named is None:
-        named = hosts[0].decode("latin-1") if hosts else ""
-    host, port = _split_host(named)
+    # aiohttp has refused a second Host header.
+    host, port = _split_host(client.host or target.authority or request.headers.get("Host", ""))
     if port is None and client.scheme:
         # A trusted proxy told the client's URL: there a missing port is the scheme's.
         port = 443 if client.scheme == "https" else 80

@@ -398,3 +398,18 @@ def test_missing_entrypoint_is_a_start_up_error(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "modules.toml:4: entrypoint: hello.wat: " in done.stderr
     assert "'handle' is not exported; it exports: _start, memory" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "host", [b"a b", b"a/b", b"a@b", b"\xff", b"h\xc3\xa9", b"[::g]", b"a:99999"]
+)
+def test_bad_host(server: Server, host: bytes) -> None:
+    """A Host that is none, or two of them: 400 (RFC 9112 §3.2)."""
+    answer = server.raw(b"GET /exact HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+    assert re.match(rb"HTTP/1\.[01] 400 ", answer)
+
+
+def test_two_hosts(server: Server) -> None:
+    """RFC 9112 §3.2: more than one Host header is 400."""
+    answer = server.raw(b"GET /exact HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+    assert re.match(rb"HTTP/1\.[01] 400 ", answer)

@@ -52,7 +52,7 @@ class HostPort:
         An IPv6 host keeps its brackets. Raises: ValueError for anything else.
         """
         match = re.fullmatch(
-            r"(\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]\\\x00-\x1f]*)(?::(\d{0,5}))?", text
+            r"(\[[0-9A-Fa-f:.]+\]|[^\x00-\x20:/?#@\[\]\\\x7f-\U0010ffff]*)(?::(\d{0,5}))?", text
         )
         if not match:
             raise ValueError("expected HOST, HOST:PORT or [IPV6]:PORT")

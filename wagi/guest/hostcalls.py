@@ -51,14 +51,8 @@ def fd_write(guest: Guest, fd: int, iovecs: int, count: int, written: int) -> in
         return guest.files.call("fd_write", fd, iovecs, count, written)
     if fd in guest.closed:
         return EBADF
-    memory = guest.memory
-    pieces = []
-    room = _MAX_WRITE
-    for pointer, length in memory.iovecs(iovecs, count):
-        pieces.append(memory.read(pointer, min(length, room)))
-        room -= len(pieces[-1])
-    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    memory.write_u32(written, len(data))
+    data = guest.memory.gather(iovecs, count, _MAX_WRITE)
+    guest.memory.write_u32(written, len(data))
     if fd == STDERR:
         guest.stderr(data)
         return 0

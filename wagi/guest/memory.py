@@ -54,6 +54,16 @@ class GuestMemory:
         """Store a number as WASI does: little-endian, 32 bits."""
         self.write(pointer, _U32.pack(value))
 
+    def gather(self, pointer: int, count: int, limit: int) -> bytes:
+        """Copy a list of buffers out, at most ``limit`` bytes of them. All of them are checked."""
+        pieces = []
+        for start, length in self.iovecs(pointer, count):
+            wanted = min(length, limit)
+            # Checked by iovecs, and the memory cannot shrink.
+            pieces.append(peek(self._run.memory()[0] + start, wanted))
+            limit -= wanted
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     def iovecs(self, pointer: int, count: int) -> list[tuple[int, int]]:
         """Read a list of buffers: pairs of pointer and length, each checked. Raises: GuestFault."""
         if count > MAX_IOVECS:
