@@ -73,7 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         **{f"{name}.wat": printing(output) for name, output in OUTPUTS.items()},
         **{f"{name}.wat": program.wat() for name, program in ENDINGS.items()},
     }
-    manifest = manifest_of(modules, "[defaults]\ntimeout = 1\n")
+    manifest = manifest_of(modules, "[defaults]\ntimeout = 2\n")
     with serving(folder, manifest, "--log-dir", "logs", modules=modules) as running:
         yield running
 
@@ -271,7 +271,7 @@ def test_trap_after_the_headers_is_a_reset_for_http_1_0(server: Server) -> None:
 def test_out_of_time_before_the_headers(server: Server, name: str) -> None:
     """Out of time before the header block was sent: 504."""
     failed(server, f"/{name}", 504)
-    server.wait_for_log(f"route /{name}, .*out of time after 1 seconds")
+    server.wait_for_log(f"route /{name}, .*out of time after 2 seconds")
 
 
 def test_out_of_time_after_the_headers(server: Server) -> None:
