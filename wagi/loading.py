@@ -20,7 +20,14 @@ from wagi.config.manifest import (
     read_manifest,
 )
 from wagi.errors import ConfigurationError, Problem, WagiError
-from wagi.guest.engine import Handler, Limits, Module, Runtime
+from wagi.guest.engine import (
+    Handler,
+    Limits,
+    MemoryLimitError,
+    Module,
+    ModuleError,
+    Runtime,
+)
 from wagi.guest.guest import run_to_end
 from wagi.guest.run import Preopen
 from wagi.observe.module_log import ModuleLog, Stderr
@@ -98,8 +105,8 @@ class _Loader:
         for route_pattern, entrypoint in to_check or [(None, entry.entrypoint)]:
             try:
                 handler = module.handler(entrypoint, self._limits(entry), preopens)
-            except WagiError as error:
-                key = "memory_limit" if "memory_limit" in str(error) else "entrypoint"
+            except ModuleError as error:
+                key = "memory_limit" if isinstance(error, MemoryLimitError) else "entrypoint"
                 self._problem(str(error), index, key)
                 continue
             if route_pattern:

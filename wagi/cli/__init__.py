@@ -7,8 +7,6 @@ import sys
 import click
 
 from wagi import __version__
-from wagi.cli.check import check
-from wagi.cli.serve import serve
 from wagi.errors import ConfigurationError, WagiError
 
 _HELP = """The WebAssembly gateway: CGI for WASI modules.
@@ -29,8 +27,13 @@ def cli() -> None:
     """The root of all commands."""
 
 
-cli.add_command(serve)
-cli.add_command(check)
+def _add_commands() -> None:
+    # Imported here, so that a wasmtime that does not fit is an error like any other.
+    from wagi.cli.check import check
+    from wagi.cli.serve import serve
+
+    cli.add_command(serve)
+    cli.add_command(check)
 
 
 def main() -> None:
@@ -40,6 +43,7 @@ def main() -> None:
     if arguments and arguments[0].startswith("-") and arguments[0] not in _ROOT_OPTIONS:
         arguments = ["serve", *arguments]
     try:
+        _add_commands()
         cli.main(arguments, prog_name="wagi", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

@@ -1,8 +1,8 @@
 """wasmtime's C API: the only file that touches its bindings, its pointers or ctypes.
 
 The public API of wasmtime's Python package cannot suspend a guest; the C API can, on a fiber of its
-own. Three classes stand for what a gateway needs of it: ``Engine`` compiles, ``Linker`` gives host
-calls, ``Run`` is one instance in one store.
+own. ``Engine`` compiles, ``Linker`` gives host calls; the functions at the top are what
+``guest.run`` makes one instance's life of.
 
 Two ways into the same library: ``ctypes.CDLL`` releases the GIL during a call, which a call that
 runs guest code needs (the ticker has to get in); ``ctypes.PyDLL`` keeps it, which a call of a
@@ -29,6 +29,25 @@ from wagi.guest.ends import EngineError, Exit, Trap
 from wagi.guest.errno import EFAULT, GuestFault, GuestTrap
 
 TESTED_MAJOR = "50"
+_EXTERN_SIZE, _VALUE_SIZE = 32, 32
+
+
+def _check_version() -> None:
+    """Refuse a wasmtime whose C API this file was not tested with. Raises: EngineError."""
+    found = version("wasmtime")
+    if (
+        found.split(".")[0] != TESTED_MAJOR
+        or ctypes.sizeof(ffi.wasmtime_extern_t) != _EXTERN_SIZE
+        or ctypes.sizeof(c.wasmtime_val_t) != _VALUE_SIZE
+    ):
+        raise EngineError(
+            f"wasmtime {found} is installed, and this version of wagi works with"
+            f" wasmtime {TESTED_MAJOR} only: pip install 'wasmtime>={TESTED_MAJOR},<"
+            f"{int(TESTED_MAJOR) + 1}'"
+        )
+
+
+_check_version()  # before anything below relies on it
 
 _gil = ctypes.PyDLL(str(ffi.filename))
 _no_gil = ctypes.CDLL(str(ffi.filename))
@@ -79,18 +98,6 @@ peek = ctypes.string_at
 """``peek(address, length)`` copies bytes out of memory. Only ``guest.memory`` may call it."""
 poke = ctypes.memmove
 """``poke(address, bytes, length)`` copies bytes into memory. Only ``guest.memory`` may call it."""
-
-
-def check_version() -> None:
-    """Refuse a wasmtime whose C API this file was not tested with. Raises: EngineError."""
-    found = version("wasmtime")
-    expected_sizes = (ctypes.sizeof(ffi.wasmtime_extern_t), ctypes.sizeof(c.wasmtime_val_t))
-    if found.split(".")[0] != TESTED_MAJOR or expected_sizes != (32, _VALUE_SIZE):
-        raise EngineError(
-            f"wasmtime {found} is installed, and this version of wagi works with"
-            f" wasmtime {TESTED_MAJOR} only: pip install 'wasmtime>={TESTED_MAJOR},<"
-            f"{int(TESTED_MAJOR) + 1}'"
-        )
 
 
 def wat_to_wasm(text: str) -> bytes:
@@ -175,7 +182,6 @@ Continuation = Callable[[], "int | None"]
 AsyncHostCall = Callable[..., "int | Continuation"]
 
 _RAW_SIZE = 16
-_VALUE_SIZE = 32
 _SYNC = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
 _ASYNC = CFUNCTYPE(
     None, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p

@@ -12,7 +12,7 @@ import wasmtime
 
 from wagi.errors import WagiError
 from wagi.guest import binary, hostcalls, unstable
-from wagi.guest.capi import Engine, Linker, Pool, Prepared, check_version, wat_to_wasm
+from wagi.guest.capi import Engine, Linker, Pool, Prepared, wat_to_wasm
 from wagi.guest.ends import EngineError
 from wagi.guest.files import FileCalls
 from wagi.guest.imports import explain
@@ -25,6 +25,10 @@ POOL = Pool(guests=1000, memory=256 * 1024**2)
 
 class ModuleError(WagiError):
     """A module cannot be a handler; the message says why and what to do."""
+
+
+class MemoryLimitError(ModuleError):
+    """A module starts with more memory than its guests may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,8 @@ class Module:
     def handler(self, entrypoint: str, limits: Limits, preopens: tuple[Preopen, ...]) -> Handler:
         """Make a handler of it.
 
-        Raises: ModuleError if the entrypoint is missing, or the memory limit is below what the
-        module starts with.
+        Raises: ModuleError if the entrypoint is missing, MemoryLimitError if the memory limit is
+        below what the module starts with.
         """
         if not self._exports.get(entrypoint, False):
             names = ", ".join(sorted(self._exports)) or "nothing"
@@ -117,7 +121,7 @@ class Module:
                 f"{self.name}: the entrypoint {entrypoint!r} {what}; it exports: {names}"
             )
         if limits.memory < self.initial_memory:
-            raise ModuleError(
+            raise MemoryLimitError(
                 f"{self.name}: memory_limit is {limits.memory} bytes, and the module starts with"
                 f" {self.initial_memory} bytes"
             )
@@ -133,10 +137,9 @@ class Runtime:
     def __init__(self, cache_config: Path | None = None) -> None:
         """Parameters: ``cache_config`` a file of wasmtime's that says where to keep its results.
 
-        Raises: EngineError if wasmtime is not the tested version, ConfigurationError if it
-        refuses the file.
+        Raises: EngineError if the address space is limited, ConfigurationError if wasmtime refuses
+        the file.
         """
-        check_version()
         _check_address_space()
         self._ticker = Ticker(self._tick)
         self._cache_config = cache_config

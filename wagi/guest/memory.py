@@ -58,10 +58,8 @@ class GuestMemory:
         """Copy a list of buffers out, at most ``limit`` bytes of them. All of them are checked."""
         pieces = []
         for start, length in self.iovecs(pointer, count):
-            wanted = min(length, limit)
-            # Checked by iovecs, and the memory cannot shrink.
-            pieces.append(peek(self._run.memory()[0] + start, wanted))
-            limit -= wanted
+            pieces.append(self.read(start, min(length, limit)))
+            limit -= len(pieces[-1])
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def iovecs(self, pointer: int, count: int) -> list[tuple[int, int]]:
