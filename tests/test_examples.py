@@ -32,9 +32,9 @@ def test_environment(demo: Server) -> None:
 
 def test_large_environment(demo: Server) -> None:
     """The example's memory grows with what it is given."""
-    headers = [(f"X-{i}", "y" * 4000) for i in range(40)]
+    headers = [(f"X-{i}", "y" * 4000) for i in range(15)]
     response = demo.get("/environment", headers=headers)
-    assert response.text.count("y" * 4000) == 40
+    assert response.text.count("y" * 4000) == 15
 
 
 def test_echo(demo: Server) -> None:

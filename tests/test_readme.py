@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.support import toolchains
 from tests.support.nginx import free_port
 from tests.support.server import ROOT, WAGI, run_wagi
-from wagi.config.manifest import Defaults, Manifest, ModuleEntry
+from wagi.config.manifest import Manifest, ModuleEntry, Rules
 
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -132,4 +132,4 @@ def test_the_reference_is_valid(tmp_path: Path) -> None:
 def test_the_reference_names_every_key() -> None:
     (block,) = (text for _, name, text in BLOCK.findall(README) if name == "reference.toml")
     keys = set(re.findall(r"^(\w+) =", block, re.MULTILINE)) | {"defaults", "module"}
-    assert keys == {*Manifest.model_fields, *Defaults.model_fields, *ModuleEntry.model_fields}
+    assert keys == {*Manifest.model_fields, *Rules.model_fields, *ModuleEntry.model_fields}

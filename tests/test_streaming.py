@@ -50,7 +50,7 @@ timeout = 1
 route = "/one"
 module = "sleep.wat"
 max_concurrency = 1
-timeout = 1.8
+max_queue = 1
 """
 TICKS = (
     Program()
@@ -355,7 +355,7 @@ def test_a_client_that_goes_away_cancels_a_busy_guest(server: Server) -> None:
 
 
 def test_max_concurrency(server: Server) -> None:
-    """max_concurrency: one waits for the other; one that waits too long is answered 503."""
+    """max_concurrency: one waits for the other; one more than may wait is answered 503."""
     answers = []
 
     def ask() -> None:

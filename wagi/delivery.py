@@ -15,6 +15,7 @@ from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser
 from wagi.refusal import Refusal
 
 SERVER = "wagi"
+_AT_ONCE = 32 * 1024  # bytes, less than a transport takes before it makes the writer wait
 
 
 class Delivery:
@@ -24,12 +25,13 @@ class Delivery:
     the body so far; ``warnings`` for the module's log.
     """
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    def __init__(self, request: web.BaseRequest, header_limit: int) -> None:
+        """Parameters: ``header_limit`` in bytes."""
         self.status = 0
         self.sent = 0
         self.warnings: list[str] = []
         self._request = request
-        self._parser = ResponseParser()
+        self._parser = ResponseParser(header_limit)
         self._head: ResponseHead | None = None
         self._stream: web.StreamResponse | None = None
         self._left: int | None = None  # bytes that the guest's Content-Length still allows
@@ -43,6 +45,16 @@ class Delivery:
     def held(self) -> int:
         """Bytes of output that have not been sent."""
         return self._parser.held
+
+    @property
+    def fits_at_once(self) -> bool:
+        """Whether the connection takes what is held without waiting for the client."""
+        transport = self._request.transport
+        return (
+            self.held <= _AT_ONCE
+            and transport is not None
+            and not transport.get_write_buffer_size()
+        )
 
     def feed(self, output: bytes) -> None:
         """Take output of the guest."""
@@ -157,17 +169,28 @@ def _headers(head: ResponseHead) -> CIMultiDict[str]:
 
 
 async def send_text(
-    request: web.BaseRequest, status: HTTPStatus, text: str, *headers: tuple[str, str]
+    request: web.BaseRequest,
+    status: HTTPStatus,
+    text: str,
+    *headers: tuple[str, str],
+    closes: bool = False,
 ) -> web.Response:
-    """Send a short response of the gateway's own."""
+    """Send a short response of the gateway's own. Parameters: ``closes`` the connection."""
     response = web.Response(status=status, text=text, headers=[("Server", SERVER), *headers])
+    if closes:
+        response.force_close()
     await response.prepare(request)
     await response.write_eof()
     return response
 
 
-async def send_refusal(request: web.BaseRequest, refusal: Refusal, request_id: str) -> web.Response:
-    """Send an error page: short, plain, with the request id that the log has too."""
+async def send_refusal(
+    request: web.BaseRequest, refusal: Refusal, request_id: str, closes: bool = False
+) -> web.Response:
+    """Send an error page: short, plain, with the request id that the log has too.
+
+    Parameters: ``closes`` the connection, where the refusal itself need not.
+    """
     return await send_text(
         request,
         refusal.status,
@@ -175,6 +198,7 @@ async def send_refusal(request: web.BaseRequest, refusal: Refusal, request_id: s
         f"Request id: {request_id}\n",
         ("X-Request-Id", request_id),
         *refusal.headers,
+        closes=closes or refusal.closes,
     )
 
 

@@ -12,36 +12,35 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from http import HTTPStatus
 from itertools import count
 
 from aiohttp import web
 
-from wagi.cgi.environment import BadRequest, arguments
+from wagi.admission import Admission, Busy
+from wagi.cgi.environment import BadRequest, RequestTooLarge, arguments, check_size
 from wagi.config.values import HostPort
 from wagi.delivery import Delivery, send_refusal, send_text
 from wagi.errors import WagiError
 from wagi.guest.ends import Exit, Trap
-from wagi.guest.engine import POOL
 from wagi.guest.guest import Guest
-from wagi.guest.hostcalls import HIGH_WATER
 from wagi.guest.scheduler import Turns
-from wagi.intake import Body, Target, open_body, read_head
+from wagi.intake import Body, Intake, Target, read_head
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import Stderr
 from wagi.observe.text import one_line, paragraph
-from wagi.refusal import Refusal
-from wagi.route import Route
+from wagi.refusal import RETRY_SOON, Refusal
+from wagi.route import Route, RouteRules
 from wagi.routing import HEALTH_PATH, RouteTable
 from wagi.trust import Client, TrustedProxies
 
 _log = logging.getLogger("wagi")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_VERSIONS = ((1, 0), (1, 1))
 _NO_TIMEOUT: AbstractAsyncContextManager[None] = nullcontext()
 _CLIENT_GONE = 499  # nginx's number, for the access log only
-_AT_ONCE = 32 * 1024  # bytes that the transport takes without waiting for the client
 _QUICK = 0.01  # seconds of CPU time in which a guest may still end in one response
 _PATIENCE = 0.1  # seconds without a byte after which a client is taken to wait for us
 
@@ -54,17 +53,18 @@ class Gateway:
         table: RouteTable[Route],
         default_host: HostPort,
         proxies: TrustedProxies,
-        spool_limit: int,
-        access_log: Callable[[Exchange], None] | None,
+        intake: Intake,
+        places: int,
+        access_log: Callable[[Exchange], None],
     ) -> None:
-        """Parameters: ``spool_limit`` in bytes, for bodies that come without their length."""
+        """Parameters: ``intake`` of request bodies; ``places`` for guests."""
         self._table = table
         self._default_host = default_host
         self._proxies = proxies
-        self._spool_limit = spool_limit
+        self._intake = intake
         self._access_log = access_log
         self._turns = Turns()
-        self._slots = asyncio.Semaphore(POOL.guests)
+        self._admission = Admission(places, len({id(route.rules.share) for _, route in table}))
         self._id_prefix = secrets.token_hex(6)
         self._ids = count(1)
 
@@ -91,8 +91,20 @@ class Gateway:
             failure = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway failed.")
             return await send_refusal(request, failure, exchange.request_id)
         finally:
-            if self._access_log is not None:
-                self._access_log(exchange)
+            self._access_log(exchange)
+
+    async def refuse(self, request: web.BaseRequest, refusal: Refusal) -> web.StreamResponse:
+        """Answer what is no HTTP request: with an error page, a record, and the end."""
+        client = self._proxies.client(_peer(request), ())
+        exchange = self._begin(request, client)
+        exchange.status = refusal.status.value
+        _log_refusal(exchange, refusal)
+        try:
+            page = await send_refusal(request, refusal, exchange.request_id, closes=True)
+            exchange.sent = _length(page)
+            return page
+        finally:
+            self._access_log(exchange)
 
     def _begin(self, request: web.BaseRequest, client: Client) -> Exchange:
         headers = request.headers
@@ -112,6 +124,10 @@ class Gateway:
     async def _answer(
         self, request: web.BaseRequest, client: Client, exchange: Exchange
     ) -> web.StreamResponse:
+        if request.version not in _VERSIONS:
+            raise Refusal(
+                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.0 and HTTP/1.1 are spoken here."
+            )
         try:
             target = Target.parse(request.raw_path)
             if target.path == HEALTH_PATH:
@@ -124,46 +140,34 @@ class Gateway:
                 raise Refusal(HTTPStatus.NOT_FOUND, "No route matches this path.")
             exchange.route = match.pattern.text
             exchange.module = match.target.handler.name
-            body = await open_body(request, self._spool_limit, match.target.timeout)
+            body = await self._open_body(request, match.target)
             try:
                 head = read_head(request, target, client, self._default_host, body.length)
                 environment = match.target.variables.environment(head, match.raw_path_info)
                 argv = arguments(match.target.argv, match.pattern.script_name, target.query)
-                places = await self._admit(match.target)
+                check_size(environment, argv, match.target.rules.environment_limit)
+                share = match.target.rules.share
+                await self._admission.enter(share)
                 try:
                     return await self._run(request, exchange, match.target, argv, environment, body)
                 finally:
-                    for place in places:
-                        place.release()
+                    self._admission.leave(share)
             finally:
                 body.close()
+        except RequestTooLarge as error:
+            raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error)) from None
         except BadRequest as error:
             raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
-
-    async def _admit(self, route: Route) -> list[asyncio.Semaphore]:
-        """Take a place for a guest: the route's own first, so that one cannot use up all places.
-
-        Returns: what has to be released. Raises: Refusal 503 if none gets free in time.
-        """
-        wanted = [self._slots] if route.slots is None else [route.slots, self._slots]
-        taken: list[asyncio.Semaphore] = []
-        waits = self._slots.locked() or (route.slots is not None and route.slots.locked())
-        try:
-            async with asyncio.timeout(route.timeout) if waits else _NO_TIMEOUT:
-                for slots in wanted:
-                    await slots.acquire()
-                    taken.append(slots)
-        except BaseException as error:
-            for slots in taken:
-                slots.release()
-            if not isinstance(error, TimeoutError):
-                raise
+        except Busy as error:
             raise Refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "Too many requests are running.",
-                headers=(("Retry-After", "1"),),
+                f"too many requests are running: {error}",
+                RETRY_SOON,
             ) from None
-        return taken
+
+    def _open_body(self, request: web.BaseRequest, route: Route) -> Awaitable[Body]:
+        return self._intake.open(request, route.rules.body_limit, route.rules.timeout)
 
     async def _run(
         self,
@@ -174,8 +178,9 @@ class Gateway:
         environment: list[bytes],
         body: Body,
     ) -> web.StreamResponse:
-        stderr = Stderr(route.log, exchange.request_id)
-        delivery = Delivery(request)
+        rules = route.rules
+        stderr = Stderr(route.log, exchange.request_id, rules.stderr_limit)
+        delivery = Delivery(request, rules.header_limit)
         try:
             guest = Guest(route.handler, argv, environment, stderr.write)
         except WagiError as error:
@@ -185,19 +190,17 @@ class Gateway:
         try:
             _feed(guest, body)
             ended = self._step(guest, delivery)
-            at_once = ended and delivery.held <= _AT_ONCE
-            async with _NO_TIMEOUT if at_once else asyncio.timeout(route.timeout):
+            at_once = ended and delivery.fits_at_once
+            async with _NO_TIMEOUT if at_once else asyncio.timeout(rules.timeout):
                 if not ended:
-                    await self._drive(guest, delivery, body)
+                    await self._drive(guest, delivery, body, rules)
                 return await _end(guest, delivery)
-        except TimeoutError:
-            reason = f"the handler was out of time after {route.timeout:g} seconds"
+        except (TimeoutError, Refusal) as error:
+            refusal = error if isinstance(error, Refusal) else _out_of_time(rules.timeout or 0)
             if delivery.started:
-                _log_run(logging.ERROR, exchange, reason)
+                _log_run(logging.ERROR, exchange, refusal.reason)
                 return delivery.abort()
-            raise Refusal(
-                HTTPStatus.GATEWAY_TIMEOUT, "The handler did not answer in time.", reason
-            ) from None
+            raise refusal from None
         finally:
             exchange.status = delivery.status
             exchange.sent = delivery.sent
@@ -212,13 +215,15 @@ class Gateway:
         delivery.feed(guest.stdout.take())
         return ended
 
-    async def _drive(self, guest: Guest, delivery: Delivery, body: Body) -> None:
+    async def _drive(self, guest: Guest, delivery: Delivery, body: Body, rules: RouteRules) -> None:
         ended = False
         while not ended:
             await self._deliver(guest, delivery, body)
             await _wait(guest, body, None if delivery.started else _PATIENCE)
-            await self._turns.next()
+            await self._turns.next(rules.share)
             ended = self._step(guest, delivery)
+            if rules.cpu_timeout is not None and guest.cpu_seconds > rules.cpu_timeout:
+                raise _out_of_time(rules.cpu_timeout, " of CPU time")
 
     async def _deliver(self, guest: Guest, delivery: Delivery, body: Body) -> None:
         """Send what the guest has printed, but not into the face of a client that still sends.
@@ -229,14 +234,22 @@ class Gateway:
         """
         if guest.need.input and not delivery.started:
             body.invite()
-        if not delivery.started and delivery.held < HIGH_WATER:
+        if not delivery.started and delivery.held < guest.output_buffer:
             if not body.received and body.quiet_seconds < _PATIENCE:
                 return
             if guest.is_busy and guest.cpu_seconds < _QUICK:
                 return
         if not (delivery.started or body.received or body.quiet_seconds >= _PATIENCE):
-            await body.spool(self._spool_limit, _PATIENCE)
+            await body.spool(self._intake.spool_limit, _PATIENCE)
         await delivery.flush()
+
+
+def _out_of_time(seconds: float, what: str = "") -> Refusal:
+    return Refusal(
+        HTTPStatus.GATEWAY_TIMEOUT,
+        "The handler did not answer in time.",
+        f"the handler was out of time after {seconds:g} seconds{what}",
+    )
 
 
 def _feed(guest: Guest, body: Body) -> None:
@@ -262,11 +275,7 @@ async def _wait(guest: Guest, body: Body, patience: float | None) -> None:
         assert delay is not None
         await asyncio.sleep(delay)
         return
-    try:
-        async with asyncio.timeout(delay):
-            data = await body.read()
-    except TimeoutError:
-        return
+    data = await body.read(delay)
     if data:
         guest.stdin.feed(data)
     if body.ended:

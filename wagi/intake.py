@@ -16,12 +16,13 @@ from aiohttp import web
 
 from wagi.cgi.environment import BadRequest, RequestHead
 from wagi.config.values import HostPort
-from wagi.refusal import Refusal
+from wagi.refusal import RETRY_SOON, Refusal
 from wagi.routing import has_dot_segment
 from wagi.trust import Client
 
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(/[^#]*|\?[^#]*|)", re.IGNORECASE)
-_SPOOL_IN_MEMORY = 1024 * 1024
+_SPOOL_IN_MEMORY = 64 * 1024
+_GRACE = 5.0  # seconds of waiting before the floor counts, as in Kestrel
 _PIECE = 64 * 1024
 
 
@@ -101,20 +102,75 @@ def _socket_name(request: web.BaseRequest) -> tuple[str, str]:
     return (f"[{name[0]}]" if ":" in name[0] else name[0]), str(name[1])
 
 
+@dataclass(slots=True)
+class Intake:
+    """How a worker takes request bodies in; one for all of them.
+
+    Attributes: ``spool_limit`` bytes of one body that is read ahead, ``spool_total`` of all of
+    them together; ``min_rate`` bytes per second that a client has to send while it is waited for,
+    0 for none; ``spooled`` bytes at this moment.
+    """
+
+    spool_limit: int
+    spool_total: int
+    min_rate: int
+    spooled: int = 0
+
+    async def open(
+        self, request: web.BaseRequest, limit: int | None, seconds: float | None
+    ) -> Body:
+        """Make a body whose length is known: one sent without its length is read whole first.
+
+        CGI has no way to say "unknown": CONTENT_LENGTH is a number (RFC 3875 §4.1.2).
+
+        Parameters: ``limit`` bytes of the body; ``seconds`` for reading ahead.
+        Raises: Refusal 413 for a longer body, 408 for a slower one; BadRequest for bad chunks.
+        """
+        length = request.headers.get("Content-Length")
+        if length is not None or "Transfer-Encoding" not in request.headers:
+            if limit is not None and int(length or 0) > limit:
+                raise _too_large("The request body is too large.")
+            return Body(self, request, int(length or 0))
+        body = Body(self, request, 1)
+        try:
+            await self._read_ahead(body, limit, seconds)
+        except BaseException:
+            body.close()
+            raise
+        return body
+
+    async def _read_ahead(self, body: Body, limit: int | None, seconds: float | None) -> None:
+        limit = self.spool_limit if limit is None else min(limit, self.spool_limit)
+        body.invite()
+        try:
+            async with asyncio.timeout(seconds):
+                body.length = await body.spool(limit, None)
+        except TimeoutError:
+            raise _too_slow() from None
+        except web.RequestPayloadError:
+            raise BadRequest("The request body is not validly chunked.") from None
+        if body.length > limit:
+            raise _too_large("The request body is too large to be taken without a Content-Length.")
+
+
 class Body:
     """A request body, read as it arrives: while nobody reads, the client is held back.
 
     Attributes: ``length`` in bytes.
     """
 
-    def __init__(self, request: web.BaseRequest, length: int) -> None:
+    def __init__(self, intake: Intake, request: web.BaseRequest, length: int) -> None:
         self.length = length
+        self._intake = intake
         self._request = request
         self._content = request.content
         self._invited = not _expects_continue(request)
         self._spool: IO[bytes] | None = None
+        self._spool_size = 0
         self._spooled = 0  # bytes in the spool that have not been taken
         self._last_arrival = time.monotonic()
+        self._arrived = 0
+        self._waited = 0.0  # seconds in which we waited for the client
 
     @property
     def received(self) -> bool:
@@ -139,13 +195,41 @@ class Body:
             return data
         return b"" if self.ended else self._content.read_nowait()
 
-    async def read(self) -> bytes:
-        """Wait for more; empty at the end."""
+    async def read(self, patience: float | None) -> bytes | None:
+        """Wait for more.
+
+        Parameters: ``patience`` in seconds. Returns: empty at the end; None if nothing came.
+        Raises: Refusal 408 for a client that sends more slowly than it has to.
+        """
         if self._spooled:
             return self.take()
-        data = await self._content.readany()
+        allowance = self._allowance()
+        too_slow_first = allowance is not None and (patience is None or allowance <= patience)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(allowance if too_slow_first else patience):
+                data = await self._receive()
+        except TimeoutError:
+            self._waited += time.monotonic() - began
+            if too_slow_first:
+                raise _too_slow() from None
+            return None
         self._last_arrival = time.monotonic()
+        self._waited += self._last_arrival - began
+        self._arrived += len(data)
         return data
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._content.readany()
+        except TimeoutError as error:  # the connection's, not ours
+            raise ConnectionResetError("the connection is dead") from error
+
+    def _allowance(self) -> float | None:
+        """Seconds that the client may still let us wait."""
+        if not self._intake.min_rate:
+            return None
+        return _GRACE + self._arrived / self._intake.min_rate - self._waited
 
     def invite(self) -> None:
         """Ask a client that waits for it to send (RFC 9110 §10.1.1). Before any response."""
@@ -155,63 +239,54 @@ class Body:
         self._invited = True
 
     async def spool(self, limit: int, patience: float | None) -> int:
-        """Read on into memory, or a temporary file above 1 MiB, to be taken later. Once.
+        """Read on into memory, or a temporary file above 64 KiB, to be taken later. Once.
 
         Parameters: ``limit`` in bytes, after which it stops; ``patience`` the seconds that it waits
         for the client to go on. Returns: the bytes that were read.
+        Raises: Refusal 408 for a client that is too slow, 503 if there is no room.
         """
         assert self._spool is None
         self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY)  # noqa: SIM115 - see close
-        total = 0
-        with contextlib.suppress(TimeoutError):
-            while total <= limit:
-                async with asyncio.timeout(patience):
-                    data = await self._content.readany()
-                if not data:
-                    break
+        while self._spool_size <= limit:
+            data = await self.read(patience)
+            if not data:
+                break
+            self._spool_size += len(data)
+            self._intake.spooled += len(data)
+            if self._intake.spooled > self._intake.spool_total:
+                raise _no_room("--spool-total is used up")
+            try:
                 self._spool.write(data)
-                total += len(data)
+            except OSError as error:
+                raise _no_room(f"the temporary folder: {error.strerror}") from None
         self._spool.seek(0)
-        self._spooled = total
-        return total
+        self._spooled = self._spool_size
+        return self._spool_size
 
     def close(self) -> None:
         """Free the spool. What the client still sends is aiohttp's to read."""
+        self._intake.spooled -= self._spool_size
+        self._spool_size = 0
         if self._spool is not None:
-            self._spool.close()
+            with contextlib.suppress(OSError):  # a full disk says so again
+                self._spool.close()
 
 
-async def open_body(request: web.BaseRequest, spool_limit: int, seconds: float | None) -> Body:
-    """The body of a request; without Content-Length it is read first, to know its length.
+def _too_large(message: str) -> Refusal:
+    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
 
-    Parameters: ``spool_limit`` in bytes; ``seconds`` for reading it.
-    Raises: Refusal 413 for a longer one, 408 for a slower one.
-    """
-    length = request.headers.get("Content-Length")
-    if length is not None or "Transfer-Encoding" not in request.headers:
-        return Body(request, int(length or 0))
-    body = Body(request, 1)
-    try:
-        body.invite()
-        async with asyncio.timeout(seconds):
-            body.length = await body.spool(spool_limit, None)
-        if body.length > spool_limit:
-            raise Refusal(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "The request body is too large to be taken without a Content-Length.",
-            )
-    except TimeoutError:
-        body.close()
-        raise Refusal(
-            HTTPStatus.REQUEST_TIMEOUT, "The request body did not arrive in time."
-        ) from None
-    except web.RequestPayloadError:
-        body.close()
-        raise BadRequest("The request body is not validly chunked.") from None
-    except BaseException:
-        body.close()
-        raise
-    return body
+
+def _too_slow() -> Refusal:
+    return Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request body did not arrive in time.")
+
+
+def _no_room(reason: str) -> Refusal:
+    return Refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "There is no room for the request body.",
+        f"no room for the request body: {reason}",
+        RETRY_SOON,
+    )
 
 
 def _expects_continue(request: web.BaseRequest) -> bool:

@@ -5,20 +5,13 @@ All mistakes are collected, so that one run shows them all.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from wagi.admission import Share
 from wagi.cgi.environment import RouteVariables
-from wagi.config.manifest import (
-    DEFAULT_MEMORY_LIMIT,
-    DEFAULT_TIMEOUT,
-    Manifest,
-    ManifestFile,
-    ModuleEntry,
-    read_manifest,
-)
+from wagi.config.manifest import Manifest, ManifestFile, ModuleEntry, read_manifest
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.guest.engine import (
     Handler,
@@ -30,10 +23,12 @@ from wagi.guest.engine import (
 )
 from wagi.guest.guest import run_to_end
 from wagi.guest.run import Preopen
-from wagi.observe.module_log import ModuleLog, Stderr
-from wagi.route import Route
+from wagi.observe.module_log import ModuleLogs, Stderr
+from wagi.route import Route, RouteRules
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes
 from wagi.sources import existing, read_module
+
+_ROUTES_TIMEOUT = 30.0  # seconds for ``_routes`` where requests have no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +40,16 @@ class Loaded:
     warnings: tuple[Problem, ...]
 
 
-def load(path: Path, variables: Mapping[str, str], log_dir: Path, runtime: Runtime) -> Loaded:
+def load(path: Path, variables: Mapping[str, str], logs: ModuleLogs, runtime: Runtime) -> Loaded:
     """Load a modules.toml, or a single module, which answers every path.
 
-    Parameters: ``variables`` of the operator for every handler; ``log_dir`` for the handlers'
+    Parameters: ``variables`` of the operator for every handler; ``logs`` for the handlers'
     stderr. Raises: ConfigurationError with every problem.
     """
     file = _read(path)
-    loader = _Loader(file, variables, log_dir, runtime)
+    loader = _Loader(file, variables, logs, runtime)
     routes: list[tuple[RoutePattern, Route]] = []
-    for index, entry in enumerate(file.manifest.module):
+    for index, entry in enumerate(file.manifest.entries):
         routes += loader.routes(index, entry)
     if loader.problems:
         raise ConfigurationError(loader.problems)
@@ -76,14 +71,14 @@ class _Loader:
     """Loads one entry after the other and keeps what is wrong with them."""
 
     def __init__(
-        self, file: ManifestFile, variables: Mapping[str, str], log_dir: Path, runtime: Runtime
+        self, file: ManifestFile, variables: Mapping[str, str], logs: ModuleLogs, runtime: Runtime
     ) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self._file = file
         self._folder = file.path.absolute().parent
         self._variables = variables
-        self._log_dir = log_dir
+        self._logs = logs
         self._runtime = runtime
         self._lines: dict[str, int | None] = {}
 
@@ -97,20 +92,19 @@ class _Loader:
         entrypoints = [(pattern, entry.entrypoint)] if pattern else []
         if pattern and module.exports("_routes"):
             entrypoints[:0] = self._dynamic(index, entry, module, pattern)
-        limit = entry.max_concurrency or self._file.manifest.defaults.max_concurrency
-        slots = asyncio.Semaphore(limit) if limit else None
+        rules = _rules(entry)
         routes = []
         # Without a valid route the entrypoint is checked all the same: one run shows all mistakes.
         to_check: list[tuple[RoutePattern | None, str]] = [*entrypoints]
         for route_pattern, entrypoint in to_check or [(None, entry.entrypoint)]:
             try:
-                handler = module.handler(entrypoint, self._limits(entry), preopens)
+                handler = module.handler(entrypoint, _limits(entry), preopens)
             except ModuleError as error:
                 key = "memory_limit" if isinstance(error, MemoryLimitError) else "entrypoint"
                 self._problem(str(error), index, key)
                 continue
             if route_pattern:
-                routes.append((route_pattern, self._route(route_pattern, entry, handler, slots)))
+                routes.append((route_pattern, self._route(route_pattern, entry, handler, rules)))
         return routes
 
     def _problem(self, message: str, index: int, key: str) -> None:
@@ -142,40 +136,28 @@ class _Loader:
             self._warn("outbound HTTP is not there yet in this version", index, "allowed_hosts")
         try:
             content = read_module(entry.module, self._folder)
-            return self._runtime.load(entry.module, content, self._limits(entry).memory)
+            return self._runtime.load(entry.module, content, entry.memory_limit)
         except WagiError as error:
             self._problem(str(error), index, "module")
             return None
 
     def _preopens(self, index: int, entry: ModuleEntry) -> tuple[Preopen, ...]:
         preopens = []
-        for guest_path, host_path in entry.volumes.items():
-            path = existing(host_path, self._folder)
+        for guest_path, volume in entry.volumes.items():
+            path = existing(volume.path, self._folder)
             if not path.is_dir():
                 what = "is not a directory" if path.exists() else "does not exist"
                 self._problem(f"the folder {path} of {guest_path!r} {what}", index, "volumes")
-            preopens.append(Preopen(str(path.absolute()), guest_path))
+            preopens.append(Preopen(str(path.absolute()), guest_path, volume.readonly))
         return tuple(preopens)
-
-    def _limits(self, entry: ModuleEntry) -> Limits:
-        memory = entry.memory_limit
-        if memory is None:
-            memory = self._file.manifest.defaults.memory_limit
-        return Limits(DEFAULT_MEMORY_LIMIT if memory is None else memory)
-
-    def _timeout(self, entry: ModuleEntry) -> float | None:
-        timeout = entry.timeout
-        if timeout is None:
-            timeout = self._file.manifest.defaults.timeout
-        return (DEFAULT_TIMEOUT if timeout is None else timeout) or None
 
     def _dynamic(
         self, index: int, entry: ModuleEntry, module: Module, parent: RoutePattern
     ) -> list[tuple[RoutePattern, str]]:
-        stderr = Stderr(ModuleLog(self._log_dir, parent.text), "_routes")
+        stderr = Stderr(self._logs.of(parent.text), "_routes", entry.stderr_limit or None)
         try:
-            handler = module.handler("_routes", self._limits(entry), ())
-            listing = run_to_end(handler, self._timeout(entry) or DEFAULT_TIMEOUT, stderr.write)
+            handler = module.handler("_routes", _limits(entry), ())
+            listing = run_to_end(handler, entry.timeout or _ROUTES_TIMEOUT, stderr.write)
             return dynamic_routes(parent, listing.decode())
         except (WagiError, ValueError) as error:
             self._problem(f"{entry.module}: _routes: {error}", index, "module")
@@ -184,23 +166,30 @@ class _Loader:
             stderr.close()
 
     def _route(
-        self,
-        pattern: RoutePattern,
-        entry: ModuleEntry,
-        handler: Handler,
-        slots: asyncio.Semaphore | None,
+        self, pattern: RoutePattern, entry: ModuleEntry, handler: Handler, rules: RouteRules
     ) -> Route:
-        configured = {
-            **self._variables,
-            **self._file.manifest.defaults.environment,
-            **entry.environment,
-        }
+        configured = {**self._variables, **entry.environment}
         return Route(
             pattern,
             handler,
             RouteVariables.prepare(pattern.script_name, pattern.text, configured),
             entry.argv,
-            self._timeout(entry),
-            slots,
-            ModuleLog(self._log_dir, pattern.text),
+            rules,
+            self._logs.of(pattern.text),
         )
+
+
+def _limits(entry: ModuleEntry) -> Limits:
+    return Limits(entry.memory_limit, entry.output_buffer)
+
+
+def _rules(entry: ModuleEntry) -> RouteRules:
+    return RouteRules(
+        share=Share(entry.max_concurrency, entry.max_queue, entry.queue_timeout or None),
+        timeout=entry.timeout or None,
+        cpu_timeout=entry.cpu_timeout or None,
+        body_limit=entry.body_limit or None,
+        environment_limit=entry.environment_limit or None,
+        header_limit=entry.header_limit,
+        stderr_limit=entry.stderr_limit or None,
+    )

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+RETRY_SOON = (("Retry-After", "1"),)
+"""The header of an answer that says that there is no room now (RFC 9110 §10.2.3)."""
+_CLOSING = frozenset((400, 408, 413, 414, 431, 505))
+
 
 class Refusal(Exception):
     """A request gets an error page.
@@ -24,3 +28,8 @@ class Refusal(Exception):
         self.message = message
         self.reason = reason or message
         self.headers = headers
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends: what the client sends next may be the rest of this."""
+        return self.status in _CLOSING

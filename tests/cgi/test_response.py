@@ -61,7 +61,7 @@ def test_headers_cannot_split_the_response(output: bytes) -> None:
 
 
 def head_of(block: str) -> ResponseHead:
-    parser = ResponseParser()
+    parser = ResponseParser(64 * 1024)
     parser.feed(block.encode() + b"\n\n")
     return parser.end()
 

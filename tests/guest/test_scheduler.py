@@ -27,7 +27,7 @@ def turns_of(names: str, seconds: float) -> str:
 
         async def guest(name: str) -> None:
             for _ in range(3):
-                await turns.next()
+                await turns.next(name)
                 order.append(name)
                 clock.now += seconds
 
@@ -58,13 +58,20 @@ def test_short_slices_do_not_wait() -> None:
     assert "aaa" in turns_of("a", 0)
 
 
+def test_modules_have_turns_not_guests() -> None:
+    """Twenty busy guests of one module get as much time as the one of another."""
+    names = turns_of("a" * 20 + "b", 2 * TICK).replace(".", "")
+    assert names.index("b") < 4
+    assert names.rindex("b") < 10
+
+
 def test_a_cancelled_turn_is_not_lost() -> None:
     async def main() -> None:
         clock = Clock()
         turns = Turns(clock)
-        await turns.next()
+        await turns.next("a")
         clock.now += 2 * TICK
-        waiting = [asyncio.ensure_future(turns.next()) for _ in range(3)]
+        waiting = [asyncio.ensure_future(turns.next("a")) for _ in range(3)]
         await asyncio.sleep(0)
         waiting[0].cancel()
         waiting[1].cancel()

@@ -3,46 +3,107 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wagi.observe.module_log import LINE_LIMIT, ModuleLog, Stderr
+from wagi.observe.module_log import LINE_LIMIT, MAX_LINES, ModuleLogs, Stderr
 from wagi.observe.text import one_line, paragraph
+from wagi.observe.writer import Output, Writer, to_descriptor
 
 
-def written(folder: Path, pieces: list[bytes]) -> bytes:
-    log = ModuleLog(folder, "/")
+def written(folder: Path, pieces: list[bytes], limit: int | None = None) -> bytes:
+    logs = ModuleLogs(folder, 1024**3)
+    log = logs.of("/")
     log.path.unlink(missing_ok=True)
-    stderr = Stderr(log, "id")
+    stderr = Stderr(log, "id", limit)
     for piece in pieces:
         stderr.write(piece)
     stderr.close()
+    logs.close(10)
     return log.path.read_bytes() if log.path.exists() else b""
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"x" * 5000, b"y" * 20_000]), max_size=8))
-def test_cuts_make_no_difference(tmp_path: Path, pieces: list[bytes]) -> None:
-    whole = written(tmp_path, [b"".join(pieces)])
-    assert written(tmp_path, pieces) == whole
+@given(
+    st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"x" * 5000, b"y" * 20_000]), max_size=8),
+    st.sampled_from([None, 10, 9000]),
+)
+def test_cuts_make_no_difference(tmp_path: Path, pieces: list[bytes], limit: int | None) -> None:
+    whole = written(tmp_path, [b"".join(pieces)], limit)
+    assert written(tmp_path, pieces, limit) == whole
     assert all(len(line) <= LINE_LIMIT for line in whole.split(b"\n"))
     assert whole == b"" or whole.endswith(b"\n")
+
+
+def test_a_flood_is_cut_and_counted(tmp_path: Path) -> None:
+    """Both a large stderr and one of many lines."""
+    lines = written(tmp_path, [b"1234567\n"] * 10, limit=16).splitlines()
+    assert lines[:2] == [b"1234567"] * 2
+    assert lines[2:] == [b"[64 more bytes of stderr were dropped: see stderr_limit]"]
+    lines = written(tmp_path, [b"\n" * 60_000] * 5).splitlines()
+    assert len(lines) == MAX_LINES + 1
+    assert lines[-1].startswith(b"[290000 more bytes")
+
+
+def test_a_full_log_is_rotated(tmp_path: Path) -> None:
+    logs = ModuleLogs(tmp_path, 1024)
+    log = logs.of("/")
+    for number in range(40):
+        log.append([b"%d" % number * 50], "id")
+        wait_until(lambda: log.path.with_name("module.stderr.1").exists() or log.path.exists())
+        time.sleep(0.01)  # a write for each line
+    logs.close(10)
+    current = log.path.stat().st_size if log.path.exists() else 0
+    assert current < 1024
+    assert 1024 <= log.path.with_name("module.stderr.1").stat().st_size < 3 * 1024
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_a_log_that_cannot_be_written_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    stderr = Stderr(ModuleLog(tmp_path / "file", "/"), "id")
+    logs = ModuleLogs(tmp_path / "file", 1024**3)
+    stderr = Stderr(logs.of("/"), "id", None)
     with caplog.at_level(logging.INFO, "wagi"):
-        stderr.write(b"one\n")
-        stderr.write(b"two\n")
-    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 1
-    assert "lines of stderr are lost" in errors[0].message
+        for _ in range(5):
+            stderr.write(b"one\n")
+            time.sleep(0.02)
+        logs.close(10)
+    errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 2
+    assert "records are lost: Not a directory (1 so far)" in errors[0]
+    assert "5 records were lost" in errors[1]
+
+
+def test_a_writer_that_is_stuck_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody holds the other end of a pipe and does not read."""
+    reading, writing = os.pipe()
+    writer = Writer()
+    output = Output("pipe", to_descriptor(writing))
+    try:
+        began = time.monotonic()
+        for _ in range(200):
+            writer.put(output, b"x" * 100_000)
+        writer.close(0.1)
+        assert time.monotonic() - began < 5
+        assert "faster than they are written" in caplog.text
+    finally:
+        os.close(reading)
+        writer.close(10)
+        os.close(writing)
 
 
 def test_text_for_a_log_is_one_line() -> None:

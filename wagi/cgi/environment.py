@@ -31,6 +31,10 @@ class BadRequest(ValueError):
     """A request that no guest can be given; the message is fit for the client (400)."""
 
 
+class RequestTooLarge(BadRequest):
+    """A request that makes more variables and arguments than a guest is to be given (431)."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestHead:
     """All that variables are made of.
@@ -178,3 +182,9 @@ def arguments(template: str | None, script_name: str, query: str | None) -> list
     if any(b"\0" in word for word in encoded):
         raise BadRequest("The request has a NUL byte in its query.")
     return encoded
+
+
+def check_size(environment: Iterable[bytes], argv: Iterable[bytes], limit: int | None) -> None:
+    """Refuse what is more than ``limit`` bytes together. Raises: RequestTooLarge."""
+    if limit is not None and sum(map(len, environment)) + sum(map(len, argv)) > limit:
+        raise RequestTooLarge("The request's header fields and target are too large together.")

@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-HEADER_LIMIT = 64 * 1024
 _MAX_WARNINGS = 10
 
 _END_OF_HEADERS = re.compile(rb"(?:\A|\n)\r?\n")
@@ -52,7 +51,8 @@ class ResponseHead:
 class ResponseParser:
     """Finds the header block in a guest's output. Feed it, ask for ``head``, then take the body."""
 
-    def __init__(self, header_limit: int = HEADER_LIMIT) -> None:
+    def __init__(self, header_limit: int) -> None:
+        """Parameters: ``header_limit`` in bytes."""
         self._limit = header_limit
         self._buffer = bytearray()
         self._searched = 0

@@ -12,7 +12,10 @@ from wagi.cli.options import manifest_argument, manifest_path, server_options, s
 from wagi.config.env_files import configured_variables
 from wagi.guest.engine import Runtime
 from wagi.loading import load
+from wagi.observe.module_log import ModuleLogs
 from wagi.server.listening import tls_context
+
+_LAST_LINES = 1.0  # seconds for what ``_routes`` printed
 
 
 @click.command(
@@ -34,7 +37,10 @@ def check(file: Path | None, config: Path | None, **options: Any) -> None:
     path = manifest_path(file, config)
     with tempfile.TemporaryDirectory(prefix="wagi-check-") as log_dir:
         tls_context(settings.tls_cert, settings.tls_key)
-        loaded = load(path, configured_variables(settings), Path(log_dir), Runtime(settings.cache))
+        logs = ModuleLogs(Path(log_dir), settings.log_size)
+        runtime = Runtime(settings.cache, settings.max_concurrency)
+        loaded = load(path, configured_variables(settings), logs, runtime)
+        logs.close(_LAST_LINES)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     count = sum(1 for _ in loaded.table)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,17 @@ from wagi.config.values import HostPort
 from wagi.errors import WagiError
 from wagi.gateway import Gateway
 from wagi.guest.engine import Runtime
+from wagi.intake import Intake
 from wagi.loading import Loaded, load
-from wagi.observe.access_log import access_log
+from wagi.observe.access_log import AccessLog
+from wagi.observe.module_log import ModuleLogs
+from wagi.observe.server_log import server_log
 from wagi.server import listening
+from wagi.server.http import HttpLimits
 from wagi.server.worker import Worker
 from wagi.trust import TrustedProxies
+
+_LAST_LINES = 1.0  # seconds for what handlers wrote last
 
 
 @click.command(
@@ -46,21 +52,25 @@ from wagi.trust import TrustedProxies
 @server_options
 def serve(file: Path | None, config: Path | None, **options: Any) -> None:
     """Serve a modules.toml."""
-    _start_log()
     settings = settings_from(options)
     path = manifest_path(file, config)
     started = time.perf_counter()
-    with _log_dir(settings) as log_dir:
+    with server_log(), _log_dir(settings) as log_dir, _module_logs(settings, log_dir) as logs:
         tls = listening.tls_context(settings.tls_cert, settings.tls_key)
-        loaded = load(path, configured_variables(settings), log_dir, Runtime(settings.cache))
+        runtime = Runtime(settings.cache, settings.max_concurrency)
+        loaded = load(path, configured_variables(settings), logs, runtime)
         seconds = time.perf_counter() - started
-        with listening.listen(settings.listen) as socket, _event_loop(settings) as runner:
+        with (
+            listening.listen(settings.listen) as socket,
+            contextlib.closing(AccessLog(settings.access_log, sys.stdout)) as access_log,
+            _event_loop(settings) as runner,
+        ):
 
             def announce() -> None:
                 _announce(listening.url(socket, tls is not None), loaded, seconds, log_dir)
 
             async def run() -> None:
-                await _worker(settings, loaded).run(socket, tls, announce)
+                await _worker(settings, loaded, access_log).run(socket, tls, announce)
 
             # What loading has made stays: the collector need not look at it again and again.
             gc.collect()
@@ -68,29 +78,37 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
             runner.run(run())
 
 
-def _worker(settings: Settings, loaded: Loaded) -> Worker:
+def _worker(settings: Settings, loaded: Loaded, access_log: AccessLog) -> Worker:
     named = HostPort.parse(loaded.default_host or DEFAULT_HOST)
     gateway = Gateway(
         loaded.table,
         settings.hostname or named,
         TrustedProxies(settings.trusted_proxy),
-        settings.spool_limit,
-        access_log(settings.access_log, sys.stdout),
+        Intake(settings.spool_limit, settings.spool_total, settings.min_body_rate),
+        settings.max_concurrency,
+        access_log,
     )
-    return Worker(gateway, settings.shutdown_timeout)
-
-
-def _start_log() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    http_limits = HttpLimits(
+        request_line=settings.max_request_line,
+        header=settings.max_request_header,
+        header_timeout=settings.header_timeout,
+        keep_alive=settings.keep_alive,
+        connections=settings.max_connections,
     )
-    # asyncio and aiohttp report what clients do wrong; the gateway answers and logs that itself.
-    for name in ("asyncio", "aiohttp.server"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return Worker(gateway, http_limits, settings.shutdown_timeout)
 
 
 @contextlib.contextmanager
-def _log_dir(settings: Settings) -> Any:
+def _module_logs(settings: Settings, folder: Path) -> Iterator[ModuleLogs]:
+    logs = ModuleLogs(folder, settings.log_size)
+    try:
+        yield logs
+    finally:
+        logs.close(_LAST_LINES)
+
+
+@contextlib.contextmanager
+def _log_dir(settings: Settings) -> Iterator[Path]:
     if settings.log_dir is not None:
         try:
             settings.log_dir.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -19,32 +20,65 @@ from pydantic import (
 )
 
 from wagi.config.positions import Position, Positions
-from wagi.config.values import HostPort, check_variable, parse_size
+from wagi.config.values import HostPort, Size, check_variable
 from wagi.errors import ConfigurationError, Problem
 
-Size = Annotated[int, BeforeValidator(parse_size)]
-DEFAULT_TIMEOUT = 30.0
-DEFAULT_MEMORY_LIMIT = 256 * 1024**2
+_KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("expected seconds as a number, 0 for no limit")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Defaults(_Table):
-    """The keys that an entry may set and that ``[defaults]`` sets for all of them."""
+class Volume(_Table):
+    """A folder of the host for a guest: ``path`` relative to modules.toml."""
+
+    path: Annotated[StrictStr, Field(min_length=1)]
+    readonly: StrictBool = False
+
+
+def _volume(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class Rules(_Table):
+    """The keys that an entry may set and that ``[defaults]`` sets for all of them.
+
+    The defaults are explained in docs/security.md. A limit of 0 means none.
+    """
 
     environment: dict[StrictStr, StrictStr] = Field(default_factory=dict)
-    timeout: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    memory_limit: Size | None = None
+    timeout: Seconds = 30.0
+    """Seconds from the start of a guest to the end of its response."""
+    cpu_timeout: Seconds = 10.0
+    """Seconds of CPU time of a guest."""
+    memory_limit: Size = 256 * _MIB
+    """Bytes of linear memory; tables get an eighth of it besides."""
     max_concurrency: Annotated[StrictInt, Field(ge=1)] | None = None
-
-    @field_validator("timeout", mode="before")
-    @classmethod
-    def _timeout_is_a_number(cls, value: object) -> object:
-        if isinstance(value, bool) or not isinstance(value, int | float | None):
-            raise ValueError("expected seconds as a number, 0 for no limit")
-        return value
+    """Guests at a time; the worker's own limit holds in any case."""
+    max_queue: Annotated[StrictInt, Field(ge=0)] = 1000
+    """Requests that wait for a place; one more is answered 503."""
+    queue_timeout: Seconds = 10.0
+    """Seconds that a request waits for a place."""
+    body_limit: Size = 1 * _GIB
+    """Bytes of a request body."""
+    environment_limit: Size = 256 * _KIB
+    """Bytes of the variables and the argv that a request becomes."""
+    output_buffer: Annotated[Size, Field(ge=_KIB)] = 256 * _KIB
+    """Bytes of output that nobody has taken at which a guest is suspended."""
+    header_limit: Annotated[Size, Field(ge=_KIB)] = 64 * _KIB
+    """Bytes of the header block of a response."""
+    stderr_limit: Size = 1 * _MIB
+    """Bytes of one guest's stderr that are kept."""
 
     @field_validator("environment")
     @classmethod
@@ -54,14 +88,16 @@ class Defaults(_Table):
         return value
 
 
-class ModuleEntry(Defaults):
+class ModuleEntry(Rules):
     """One ``[[module]]``: a route and the module behind it."""
 
     route: StrictStr
     module: StrictStr
     entrypoint: StrictStr = "_start"
     argv: StrictStr | None = None
-    volumes: dict[StrictStr, StrictStr] = Field(default_factory=dict)
+    volumes: dict[StrictStr, Annotated[Volume, BeforeValidator(_volume)]] = Field(
+        default_factory=dict
+    )
     # For outbound HTTP and for bindles: accepted so that the original's files load.
     allowed_hosts: list[StrictStr] | None = None
     http_max_concurrency: Annotated[StrictInt, Field(ge=0)] | None = None
@@ -70,9 +106,9 @@ class ModuleEntry(Defaults):
 
     @field_validator("volumes")
     @classmethod
-    def _volumes(cls, value: dict[str, str]) -> dict[str, str]:
-        for guest_path, host_path in value.items():
-            if not guest_path or not host_path or "\0" in guest_path + host_path:
+    def _volumes(cls, value: dict[str, Volume]) -> dict[str, Volume]:
+        for guest_path, volume in value.items():
+            if not guest_path or "\0" in guest_path + volume.path:
                 raise ValueError('expected {"/guest/path" = "host/path"}, both not empty')
         return value
 
@@ -81,8 +117,23 @@ class Manifest(_Table):
     """The whole file."""
 
     default_host: StrictStr | None = None
-    defaults: Defaults = Field(default_factory=Defaults)
+    defaults: Rules = Field(default_factory=Rules)
     module: list[ModuleEntry] = Field(default_factory=list)
+
+    @property
+    def entries(self) -> list[ModuleEntry]:
+        """The entries, each with what ``[defaults]`` says and it does not."""
+        given = self.defaults.model_fields_set
+        environment = self.defaults.environment
+        return [
+            entry.model_copy(
+                update={
+                    **{key: getattr(self.defaults, key) for key in given - entry.model_fields_set},
+                    "environment": {**environment, **entry.environment},
+                }
+            )
+            for entry in self.module
+        ]
 
     @field_validator("default_host")
     @classmethod
@@ -172,6 +223,10 @@ def _explain(item: Any) -> str:
             expected = "an array"
         case "int_type":
             expected = "a whole number"
+        case "bool_type":
+            expected = "true or false"
+        case "string_too_short":
+            expected = "a text that is not empty"
         case "greater_than_equal":
             expected = f"{item['ctx']['ge']:g} or more"
         case _:
@@ -180,8 +235,10 @@ def _explain(item: Any) -> str:
 
 
 def _explain_unknown(location: Position) -> str:
-    models: dict[str, type[BaseModel]] = {"module": ModuleEntry, "defaults": Defaults}
+    models: dict[str, type[BaseModel]] = {"module": ModuleEntry, "defaults": Rules}
     model = models[str(location[0])] if len(location) > 1 else Manifest
+    if "volumes" in location[:-1]:
+        model = Volume
     known = sorted(model.model_fields)
     key = str(location[-1])
     near = difflib.get_close_matches(key, known, n=1)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from wagi.config.values import HostPort, UnixPath, parse_listen, parse_pair, parse_size
+from wagi.config.values import HostPort, Size, UnixPath, parse_listen, parse_pair
 
 DEFAULT_HOST = "localhost:3000"
 
@@ -114,11 +114,51 @@ class Settings(BaseModel):
         default=(),
         description="A peer whose X-Forwarded-* and Forwarded headers are believed.",
     )
-    spool_limit: Annotated[
-        int, BeforeValidator(parse_size), Flag(("--spool-limit",), "SIZE", "WAGI_SPOOL_LIMIT")
-    ] = Field(
+    spool_limit: Annotated[Size, Flag(("--spool-limit",), "SIZE", "WAGI_SPOOL_LIMIT")] = Field(
         default=64 * 1024**2,
         description="The largest request body without Content-Length: it is read whole first.",
+    )
+    spool_total: Annotated[Size, Flag(("--spool-total",), "SIZE", "WAGI_SPOOL_TOTAL")] = Field(
+        default=1024**3,
+        description="The room for all such bodies together; without room the answer is 503.",
+    )
+    max_concurrency: Annotated[int, Flag(("--max-concurrency",), "N", "WAGI_MAX_CONCURRENCY")] = (
+        Field(default=1000, ge=1, le=10_000, description="Guests that run at a time.")
+    )
+    max_connections: Annotated[int, Flag(("--max-connections",), "N", "WAGI_MAX_CONNECTIONS")] = (
+        Field(default=10_000, ge=1, description="Connections; one more is closed.")
+    )
+    max_request_line: Annotated[
+        Size, Flag(("--max-request-line",), "SIZE", "WAGI_MAX_REQUEST_LINE")
+    ] = Field(default=8 * 1024, ge=64, description="The longest request target; 414 beyond.")
+    max_request_header: Annotated[
+        Size, Flag(("--max-request-header",), "SIZE", "WAGI_MAX_REQUEST_HEADER")
+    ] = Field(default=64 * 1024, ge=64, description="The largest head of a request; 431 beyond.")
+    header_timeout: Annotated[
+        float, Flag(("--header-timeout",), "SECONDS", "WAGI_HEADER_TIMEOUT")
+    ] = Field(
+        default=10.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long the head of a request may take.",
+    )
+    keep_alive: Annotated[float, Flag(("--keep-alive",), "SECONDS", "WAGI_KEEP_ALIVE")] = Field(
+        default=75.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How long a connection may be idle between two requests.",
+    )
+    min_body_rate: Annotated[Size, Flag(("--min-body-rate",), "SIZE", "WAGI_MIN_BODY_RATE")] = (
+        Field(
+            default=240,
+            description="Bytes per second that a client has to send of a body that is waited for,"
+            " after 5 seconds of grace; 0 for no floor.",
+        )
+    )
+    log_size: Annotated[Size, Flag(("--log-size",), "SIZE", "WAGI_LOG_SIZE")] = Field(
+        default=10 * 1024**2,
+        ge=1024,
+        description="A module's log of this size is moved to module.stderr.1.",
     )
     shutdown_timeout: Annotated[
         float, Flag(("--shutdown-timeout",), "SECONDS", "WAGI_SHUTDOWN_TIMEOUT")

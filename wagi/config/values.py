@@ -6,6 +6,9 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 _UNITS = {
     "": 1,
@@ -36,6 +39,10 @@ def parse_size(value: object) -> int:
         if match and match[2].upper() in _UNITS:
             return int(match[1]) * _UNITS[match[2].upper()]
     raise ValueError('expected a size: bytes, or a text such as "64MiB"')
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+"""Bytes, in a model."""
 
 
 @dataclass(frozen=True, slots=True)

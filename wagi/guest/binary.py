@@ -1,6 +1,6 @@
 """What a wasm file says about itself, uncompiled (WebAssembly core specification §5). Pure.
 
-Enough of the format to tell a module from a component, to learn how much memory it starts with,
+Enough of the format to tell a module from a component, to learn what it starts with,
 and to rename imports; wasmtime validates the rest.
 """
 
@@ -13,7 +13,9 @@ PAGE = 64 * 1024
 _MODULE = b"\0asm\x01\0\0\0"
 _COMPONENT = b"\0asm\x0d\0\x01\0"
 _IMPORT_SECTION = 2
+_TABLE_SECTION = 4
 _MEMORY_SECTION = 5
+_WITH_INITIALIZER = 0x40
 
 
 class MalformedModuleError(ValueError):
@@ -33,15 +35,28 @@ def check_magic(wasm: bytes) -> None:
         raise MalformedModuleError("not a WebAssembly module of version 1")
 
 
-def initial_memory(wasm: bytes) -> int:
-    """The bytes of linear memory that an instance starts with."""
-    total = 0
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What an instance starts with.
+
+    Attributes: ``memories`` the bytes of each linear memory; ``tables`` the elements of each table.
+    """
+
+    memories: tuple[int, ...] = ()
+    tables: tuple[int, ...] = ()
+
+
+def initial_sizes(wasm: bytes) -> Sizes:
+    """The memories and tables that a module defines."""
+    memories: tuple[int, ...] = ()
+    tables: tuple[int, ...] = ()
     for section in _sections(wasm):
+        reader = _Reader(wasm, section.start, section.end)
         if section.number == _MEMORY_SECTION:
-            reader = _Reader(wasm, section.start, section.end)
-            for _ in range(reader.u32()):
-                total += PAGE * reader.limits()
-    return total
+            memories = tuple(PAGE * reader.limits() for _ in range(reader.count()))
+        elif section.number == _TABLE_SECTION:
+            tables = tuple(reader.tables())
+    return Sizes(memories, tables)
 
 
 def rename_imports(wasm: bytes, rename: Callable[[str, str], str]) -> bytes:
@@ -122,6 +137,22 @@ class _Reader:
             return self.data[self.at - length : self.at].decode()
         except UnicodeDecodeError:
             raise MalformedModuleError("a name is not UTF-8") from None
+
+    def count(self) -> int:
+        """The length of a vector, each item of which takes a byte at least."""
+        value = self.u32()
+        if value > self.end - self.at:
+            raise MalformedModuleError("a section ends too early")
+        return value
+
+    def tables(self) -> Iterator[int]:
+        """The minimum of each table; 0 from one on whose initializer would have to be parsed."""
+        known = True
+        for _ in range(self.count()):
+            known = known and self.data[self.at : self.at + 1] != bytes([_WITH_INITIALIZER])
+            if known:
+                self._skip_reference_type()
+            yield self.limits() if known else 0
 
     def limits(self) -> int:
         """Skip limits; the minimum."""

@@ -16,11 +16,13 @@ from wagi.guest.capi import Engine, Linker, Pool, Prepared, wat_to_wasm
 from wagi.guest.ends import EngineError
 from wagi.guest.files import FileCalls
 from wagi.guest.imports import explain
-from wagi.guest.run import Preopen
+from wagi.guest.run import Caps, Preopen
 from wagi.guest.scheduler import Ticker
 
-POOL = Pool(guests=1000, memory=256 * 1024**2)
-"""What fits a slot starts fastest. Most of a slot is address space that nothing stands behind."""
+_SLOT = 256 * 1024**2
+"""Bytes of a pool's slot: what fits starts fastest. Most of it is address space that nothing stands
+behind."""
+_ELEMENT = 8  # bytes of a table's element
 
 
 class ModuleError(WagiError):
@@ -33,9 +35,14 @@ class MemoryLimitError(ModuleError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a guest may use: ``memory`` bytes of linear memory."""
+    """What a guest may use.
+
+    Attributes: ``memory`` bytes of linear memory; tables get an eighth of it besides;
+    ``output_buffer`` bytes of output that nobody has taken at which the guest is suspended.
+    """
 
     memory: int
+    output_buffer: int = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class Handler:
     """A compiled module with its rules.
 
     Attributes: ``name`` of the module, for messages; ``calls`` the exports to call, in order;
-    ``preopens`` the folders its guests see.
+    ``caps`` what the store of a guest allows; ``preopens`` the folders its guests see.
     """
 
     name: str
@@ -51,6 +58,7 @@ class Handler:
     prepared: Prepared
     calls: tuple[bytes, ...]
     limits: Limits
+    caps: Caps
     preopens: tuple[Preopen, ...]
 
 
@@ -73,9 +81,9 @@ class Kit:
 class Module:
     """A compiled module: several handlers may share it."""
 
-    def __init__(self, name: str, kit: Kit, inner: wasmtime.Module, initial_memory: int) -> None:
+    def __init__(self, name: str, kit: Kit, inner: wasmtime.Module, sizes: binary.Sizes) -> None:
         self.name = name
-        self.initial_memory = initial_memory
+        self._sizes = sizes
         self._kit = kit
         self._exports = {
             item.name: isinstance(item.type, wasmtime.FuncType)
@@ -120,22 +128,40 @@ class Module:
             raise ModuleError(
                 f"{self.name}: the entrypoint {entrypoint!r} {what}; it exports: {names}"
             )
-        if limits.memory < self.initial_memory:
-            raise MemoryLimitError(
-                f"{self.name}: memory_limit is {limits.memory} bytes, and the module starts with"
-                f" {self.initial_memory} bytes"
-            )
+        caps = self._caps(limits.memory)
         # A reactor is initialised before anything else of it is called (WASI's application ABI).
         first = (b"_initialize",) if self._exports.get("_initialize") else ()
         calls = first if entrypoint == "_initialize" else (*first, entrypoint.encode())
-        return Handler(self.name, self._kit, self._prepared, calls, limits, preopens)
+        return Handler(self.name, self._kit, self._prepared, calls, limits, caps, preopens)
+
+    def _caps(self, limit: int) -> Caps:
+        """Share a memory limit out among the memories and tables that a module has."""
+        memories, tables = self._sizes.memories, self._sizes.tables
+        caps = Caps(
+            memory=limit // max(1, len(memories)),
+            elements=limit // 8 // _ELEMENT // max(1, len(tables)),
+            memories=len(memories),
+            tables=len(tables),
+        )
+        if max(memories, default=0) > caps.memory:
+            raise MemoryLimitError(
+                f"{self.name}: memory_limit is {limit} bytes, and the module starts with"
+                f" {sum(memories)} bytes{' in several memories' if len(memories) > 1 else ''}"
+            )
+        if max(tables, default=0) > caps.elements:
+            raise MemoryLimitError(
+                f"{self.name}: memory_limit is {limit} bytes, which leaves a table"
+                f" {caps.elements} elements, and the module starts with {max(tables)}"
+            )
+        return caps
 
 
 class Runtime:
     """Compiles modules and owns the engines. One for a process."""
 
-    def __init__(self, cache_config: Path | None = None) -> None:
-        """Parameters: ``cache_config`` a file of wasmtime's that says where to keep its results.
+    def __init__(self, cache_config: Path | None = None, guests: int = 1000) -> None:
+        """Parameters: ``cache_config`` a file of wasmtime's that says where to keep its results;
+        ``guests`` that run at a time at most.
 
         Raises: EngineError if the address space is limited, ConfigurationError if wasmtime refuses
         the file.
@@ -143,7 +169,8 @@ class Runtime:
         _check_address_space()
         self._ticker = Ticker(self._tick)
         self._cache_config = cache_config
-        self._pooled = Kit(Engine(POOL, cache_config), self._ticker)
+        self._pool = Pool(guests, _SLOT)
+        self._pooled = Kit(Engine(self._pool, cache_config), self._ticker)
         self._modules: dict[tuple[bytes, bool], tuple[Kit, wasmtime.Module]] = {}
 
     @cached_property
@@ -164,16 +191,16 @@ class Runtime:
         """
         try:
             wasm = _to_wasm(content)
-            initial_memory = binary.initial_memory(wasm)
+            sizes = binary.initial_sizes(wasm)
             wasm = binary.rename_imports(wasm, unstable.rename)
         except (binary.MalformedModuleError, EngineError) as error:
             raise ModuleError(f"{name}: {error}") from None
-        fits = max(initial_memory, memory_limit) <= POOL.memory
+        fits = max((memory_limit, *sizes.memories)) <= self._pool.memory
         key = hashlib.sha256(wasm).digest(), fits
         if key not in self._modules:
             self._modules[key] = self._compile(name, wasm, fits)
         kit, inner = self._modules[key]
-        return Module(name, kit, inner, initial_memory)
+        return Module(name, kit, inner, sizes)
 
     def _compile(self, name: str, wasm: bytes, fits: bool) -> tuple[Kit, wasmtime.Module]:
         if fits:

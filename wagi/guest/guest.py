@@ -63,10 +63,11 @@ class Guest:
         self.cpu_seconds = 0.0
         self.end: Exit | Trap | None = None
         self.monotonic_origin = time.monotonic()
+        self.output_buffer = handler.limits.output_buffer
         self._handler = handler
         self._ticker = handler.kit.ticker
         self._calls = iter(handler.calls)
-        self._run = Run(handler.prepared, self, handler.limits.memory, handler.preopens)
+        self._run = Run(handler.prepared, self, handler.caps, handler.preopens)
         self.memory = GuestMemory(self._run)
         self._run.instantiate()
 

@@ -7,6 +7,7 @@ others are files, which ``guest.files`` hands on to wasmtime.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from itertools import accumulate
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 WASI = "wasi_snapshot_preview1"
 STDIN, STDOUT, STDERR = 0, 1, 2
-HIGH_WATER = 256 * 1024
-"""Bytes of output that nobody has taken at which a guest is suspended."""
 _MAX_WRITE = 1024 * 1024  # more is a short write, so that one call cannot fill our memory
 _MAX_READ = 1024 * 1024
+_MAX_STDERR = 64 * 1024  # cut into lines within the call
 _MAX_SUBSCRIPTIONS = 1024
+_RANDOM_PIECE = 256 * 1024  # about a millisecond of work
 
 
 def define(linker: Linker) -> None:
@@ -43,6 +44,7 @@ def define(linker: Linker) -> None:
         linker.define(WASI, name, parameters, call)
     linker.define_async(WASI, "fd_read", "IIII", fd_read)
     linker.define_async(WASI, "poll_oneoff", "IIII", poll_oneoff)
+    linker.define_async(WASI, "random_get", "II", random_get)
 
 
 def fd_write(guest: Guest, fd: int, iovecs: int, count: int, written: int) -> int:
@@ -51,13 +53,13 @@ def fd_write(guest: Guest, fd: int, iovecs: int, count: int, written: int) -> in
         return guest.files.call("fd_write", fd, iovecs, count, written)
     if fd in guest.closed:
         return EBADF
-    data = guest.memory.gather(iovecs, count, _MAX_WRITE)
+    data = guest.memory.gather(iovecs, count, _MAX_STDERR if fd == STDERR else _MAX_WRITE)
     guest.memory.write_u32(written, len(data))
     if fd == STDERR:
         guest.stderr(data)
         return 0
     guest.stdout.write(data)
-    if guest.stdout.size > HIGH_WATER:
+    if guest.stdout.size > guest.output_buffer:
         guest.suspend()
     return 0
 
@@ -107,6 +109,22 @@ def fd_renumber(guest: Guest, source: int, target: int) -> int:
     if source <= STDERR or target <= STDERR:
         return ENOTSUP
     return guest.files.call("fd_renumber", source, target)
+
+
+def random_get(guest: Guest, buffer: int, length: int) -> int | Continuation:
+    """Fill a buffer with random bytes, a piece in each turn: wasmtime's own holds up all guests."""
+    guest.memory.require(buffer, length)
+    at = 0
+
+    def fill() -> int | None:
+        nonlocal at
+        piece = os.urandom(min(length - at, _RANDOM_PIECE))
+        guest.memory.write(buffer + at, piece)
+        at += len(piece)
+        return 0 if at == length else None
+
+    done = fill()
+    return fill if done is None else done
 
 
 def args_sizes_get(guest: Guest, count: int, size: int) -> int:

@@ -42,6 +42,10 @@ class GuestMemory:
             raise GuestFault(EFAULT)
         return base + pointer
 
+    def require(self, pointer: int, length: int) -> None:
+        """Check a range that is going to be used in pieces."""
+        self._check(pointer, length)
+
     def read(self, pointer: int, length: int) -> bytes:
         """Copy ``length`` bytes out."""
         return peek(self._check(pointer, length), length)

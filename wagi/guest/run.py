@@ -21,6 +21,21 @@ class Preopen:
 
     host_path: str
     guest_path: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What a store allows: bytes of each ``memory``, ``elements`` of each table, how many of them.
+
+    A guest has one instance; a second one is its companion, see ``guest.files``.
+    """
+
+    memory: int
+    elements: int
+    memories: int
+    tables: int
+    instances: int = 2
 
 
 class Run:
@@ -31,7 +46,7 @@ class Run:
     """
 
     def __init__(
-        self, prepared: Prepared, guest: Any, memory_limit: int, preopens: Sequence[Preopen]
+        self, prepared: Prepared, guest: Any, caps: Caps, preopens: Sequence[Preopen]
     ) -> None:
         self.guest = guest
         self.failure: BaseException | None = None
@@ -48,13 +63,18 @@ class Run:
         wasi = capi.wasi_new()
         for preopen in preopens:
             if not capi.preopen(
-                wasi, preopen.host_path.encode(), preopen.guest_path.encode(), True
+                wasi,
+                preopen.host_path.encode(),
+                preopen.guest_path.encode(),
+                not preopen.readonly,
             ):
                 capi.wasi_delete(wasi)
                 raise EngineError(f"the volume {preopen.host_path} cannot be opened")
         self._store: int | None = capi.store_new(prepared.engine.address, None, None)
         self._context = capi.store_context(self._store)
-        capi.store_limiter(self._store, memory_limit, -1, -1, -1, -1)
+        capi.store_limiter(
+            self._store, caps.memory, caps.elements, caps.instances, caps.tables, caps.memories
+        )
         capi.yield_at_deadline(self._context, SLICE_TICKS)
         capi.set_wasi(self._context, wasi)
 

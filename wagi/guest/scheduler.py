@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 TICK = 0.001
 """Seconds between two ticks."""
@@ -76,29 +76,30 @@ class Turns:
     """Lets guests go on without keeping the event loop from its sockets.
 
     In one pass of the loop guests go on while that takes no longer than a short slice; the others
-    queue. After a long slice the loop comes around a few times, in which it takes connections,
-    reads requests and starts their guests: a fresh request waits for a slice or two, however many
-    guests are busy. An empty pass costs microseconds.
+    queue, each in the line of its module, and the lines have turns: a module with a hundred busy
+    guests gets no more time than one with a single guest. After a long slice the loop comes around
+    a few times, in which it takes connections, reads requests and starts their guests: a fresh
+    request waits for a slice or two, however many guests are busy. An empty pass costs little.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._lines: dict[Hashable, deque[asyncio.Future[None]]] = {}  # the first is next
         self._watching = False
         self._pass_began = 0.0
         self._rest = 0
 
-    async def next(self) -> None:
-        """Wait for a turn."""
+    async def next(self, line: Hashable) -> None:
+        """Wait for a turn. Parameters: ``line`` of those that share their turns."""
         loop = asyncio.get_running_loop()
         now = self._clock()
         if not self._watching:
             self._watching = True
             self._pass_began = now
             loop.call_soon(self._come_around)
-        elif self._waiting or now - self._pass_began > _SHORT:
+        elif self._lines or now - self._pass_began > _SHORT:
             turn = loop.create_future()
-            self._waiting.append(turn)
+            self._lines.setdefault(line, deque()).append(turn)
             await turn
 
     def _come_around(self) -> None:
@@ -106,13 +107,24 @@ class Turns:
         if now - self._pass_began > _SHORT:
             self._rest = _PASSES
         self._pass_began = now
-        while self._waiting and self._waiting[0].done():
-            self._waiting.popleft()  # cancelled
-        if not self._waiting:
+        turn = None if self._rest else self._take()
+        if turn is not None:
+            turn.set_result(None)
+        elif not self._rest:
             self._watching = False
             return
-        if self._rest:
-            self._rest -= 1
-        else:
-            self._waiting.popleft().set_result(None)
+        self._rest = max(0, self._rest - 1)
         asyncio.get_running_loop().call_soon(self._come_around)
+
+    def _take(self) -> asyncio.Future[None] | None:
+        """The next turn of the first line, which then is the last."""
+        while self._lines:
+            line, turns = next(iter(self._lines.items()))
+            del self._lines[line]
+            while turns:
+                turn = turns.popleft()
+                if not turn.done():  # not cancelled
+                    if turns:
+                        self._lines[line] = turns
+                    return turn
+        return None

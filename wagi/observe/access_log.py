@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
-from collections.abc import Callable
 from typing import TextIO
 
 from wagi.observe.exchange import Exchange
 from wagi.observe.text import one_line
+from wagi.observe.writer import Output, Writer, to_descriptor
 
-_log = logging.getLogger("wagi")
-Writer = Callable[[Exchange], None]
+_LAST_LINES = 1.0  # seconds for what waits to be written at the end
+_FORMATS = ("text", "json", "off")
 
 
-def access_log(kind: str, stream: TextIO) -> Writer | None:
-    """The access log of a kind: ``text``, ``json`` or ``off`` (None)."""
-    formats = {"text": format_text, "json": format_json}
-    if kind == "off":
-        return None
-    form = formats[kind]
+class AccessLog:
+    """Writes a line for each exchange that it is called with."""
 
-    lost = False
+    def __init__(self, kind: str, stream: TextIO | None) -> None:
+        """Parameters: ``kind`` is ``text``, ``json`` or ``off``; ``stream`` with a descriptor."""
+        assert kind in _FORMATS
+        self._format = format_json if kind == "json" else format_text
+        self._writer = Writer()
+        self._output: Output | None = None
+        # Without a stdout (1>&-) its number may be anybody's.
+        if kind != "off" and stream is not None:
+            self._output = Output("the access log", to_descriptor(stream.fileno()))
 
-    def write(exchange: Exchange) -> None:
-        nonlocal lost
-        try:
-            stream.write(form(exchange) + "\n")
-            stream.flush()
-            lost = False
-        except OSError as error:
-            # A reader that went away, or a full disk, is no reason to stop serving.
-            if not lost:
-                _log.error("lines of the access log are lost: %s", error.strerror)
-            lost = True
+    def __call__(self, exchange: Exchange) -> None:
+        if self._output is not None:
+            self._writer.put(self._output, (self._format(exchange) + "\n").encode())
 
-    return write
+    def close(self) -> None:
+        """Write what waits, and say what was lost."""
+        self._writer.close(_LAST_LINES)
+        if self._output is not None:
+            self._output.account()
 
 
 def format_text(exchange: Exchange) -> str:

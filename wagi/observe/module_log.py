@@ -2,51 +2,108 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from wagi.observe.text import one_line
+from wagi.observe.writer import Output, Writer
 
 LINE_LIMIT = 8 * 1024
 """Bytes of a line that are kept; the rest of it is cut."""
+MAX_LINES = 10_000
+"""Lines of one guest that are kept: a short line costs as much as a long one."""
 _log = logging.getLogger("wagi")
 
 
+class ModuleLogs:
+    """Where the logs of all modules are kept, and who writes them."""
+
+    def __init__(self, folder: Path, size_limit: int) -> None:
+        """Parameters: ``size_limit`` bytes of a file; a full one becomes ``module.stderr.1``."""
+        self._folder = folder
+        self._size_limit = size_limit
+        self._writer = Writer()
+        self._outputs: list[Output] = []
+
+    def of(self, route: str) -> ModuleLog:
+        """The log of a route: ``<log dir>/<sha256 of the route>/module.stderr``."""
+        path = self._folder / hashlib.sha256(route.encode()).hexdigest() / "module.stderr"
+        output = Output(str(path), _RotatedFile(path, self._size_limit).append)
+        self._outputs.append(output)
+        return ModuleLog(route, path, self._writer, output)
+
+    def close(self, seconds: float) -> None:
+        """Write what waits, for at most ``seconds``, and say what was lost."""
+        self._writer.close(seconds)
+        for output in self._outputs:
+            output.account()
+
+
 class ModuleLog:
-    """The log of one route: ``<log dir>/<sha256 of the route>/module.stderr``."""
+    """The log of one route."""
 
-    def __init__(self, log_dir: Path, route: str) -> None:
+    def __init__(self, route: str, path: Path, writer: Writer, output: Output) -> None:
         self.route = route
-        self.path = log_dir / hashlib.sha256(route.encode()).hexdigest() / "module.stderr"
-        self._failed = False
+        self.path = path
+        self._writer = writer
+        self._output = output
 
-    def append(self, lines: list[bytes], request_id: str) -> None:
-        """Write whole lines. A full disk is reported once and does not stop the service."""
+    def append(self, lines: Sequence[bytes], request_id: str) -> None:
+        """Write lines, given without their ends."""
+        self._writer.put(self._output, b"\n".join(lines) + b"\n")
+        shown = [one_line(line.decode("utf-8", "backslashreplace")) for line in lines]
+        _log.info("stderr of %s [%s]", self.route, request_id, extra={"lines": shown})
+
+
+class _RotatedFile:
+    def __init__(self, path: Path, size_limit: int) -> None:
+        self._path = path
+        self._size_limit = size_limit
+
+    def append(self, data: bytes) -> None:
+        # Opened each time: somebody may have moved or removed it, folder and all.
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as file:
+            # Other processes may write to the same file, and may rotate it.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(data)
+            file.flush()
+            if file.tell() >= self._size_limit and self._is_current(file):
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+
+    def _is_current(self, file: IO[bytes]) -> bool:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(b"".join(line + b"\n" for line in lines))
-            self._failed = False
-        except OSError as error:
-            if not self._failed:
-                _log.error("%s: lines of stderr are lost: %s", self.path, error.strerror)
-            self._failed = True
-        for line in lines:
-            _log.info("stderr of %s [%s]: %s", self.route, request_id, _shown(line))
+            return self._path.samefile(f"/dev/fd/{file.fileno()}")
+        except OSError:
+            return False
 
 
 class Stderr:
-    """One guest's stderr: cuts it into lines of bounded length."""
+    """One guest's stderr: cuts it into lines of bounded length, and bounds it as a whole."""
 
-    def __init__(self, log: ModuleLog, request_id: str) -> None:
+    def __init__(self, log: ModuleLog, request_id: str, limit: int | None) -> None:
+        """Parameters: ``limit`` bytes that are kept, None for any number."""
         self._log = log
         self._request_id = request_id
+        self._left = limit
+        self._lines_left = MAX_LINES
         self._rest = b""
         self._cutting = False
+        self._dropped = 0
 
     def write(self, data: bytes) -> None:
         """Take what the guest wrote."""
+        if self._left is not None:
+            self._dropped += max(0, len(data) - self._left)
+            data = data[: self._left]
+            self._left -= len(data)
+        if not data or not self._lines_left:
+            self._dropped += len(data)
+            return
         *ended, self._rest = (self._rest + data).split(b"\n")
         lines = []
         for line in ended:
@@ -57,15 +114,20 @@ class Stderr:
             if not self._cutting:
                 lines.append(self._rest[:LINE_LIMIT])
             self._rest, self._cutting = b"", True
-        if lines:
-            self._log.append(lines, self._request_id)
+        self._append(lines)
 
     def close(self) -> None:
-        """Write the last line, if the guest did not end it."""
+        """Write the last line, if the guest did not end it, and say what was dropped."""
         if self._rest and not self._cutting:
-            self._log.append([self._rest[:LINE_LIMIT]], self._request_id)
+            self._append([self._rest[:LINE_LIMIT]])
         self._rest = b""
+        if self._dropped:
+            what = f"[{self._dropped} more bytes of stderr were dropped: see stderr_limit]"
+            self._log.append([what.encode()], self._request_id)
 
-
-def _shown(line: bytes) -> str:
-    return one_line(line.decode("utf-8", "backslashreplace"))
+    def _append(self, lines: list[bytes]) -> None:
+        kept = lines[: self._lines_left]
+        self._lines_left -= len(kept)
+        self._dropped += sum(len(line) + 1 for line in lines[len(kept) :])
+        if kept:
+            self._log.append(kept, self._request_id)

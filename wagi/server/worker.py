@@ -8,27 +8,33 @@ import logging
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 
 from wagi.gateway import Gateway
-from wagi.server.http import HttpServer
+from wagi.server.http import HttpLimits, HttpServer
 
 _log = logging.getLogger("wagi")
 _LAST_WORD = 0.05  # seconds for what was cancelled to end
+_LOOK = 0.02  # seconds between two looks at what still runs
+_REPORT_EVERY = 60.0  # seconds
 
 
 class Worker:
     """Serves a gateway on a listening socket until it is told to stop."""
 
-    def __init__(self, gateway: Gateway, shutdown_timeout: float) -> None:
+    def __init__(self, gateway: Gateway, limits: HttpLimits, shutdown_timeout: float) -> None:
         """Parameters: ``shutdown_timeout`` seconds that running requests may take at the end."""
         self._gateway = gateway
+        self._limits = limits
         self._shutdown_timeout = shutdown_timeout
         self._stop = asyncio.Event()
-        self._idle_or_urged = asyncio.Event()  # nothing runs any more, or somebody insists
+        self._urged = asyncio.Event()  # asked to stop a second time
         self._running = 0
+        self._reported_at = -_REPORT_EVERY
 
     async def run(
         self,
@@ -37,47 +43,70 @@ class Worker:
         announce: Callable[[], None],
     ) -> None:
         """Start, announce, serve until SIGTERM or SIGINT, drain."""
-        http = HttpServer(self._handle)
+        http = HttpServer(self._handle, self._gateway.refuse, self._limits)
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._trouble)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        if listening.family == socket.AF_UNIX:
-            acceptor = await loop.create_unix_server(http, sock=listening, ssl=tls)
-        else:
-            acceptor = await loop.create_server(http, sock=listening, ssl=tls, backlog=1024)
+        acceptor = await self._listen(http, listening, tls)
+        watcher = asyncio.create_task(http.look_after_unread())
         announce()
         try:
             await self._stop.wait()
         finally:
-            acceptor.close()
-            await self._drain(http)
+            await self._drain(http, acceptor)
+            watcher.cancel()
+
+    async def _listen(
+        self, http: HttpServer, listening: socket.socket, tls: ssl.SSLContext | None
+    ) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"sock": listening, "backlog": 1024, "ssl": tls}
+        if tls is not None:
+            options["ssl_handshake_timeout"] = self._limits.header_timeout
+        if listening.family == socket.AF_UNIX:
+            return await loop.create_unix_server(http, **options)
+        return await loop.create_server(http, **options)
 
     def stop(self) -> None:
         """Ask it to drain; asked again, it cancels what still runs."""
-        if self._stop.is_set() or not self._running:
-            self._idle_or_urged.set()
+        if self._stop.is_set():
+            self._urged.set()
         self._stop.set()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self._running += 1
         try:
-            response = await self._gateway.handle(request)
-            if self._stop.is_set():
-                response.force_close()
-            return response
+            return await self._gateway.handle(request)
         finally:
             self._running -= 1
-            if self._stop.is_set() and not self._running:
-                self._idle_or_urged.set()
 
-    async def _drain(self, http: web.Server) -> None:
+    async def _drain(self, http: HttpServer, acceptor: asyncio.Server) -> None:
+        """Answer what has been accepted, then end.
+
+        What has arrived at the socket, and has not been read yet, has been accepted too: the loop
+        goes around before the doors close.
+        """
+        http.draining = True
+        for _ in range(4):
+            await asyncio.sleep(0)
+        acceptor.close()
         if self._running:
             _log.info("stopping: %d requests are still running", self._running)
-        # Idle connections end now, the others after their request.
-        http.pre_shutdown()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._shutdown_timeout):
-                await self._idle_or_urged.wait()
+        deadline = time.monotonic() + self._shutdown_timeout
+        while http.end_idle() and time.monotonic() < deadline and not self._urged.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK):
+                    await self._urged.wait()
         if self._running:
             _log.warning("stopping: %d requests are cancelled", self._running)
         await http.shutdown(timeout=_LAST_WORD)
+
+    def _trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What goes wrong outside of any request; accepting is tried again after a second."""
+        error = context.get("exception")
+        if "accept" not in str(context.get("message")) or not isinstance(error, OSError):
+            loop.default_exception_handler(context)
+        elif time.monotonic() - self._reported_at >= _REPORT_EVERY:
+            self._reported_at = time.monotonic()
+            _log.error("connections cannot be accepted now: %s (see ulimit -n)", error.strerror)
