@@ -38,7 +38,6 @@ from wagi.trust import Client, TrustedProxies
 
 _log = logging.getLogger("wagi")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-_VERSIONS = ((1, 0), (1, 1))
 _NO_TIMEOUT: AbstractAsyncContextManager[None] = nullcontext()
 _CLIENT_GONE = 499  # nginx's number, for the access log only
 _QUICK = 0.01  # seconds of CPU time in which a guest may still end in one response
@@ -124,12 +123,8 @@ class Gateway:
     async def _answer(
         self, request: web.BaseRequest, client: Client, exchange: Exchange
     ) -> web.StreamResponse:
-        if request.version not in _VERSIONS:
-            raise Refusal(
-                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.0 and HTTP/1.1 are spoken here."
-            )
         try:
-            target = Target.parse(request.raw_path)
+            target = Target.parse(request.method, request.raw_path)
             if target.path == HEALTH_PATH:
                 exchange.status = HTTPStatus.OK.value
                 answer = await send_text(request, HTTPStatus.OK, "OK")
@@ -307,7 +302,8 @@ def _peer(request: web.BaseRequest) -> str | None:
 
 
 def _log_refusal(exchange: Exchange, refusal: Refusal) -> None:
-    level = logging.ERROR if refusal.status >= 500 else logging.DEBUG
+    ours = refusal.status >= 500 and refusal.status != HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+    level = logging.ERROR if ours else logging.DEBUG
     _log_run(level, exchange, f"answered {refusal.status.value}: {refusal.reason}")
 
 

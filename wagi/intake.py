@@ -35,8 +35,10 @@ class Target:
     authority: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Target:
+    def parse(cls, method: str, text: str) -> Target:
         """Read the origin form or the absolute form. Raises: BadRequest for anything else."""
+        if method == "CONNECT":
+            raise BadRequest("The gateway is no proxy.")
         authority = None
         if not text.startswith("/"):
             match = _ABSOLUTE.match(text)
@@ -126,6 +128,9 @@ class Intake:
         Parameters: ``limit`` bytes of the body; ``seconds`` for reading ahead.
         Raises: Refusal 413 for a longer body, 408 for a slower one; BadRequest for bad chunks.
         """
+        if request.version < (1, 1) and "Transfer-Encoding" in request.headers:
+            # Whoever is between us and the client may see other requests (RFC 9112 §6.1).
+            raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
         length = request.headers.get("Content-Length")
         if length is not None or "Transfer-Encoding" not in request.headers:
             if limit is not None and int(length or 0) > limit:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 START_TIMEOUT = 120.0
 ROOT = Path(__file__).parents[2]
@@ -141,6 +142,15 @@ class Server:
         fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def cpu_seconds(self) -> float:
+        """The CPU time that the server has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def open_files(self) -> int:
+        """How many file descriptors the server has."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     def stop(self, number: int = signal.SIGTERM, seconds: float = 40.0) -> int:
         """End it by signal; its exit status."""
         if self.process.poll() is None:
@@ -185,17 +195,23 @@ def serving(
     target: str = "modules.toml",
     environment: dict[str, str] | None = None,
     listen: str = "127.0.0.1:0",
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    files_limit: int | None = None,
 ) -> Iterator[Server]:
-    """Write modules.toml and modules into a folder and serve them on a free port."""
+    """Write modules.toml and modules into a folder and serve them on a free port.
+
+    Parameters: ``files_limit`` how many files the server may have open.
+    """
     write_files(folder, modules or {})
     if manifest is not None:
         (folder / "modules.toml").write_text(manifest)
+    limited = [] if files_limit is None else ["prlimit", f"--nofile={files_limit}"]
     process = subprocess.Popen(
-        [*WAGI, "serve", "--listen", listen, *options, target],
+        [*limited, *WAGI, "serve", "--listen", listen, *options, target],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )

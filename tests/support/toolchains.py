@@ -72,16 +72,35 @@ def _build_c(source: Path, output: Path) -> None:
     _run([*zig, "-O2", str(source), "-o", str(output)])
 
 
+def native_c_library(source: Path) -> Path:
+    """Compile a C file to a shared library for this machine, once."""
+    return _built(source, _build_c_library)
+
+
+def _build_c_library(source: Path, output: Path) -> None:
+    zig = [sys.executable, "-m", _python_module("ziglang"), "cc"]
+    _run([*zig, "-shared", "-fPIC", "-O2", str(source), "-o", str(output)])
+
+
 def _build_zig(source: Path, output: Path) -> None:
     zig = [sys.executable, "-m", _python_module("ziglang"), "build-exe", "-target", "wasm32-wasi"]
     _run([*zig, "-O", "ReleaseSmall", "-lc", f"-femit-bin={output}", str(source)])
 
 
 def _build_go(source: Path, output: Path) -> None:
+    _run_go(source, output, {"GOOS": "wasip1", "GOARCH": "wasm"})
+
+
+def _run_go(source: Path, output: Path, target: dict[str, str]) -> None:
     go = tool("go", str(Path(sys.executable).parent))
     # The cache has to be somewhere even where there is no home.
-    environment = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(_CACHE / "go")}
+    environment = {**target, "GOCACHE": str(_CACHE / "go")}
     _run([go, "build", "-o", str(output), str(source)], environment)
+
+
+def native_go(source: Path) -> Path:
+    """Compile a Go program for this machine, once for all processes of the suite."""
+    return _built(source, lambda source, output: _run_go(source, output, {"CGO_ENABLED": "0"}))
 
 
 def _build_assemblyscript(source: Path, output: Path) -> None:
@@ -104,7 +123,10 @@ _BUILDERS: dict[str, Callable[[Path, Path], None]] = {
 
 def compiled(source: Path) -> Path:
     """Compile a handler, once for all processes of the suite and as long as it does not change."""
-    builder = _BUILDERS[source.suffix]
+    return _built(source, _BUILDERS[source.suffix])
+
+
+def _built(source: Path, builder: Callable[[Path, Path], None]) -> Path:
     content = source.read_bytes() + source.suffix.encode() + Path(__file__).read_bytes()
     _CACHE.mkdir(mode=0o700, exist_ok=True)
     target = _CACHE / f"{source.stem}-{hashlib.sha256(content).hexdigest()[:16]}.wasm"

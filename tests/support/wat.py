@@ -62,6 +62,11 @@ class Program:
         self._code.append(text)
         return self
 
+    def forever(self) -> Program:
+        """Do what has been said so far again and again."""
+        self._code = [f"(loop $l {' '.join(self._code)} (br $l))"]
+        return self
+
     def exit(self, status: int) -> Program:
         """Call proc_exit."""
         return self.code(f"(call $proc_exit (i32.const {status}))")

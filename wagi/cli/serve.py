@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
+import os
+import resource
 import sys
 import tempfile
 import time
@@ -54,8 +57,13 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
     """Serve a modules.toml."""
     settings = settings_from(options)
     path = manifest_path(file, config)
+    _prepare_process()
     started = time.perf_counter()
-    with server_log(), _log_dir(settings) as log_dir, _module_logs(settings, log_dir) as logs:
+    with (
+        server_log() as log,
+        _log_dir(settings) as log_dir,
+        _module_logs(settings, log_dir) as logs,
+    ):
         tls = listening.tls_context(settings.tls_cert, settings.tls_key)
         runtime = Runtime(settings.cache, settings.max_concurrency)
         loaded = load(path, configured_variables(settings), logs, runtime)
@@ -67,7 +75,8 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
         ):
 
             def announce() -> None:
-                _announce(listening.url(socket, tls is not None), loaded, seconds, log_dir)
+                url = listening.url(socket, tls is not None)
+                log.say(_announcement(url, loaded, seconds, log_dir))
 
             async def run() -> None:
                 await _worker(settings, loaded, access_log).run(socket, tls, announce)
@@ -76,6 +85,21 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
             gc.collect()
             gc.freeze()
             runner.run(run())
+
+
+def _prepare_process() -> None:
+    """Be ready for a crash, and for as many connections as the system allows."""
+    for descriptor in range(3):  # a closed one's number would go to a socket, and what is printed
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is not None:
+        # Before any engine: wasmtime's own signal handlers, by which guests trap, go in front.
+        faulthandler.enable()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # not everywhere may it be "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _worker(settings: Settings, loaded: Loaded, access_log: AccessLog) -> Worker:
@@ -136,22 +160,17 @@ def _event_loop(settings: Settings) -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
-def _announce(url: str, loaded: Loaded, seconds: float, log_dir: Path) -> None:
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+def _announcement(url: str, loaded: Loaded, seconds: float, log_dir: Path) -> str:
+    lines = [f"warning: {warning}" for warning in loaded.warnings]
     rows = [(pattern.text, route.handler.name) for pattern, route in loaded.table]
-    if sys.stderr.isatty():
-        _announce_to_person(url, rows, seconds, log_dir)
-        return
-    for route, module in rows:
-        click.echo(f"route {route} -> {module}", err=True)
-    click.echo(f"loaded {len(rows)} routes in {seconds:.2f} s, logs in {log_dir}", err=True)
-    click.echo(f"listening on {url}", err=True)
+    if sys.stderr is not None and sys.stderr.isatty():
+        return "\n".join([*lines, _for_person(url, rows, seconds, log_dir)])
+    lines += [f"route {route} -> {module}" for route, module in rows]
+    lines += [f"loaded {len(rows)} routes in {seconds:.2f} s, logs in {log_dir}"]
+    return "\n".join([*lines, f"listening on {url}"])
 
 
-def _announce_to_person(
-    url: str, rows: list[tuple[str, str]], seconds: float, log_dir: Path
-) -> None:
+def _for_person(url: str, rows: list[tuple[str, str]], seconds: float, log_dir: Path) -> str:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -162,7 +181,9 @@ def _announce_to_person(
     for route, module in rows:
         table.add_row(Text(route), Text(module))
     console = Console(stderr=True, highlight=False)
-    console.print(table)
-    console.print(f"Loaded {len(rows)} routes in {seconds:.2f} s.", style="dim")
-    console.print(Text(f"Handlers' stderr is kept in {log_dir}", style="dim"))
-    console.print(Text.assemble("Listening on ", (url, "bold green"), "  (Ctrl-C stops)"))
+    with console.capture() as capture:
+        console.print(table)
+        console.print(f"Loaded {len(rows)} routes in {seconds:.2f} s.", style="dim")
+        console.print(Text(f"Handlers' stderr is kept in {log_dir}", style="dim"))
+        console.print(Text.assemble("Listening on ", (url, "bold green"), "  (Ctrl-C stops)"))
+    return capture.get().rstrip("\n")

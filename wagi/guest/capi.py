@@ -30,6 +30,7 @@ from wagi.guest.errno import EFAULT, GuestFault, GuestTrap
 
 TESTED_MAJOR = "50"
 _EXTERN_SIZE, _VALUE_SIZE = 32, 32
+_MAX_MESSAGE = 8 * 1024
 
 
 def _check_version() -> None:
@@ -409,13 +410,18 @@ def take_end(slots: Slots) -> Exit | Trap | None:
     trap, error = slots.trap, slots.error
     slots.trap = slots.error = None
     if trap:
-        return Trap(str(wasmtime.Trap._from_ptr(cast(trap, POINTER(c.wasm_trap_t)))))
+        return _trap(wasmtime.Trap._from_ptr(cast(trap, POINTER(c.wasm_trap_t))))
     if error:
         wrapped = wasmtime.WasmtimeError._from_ptr(cast(error, POINTER(c.wasmtime_error_t)))
         if isinstance(wrapped, wasmtime.ExitTrap):
             return Exit(wrapped.code)
-        return Trap(str(wrapped))
+        return _trap(wrapped)
     return None
+
+
+def _trap(cause: object) -> Trap:
+    """The names of functions are the guest's, and as long as it likes."""
+    return Trap(str(cause)[:_MAX_MESSAGE])
 
 
 def linker_with_memory(linker: Linker, context: int, memory: Any) -> Any:

@@ -12,36 +12,50 @@ from wagi.observe.writer import Output, Writer, to_descriptor
 _LAST_LINES = 1.0  # seconds for what waits to be written at the end
 
 
-@contextmanager
-def server_log() -> Iterator[None]:
-    """Log to stderr while in use."""
-    writer = Writer()
-    handler = _Handler(writer)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # asyncio and aiohttp report what clients do wrong; the gateway answers and logs that itself.
-    for name in ("asyncio", "aiohttp.server"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        writer.close(_LAST_LINES)
-        logging.getLogger().removeHandler(handler)
+class ServerLog:
+    """Takes what ``logging`` logs, and other text for people who read along."""
 
-
-class _Handler(logging.Handler):
-    def __init__(self, writer: Writer) -> None:
-        super().__init__()
-        self.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self._writer = writer
+    def __init__(self) -> None:
+        self._writer = Writer()
         # Without a stderr (2>&-) its number may be anybody's.
         self._output: Output | None = None
         if sys.stderr is not None:
             self._output = Output("stderr", to_descriptor(sys.stderr.fileno()))
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def say(self, text: str) -> None:
+        """Write lines as they are, in their turn."""
         if self._output is not None:
-            text = self.format(record) + "\n"
-            self._writer.put(self._output, text.encode("utf-8", "backslashreplace"))
+            self._writer.put(self._output, (text + "\n").encode("utf-8", "backslashreplace"))
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._writer.close(_LAST_LINES)
+
+
+@contextmanager
+def server_log() -> Iterator[ServerLog]:
+    """Log to stderr while in use."""
+    log = ServerLog()
+    handler = _Handler(log)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # asyncio and aiohttp report what clients do wrong; the gateway answers and logs that itself.
+    for name in ("asyncio", "aiohttp.server"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield log
+    finally:
+        log.close()
+        logging.getLogger().removeHandler(handler)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, log: ServerLog) -> None:
+        super().__init__()
+        self.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.say(self.format(record))
 
 
 class _Formatter(logging.Formatter):

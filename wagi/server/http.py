@@ -32,6 +32,7 @@ _FLUSH = 10.0  # seconds for the client to read the end of the last response
 _FIRST_REQUEST = 0.5  # seconds in which a new connection's request still counts when we stop
 _LOOK_AFTER = 0.5  # seconds between two looks at clients from which nothing is read
 _REPORT_EVERY = 60.0  # seconds
+_VERSIONS = ((1, 0), (1, 1))
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _log = logging.getLogger("wagi")
 
@@ -100,7 +101,7 @@ class HttpServer(web.Server):
         """Close connections without a request. Returns: how many connections there are still."""
         for connection in list(self._connections):
             if isinstance(connection, Connection) and connection.is_idle:
-                connection.close()
+                connection.force_close()
         return len(self._connections)
 
     async def look_after_unread(self) -> None:
@@ -162,8 +163,10 @@ class Connection(web.RequestHandler):
     @property
     def is_idle(self) -> bool:
         """Whether it waits for a request that need not come."""
+        if self._waiter is None or self._messages or self.transport is None:
+            return False
         expected = not self._request_count and self._loop.time() - self._born < _FIRST_REQUEST
-        return self._waiter is not None and not self._messages and not expected
+        return not expected and not self.transport.get_write_buffer_size()
 
     @property
     def descriptor(self) -> int | None:
@@ -206,33 +209,39 @@ class Connection(web.RequestHandler):
 
     def _requests_arrived(self, count: int, size: int) -> None:
         self._stop_head_timer()
-        if self._head_size + size > self._server.limits.header:
-            self._check_sizes(count)
+        may_be_large = self._head_size + size > self._server.limits.header
         self._head_size = 0
-        message, self._body = self._messages[-1]
-        if isinstance(message, RawRequestMessage):
-            return
-        self._refused = True
-        # aiohttp queues the error behind the request that it belongs to, whose handler would wait
-        # for the rest of the body until its time is over.
+        for index in range(len(self._messages) - count, len(self._messages)):
+            message, self._body = self._messages[index]
+            if not isinstance(message, RawRequestMessage):
+                self._refused = True
+                self._tell_reader()
+            elif message.version not in _VERSIONS:
+                self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, index)
+            elif may_be_large and self._is_too_large(message):
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, index)
+            if self._refused:
+                return
+
+    def _tell_reader(self) -> None:
+        """Tell a handler that reads when its request's body turns out broken.
+
+        aiohttp queues the error behind the request that it belongs to, whose handler would wait
+        for the rest of the body until its time is over.
+        """
         request = self._current_request
         if request is not None and not request.content.is_eof():
             request.content.set_exception(web.RequestPayloadError("the body is not valid"))
 
-    def _check_sizes(self, count: int) -> None:
-        for index in range(len(self._messages) - count, len(self._messages)):
-            message, _ = self._messages[index]
-            if not isinstance(message, RawRequestMessage):
-                return
-            fields = sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
-            if fields > self._server.limits.header:
-                while len(self._messages) > index:
-                    self._messages.pop()
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-                return
+    def _is_too_large(self, message: RawRequestMessage) -> bool:
+        fields = sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
+        return fields > self._server.limits.header
 
-    def _refuse(self, status: HTTPStatus) -> None:
+    def _refuse(self, status: HTTPStatus, index: int | None = None) -> None:
+        """Queue a refusal. Parameters: ``index`` of the message whose place it takes, if any."""
         self._refused = True
+        while index is not None and len(self._messages) > index:
+            self._messages.pop()
         error = web_protocol._ErrInfo(status.value, http_exceptions.BadHttpMessage(""), "")
         self._messages.append((error, EMPTY_PAYLOAD))
         if self._waiter is not None and not self._waiter.done():
@@ -306,7 +315,7 @@ def _refusal(error: Any, limits: HttpLimits) -> Refusal:
     """What to answer to something that is not HTTP, or too much of it (RFC 9110 §15.5)."""
     status = HTTPStatus(error.status)
     match error.exc:
-        case http_exceptions.LineTooLong(args=(_, size)) if int(size) == limits.request_line:
+        case http_exceptions.LineTooLong(args=(_, size, *_)) if int(size) == limits.request_line:
             status = HTTPStatus.REQUEST_URI_TOO_LONG
         case http_exceptions.LineTooLong():
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE

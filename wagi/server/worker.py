@@ -48,13 +48,15 @@ class Worker:
         loop.set_exception_handler(self._trouble)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        doorway = listening.dup()  # asyncio closes the one that it gets
         acceptor = await self._listen(http, listening, tls)
         watcher = asyncio.create_task(http.look_after_unread())
         announce()
         try:
             await self._stop.wait()
         finally:
-            await self._drain(http, acceptor)
+            await self._stop_accepting(http, acceptor, doorway, tls)
+            await self._drain(http)
             watcher.cancel()
 
     async def _listen(
@@ -81,16 +83,33 @@ class Worker:
         finally:
             self._running -= 1
 
-    async def _drain(self, http: HttpServer, acceptor: asyncio.Server) -> None:
-        """Answer what has been accepted, then end.
+    async def _stop_accepting(
+        self,
+        http: HttpServer,
+        acceptor: asyncio.Server,
+        doorway: socket.socket,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        """Close the door behind everybody who has knocked.
 
-        What has arrived at the socket, and has not been read yet, has been accepted too: the loop
-        goes around before the doors close.
+        The system accepts connections for us: those that wait in its queue would be reset.
         """
+        loop = asyncio.get_running_loop()
         http.draining = True
-        for _ in range(4):
-            await asyncio.sleep(0)
         acceptor.close()
+        waiting: list[socket.socket] = []
+        doorway.setblocking(False)
+        with contextlib.suppress(OSError):  # the queue is empty, or descriptors have run out
+            while True:
+                waiting.append(doorway.accept()[0])
+        doorway.close()
+        for connection in waiting:
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(http, connection, ssl=tls)
+
+    async def _drain(self, http: HttpServer) -> None:
+        """Answer what has been accepted, then end."""
         if self._running:
             _log.info("stopping: %d requests are still running", self._running)
         deadline = time.monotonic() + self._shutdown_timeout
