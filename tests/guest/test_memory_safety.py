@@ -1,0 +1,183 @@
+"""Host calls with every kind of bad range, beside neighbours whose memory is marked.
+
+Slots of the pool lie side by side. Between the attackers sleep guests whose whole memory is a
+marker: it must never show up in what an attacker prints, and it must be whole in the end.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from itertools import product
+from struct import pack
+
+import pytest
+
+from wagi.guest.ends import Exit, Trap
+from wagi.guest.engine import Handler, Limits, Runtime
+from wagi.guest.guest import Guest
+
+PAGE = 65536
+MARKER = b"NEIGHBOUR-"
+MARK = int.from_bytes(b"NEIGHBOU", "little")
+_runtime = Runtime()
+_limits = Limits(memory=16 * PAGE)
+
+# Fills its memory with the marker, sleeps, and looks whether all of it is still there.
+NEIGHBOUR = f"""(module
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $p (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 4)
+  (func (export "_start") (local $at i32)
+    (i64.store (i32.const 24) (i64.const 30000000))
+    (local.set $at (i32.const 256))
+    (loop $l (i64.store (local.get $at) (i64.const {MARK}))
+      (local.set $at (i32.add (local.get $at) (i32.const 8)))
+      (br_if $l (i32.lt_u (local.get $at) (i32.const {4 * PAGE}))))
+    (drop (call $p (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
+    (local.set $at (i32.const 256))
+    (loop $l
+      (if (i64.ne (i64.load (local.get $at)) (i64.const {MARK})) (then unreachable))
+      (local.set $at (i32.add (local.get $at) (i32.const 8)))
+      (br_if $l (i32.lt_u (local.get $at) (i32.const {4 * PAGE}))))))"""
+
+# What is ours of WASI, with the number of its parameters.
+CALLS = {
+    "fd_write": 4,
+    "fd_read": 4,
+    "poll_oneoff": 4,
+    "random_get": 2,
+    "args_sizes_get": 2,
+    "args_get": 2,
+    "environ_sizes_get": 2,
+    "environ_get": 2,
+}
+# One page, with tables of buffers at its beginning.
+EDGES = [
+    0,
+    1,
+    8,
+    PAGE - 9,
+    PAGE - 8,
+    PAGE - 4,
+    PAGE - 1,
+    PAGE,
+    PAGE + 1,
+    4 * PAGE,
+    2**28,
+    2**31 - 1,
+]
+EDGES += [2**31, 2**31 + 8, 2**32 - PAGE, 2**32 - 8, 2**32 - 4, 2**32 - 1]
+LENGTHS = [0, 1, 4, 8, 9, PAGE - 1, PAGE, PAGE + 1, 2**28, 2**31 - 1, 2**31, 2**32 - 8, 2**32 - 1]
+COUNTS = [0, 1, 2, 3, 15, 16, 1023, 1024, 1025, PAGE // 8, 2**29, 2**29 + 1, 2**31, 2**32 - 1]
+
+
+def attack(seed: int, calls: int) -> tuple[str, bytes]:
+    """A module that makes random calls with bad ranges, then prints its memory; its own data."""
+    chance = random.Random(seed)
+    vectors = [(chance.choice(EDGES), chance.choice(LENGTHS)) for _ in range(64)]
+    # Overlapping: the table itself, its neighbours, and where the results go.
+    vectors += [(at, length) for at in (0, 4, 512, 1024) for length in (8, 600, PAGE)]
+    data = b"".join(pack("<II", *vector) for vector in vectors)
+    lines = []
+    for _ in range(calls):
+        name = chance.choice(sorted(CALLS))
+        pointer = chance.choice([*EDGES, *range(0, len(data), 8)])
+        numbers = [pointer, chance.choice(COUNTS), chance.choice(EDGES), chance.choice(EDGES)]
+        if name in ("fd_write", "fd_read"):
+            stream = {"fd_write": chance.choice([1, 1, 2]), "fd_read": 0}[name]
+            numbers = [stream, *numbers[:3]]
+        elif name == "poll_oneoff":
+            numbers = [pointer, chance.choice(EDGES), numbers[1], chance.choice(EDGES)]
+        else:
+            numbers = [chance.choice(EDGES), chance.choice([*EDGES, *LENGTHS])]
+        constants = " ".join(f"(i32.const {number})" for number in numbers[: CALLS[name]])
+        lines.append(f"(call $check (call ${name} {constants}))")
+    imports = "\n".join(
+        f'(import "wasi_snapshot_preview1" "{name}"'
+        f" (func ${name} (param {'i32 ' * count}) (result i32)))"
+        for name, count in CALLS.items()
+    )
+    text = "".join(f"\\{byte:02x}" for byte in data)
+    # An errno of WASI is less than 77.
+    return (
+        f"""(module {imports}
+      (memory (export "memory") 1 2) (data (i32.const 0) "{text}")
+      (func $check (param i32) (if (i32.ge_u (local.get 0) (i32.const 77)) (then unreachable)))
+      (func (export "_start") {" ".join(lines)}
+        (i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const {PAGE - 8}))
+        (call $check (call $fd_write
+          (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 0)))))""",
+        data,
+    )
+
+
+def load(wat: str) -> Handler:
+    handler = _runtime.load("test.wat", wat.encode(), _limits.memory).handler("_start", _limits, ())
+    assert handler.kit.engine.pooled
+    return handler
+
+
+def neighbour(handler: Handler) -> Guest:
+    guest = Guest(handler, (), (), lambda data: None)
+    assert not guest.step()
+    return guest
+
+
+def run(handler: Handler) -> tuple[bytes, Exit | Trap | None]:
+    """Run to the end; all that it printed, on both streams."""
+    printed: list[bytes] = []
+    guest = Guest(handler, (b"argv", b"x" * 100), (b"A=1", b"B=2"), printed.append)
+    try:
+        guest.stdin.feed(b"input" * 1000)
+        guest.stdin.end()
+        deadline = time.monotonic() + 60
+        while not guest.step():
+            printed.append(guest.stdout.take())
+            assert time.monotonic() < deadline
+            if guest.need.wake_at is not None and guest.need.wake_at > time.monotonic() + 1:
+                return b"".join(printed), None  # it asked for a sleep of years
+        printed.append(guest.stdout.take())
+        return b"".join(printed), guest.end
+    finally:
+        guest.close()
+
+
+def test_no_foreign_byte_in_thousands_of_bad_calls() -> None:
+    """Always an errno; never a crash, never a byte of a neighbour, read or written."""
+    sleeper = load(NEIGHBOUR)
+    neighbours: list[Guest] = []
+    finished = 0
+    for seed in range(40):
+        neighbours += [neighbour(sleeper), neighbour(sleeper)]
+        wat, _ = attack(seed, calls=250)
+        printed, end = run(load(wat))
+        assert MARKER[:8] not in printed
+        # Its own memory may have been overwritten, by itself: then its last call fails.
+        assert end is None or "unreachable" not in str(end)
+        finished += len(printed) >= PAGE - 8
+        if seed % 4 == 3:
+            neighbours.pop(random.Random(seed).randrange(len(neighbours))).close()
+    assert finished > 20  # most print their whole memory in the end
+    for guest in neighbours:
+        while not guest.step():
+            time.sleep(0.001)
+        assert guest.end is None, "a neighbour's memory was changed"
+        guest.close()
+
+
+@pytest.mark.parametrize("name", ["fd_write", "fd_read"])
+def test_every_edge_of_a_buffer(name: str) -> None:
+    """Each pointer with each length: EFAULT exactly where the range leaves the memory."""
+    edges = list(product(EDGES, LENGTHS))
+    code = []
+    for pointer, length in edges:
+        expected = 0 if pointer + length <= PAGE else 21
+        code.append(f"""(i32.store (i32.const 16) (i32.const {pointer}))
+          (i32.store (i32.const 20) (i32.const {length}))
+          (if (i32.ne (i32.const {expected}) (call $f (i32.const {int(name == "fd_write")})
+            (i32.const 16) (i32.const 1) (i32.const 24))) (then unreachable))""")
+    wat = f"""(module (import "wasi_snapshot_preview1" "{name}"
+        (func $f (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1 1) (func (export "_start") {" ".join(code)}))"""
+    _, end = run(load(wat))
+    assert end is None
