@@ -1,0 +1,326 @@
+"""What is fuzzed. Each target takes bytes and raises if a promise is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from wagi.admission import Share
+from wagi.cgi.environment import RouteVariables
+from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser
+from wagi.config.values import HostPort
+from wagi.gateway import Gateway
+from wagi.guest.ends import Exit, Trap
+from wagi.guest.engine import Handler, Limits, Runtime
+from wagi.guest.guest import Guest
+from wagi.intake import Intake
+from wagi.observe.module_log import ModuleLogs
+from wagi.route import Route, RouteRules
+from wagi.routing import RoutePattern, RouteTable
+from wagi.server.http import HttpLimits, HttpServer
+from wagi.trust import TrustedProxies
+
+PAGE = 65536
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_HEADER_LIMIT = 1024
+
+
+@cache
+def _runtime() -> Runtime:
+    return Runtime(guests=100)
+
+
+def _load(wat: str) -> Handler:
+    limits = Limits(memory=4 * PAGE)
+    return _runtime().load("fuzz.wat", wat.encode(), limits.memory).handler("_start", limits, ())
+
+
+# The response parser
+
+
+def response(data: bytes) -> None:
+    """A guest's output: the same answer however it is cut, and nothing that HTTP forbids."""
+    cut, output = data[0] if data else 0, data[1:]
+    whole = _parse([output])
+    size = cut % 7 + 1
+    assert _parse([output[i : i + size] for i in range(0, len(output), size)]) == whole
+    if isinstance(whole, str):
+        return
+    head, body = whole
+    assert 200 <= head.status <= 599
+    assert head.content_length is None or head.content_length >= 0
+    assert output.endswith(body)
+    assert len(head.warnings) <= 11
+    for name, value in head.headers:
+        assert _TOKEN.fullmatch(name), name
+        assert not _CONTROL.search(value), value
+        assert name.lower() not in ("status", "content-length", "transfer-encoding", "connection")
+
+
+def _parse(pieces: list[bytes]) -> tuple[ResponseHead, bytes] | str:
+    parser = ResponseParser(_HEADER_LIMIT)
+    body = b""
+    try:
+        for piece in pieces:
+            parser.feed(piece)
+            if parser.head() is not None:
+                body += parser.take_body()
+        head = parser.end()
+    except BadResponse as error:
+        return str(error)
+    return head, body + parser.take_body()
+
+
+# The path of a request: from the bytes of a connection through gateway and guest, and back
+
+
+class _Transport(asyncio.Transport):
+    """A connection in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.sent += bytes(data)
+
+    def writelines(self, pieces: Any) -> None:
+        self.sent += b"".join(bytes(piece) for piece in pieces)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("192.0.2.1", 1), "sockname": ("127.0.0.1", 80)}.get(name, default)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+# Prints its variables, one on each line, so that what reached it can be looked at.
+_ENVIRONMENT = (Path(__file__).parents[1] / "examples/wat/environment.wat").read_text()
+
+
+class _Server:
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        logging.getLogger("wagi").setLevel(logging.CRITICAL)
+        self.loop.run_until_complete(self._start())
+
+    async def _start(self) -> None:
+        logs = ModuleLogs(Path("/nonexistent"), 1024)
+        rules = RouteRules(Share(None, 10, 1), 5, 5, 100_000, 100_000, 4096, 1000)
+        routes = []
+        for text in ("/exact", "/tree/...", "/tree/deep/...", "/"):
+            pattern = RoutePattern.parse(text)
+            variables = RouteVariables.prepare(pattern.script_name, text, {"CONFIGURED": "yes"})
+            argv = "fixed ${SCRIPT_NAME} ${ARGS}"
+            handler = _load(_ENVIRONMENT)
+            routes.append((pattern, Route(pattern, handler, variables, argv, rules, logs.of(text))))
+        self.exchanges: list[Any] = []
+        gateway = Gateway(
+            RouteTable(routes),
+            HostPort("default.example", 80),
+            TrustedProxies(),
+            Intake(100_000, 1_000_000, 0),
+            10,
+            self.exchanges.append,
+        )
+        limits = HttpLimits(1000, 4000, 10, 10, 10)
+        self.http = HttpServer(gateway.handle, gateway.refuse, limits)
+
+    async def answer(self, data: bytes, size: int) -> bytes:
+        """Everything that comes back for bytes that arrive in pieces of a size."""
+        self.exchanges.clear()
+        transport = _Transport()
+        connection: Any = self.http()
+        connection.connection_made(transport)
+        await asyncio.sleep(0)
+        for start in range(0, len(data), size):
+            if transport.closed:
+                break
+            connection.data_received(data[start : start + size])
+            await asyncio.sleep(0)
+        for _ in range(2000):
+            await asyncio.sleep(0)
+            waits = connection._waiter is not None and not connection._messages
+            current = connection._current_request
+            if transport.closed or waits or (current and not current.content.is_eof()):
+                break
+        connection.connection_lost(None)
+        await asyncio.sleep(0)
+        return transport.sent
+
+
+@cache
+def _server() -> _Server:
+    return _Server()
+
+
+def request(data: bytes) -> None:
+    """Bytes of a client: an HTTP answer each time, no mistake of ours, and clean variables."""
+    server = _server()
+    size = (data[0] if data else 0) * 16 + 1
+    sent = server.loop.run_until_complete(server.answer(data[1:], size))
+    for status, body in _responses(sent):
+        assert status in (200, 400, 404, 408, 413, 414, 431, 503, 505), status
+        if status == 200 and body.startswith(b"GATEWAY_INTERFACE"):
+            _check_variables(body)
+    for exchange in server.exchanges:
+        assert exchange.status in (200, 400, 404, 408, 413, 414, 431, 499, 503, 505), exchange
+
+
+def _responses(sent: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(sent):
+        if sent[at:].startswith(_CONTINUE):
+            at += len(_CONTINUE)
+            continue
+        found = re.match(rb"HTTP/1\.[01] (\d{3}) [^\r\n]*\r\n((?:[^\r\n]+\r\n)*)\r\n", sent[at:])
+        assert found, sent[at : at + 200]
+        length = re.search(rb"(?mi)^content-length: (\d+)\r$", found[2])
+        start = at + found.end()
+        at = len(sent) if length is None else start + int(length[1])
+        if at > len(sent) or sent[start:].startswith(b"HTTP/1."):
+            at = start  # the answer to HEAD has no body
+        yield int(found[1]), sent[start:at]
+
+
+def _check_variables(body: bytes) -> None:
+    names = [line.partition("=")[0] for line in body.decode().split("\n") if line]
+    assert "HTTP_PROXY" not in names
+    assert "HTTP_AUTHORIZATION" not in names
+    assert names.count("PATH_INFO") == names.count("REMOTE_ADDR") == 1
+
+
+# The host calls
+
+_CALLS = {
+    "fd_write": "IIII",
+    "fd_read": "IIII",
+    "poll_oneoff": "IIII",
+    "random_get": "II",
+    "args_sizes_get": "II",
+    "args_get": "II",
+    "environ_sizes_get": "II",
+    "environ_get": "II",
+    "fd_close": "I",
+    "fd_renumber": "II",
+    "clock_time_get": "IQI",
+    "fd_fdstat_get": "II",
+    "fd_prestat_get": "II",
+    "fd_prestat_dir_name": "III",
+    "fd_pread": "IIIQI",
+    "fd_pwrite": "IIIQI",
+    "fd_seek": "IQII",
+    "fd_readdir": "IIIQI",
+    "fd_filestat_get": "II",
+    "path_open": "IIIIIQQII",
+    "path_filestat_get": "IIIII",
+    "path_readlink": "IIIIII",
+    "path_symlink": "IIIII",
+}
+_AT = 60_000
+_MARKER = b"NEIGHBOU"
+
+
+def _caller(name: str) -> str:
+    """Reads its first page from stdin, calls with the numbers at its end, prints what it has."""
+    types = {"I": "i32", "Q": "i64"}
+    kinds = [types[kind] for kind in _CALLS[name]]
+    numbers = " ".join(f"({kind}.load (i32.const {_AT + 8 * i}))" for i, kind in enumerate(kinds))
+    return f"""(module
+      (import "wasi_snapshot_preview1" "fd_read" (func $in (param i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "fd_write" (func $out (param i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "{name}" (func $f (param {" ".join(kinds)}) (result i32)))
+      (memory (export "memory") 1 2)
+      (func $do (param $write i32) (param $at i32) (param $length i32)
+        (i32.store (i32.const 65400) (local.get $at))
+        (i32.store (i32.const 65404) (local.get $length))
+        (if (local.get $write)
+          (then (drop (call $out
+            (i32.const 1) (i32.const 65400) (i32.const 1) (i32.const 65408))))
+          (else (drop (call $in
+            (i32.const 0) (i32.const 65400) (i32.const 1) (i32.const 65408))))))
+      (func (export "_start") (local $errno i32)
+        (call $do (i32.const 0) (i32.const {_AT}) (i32.const 128))
+        (call $do (i32.const 0) (i32.const 0) (i32.const {_AT}))
+        (local.set $errno (call $f {numbers}))
+        (i32.store (i32.const 65392) (local.get $errno))
+        (call $do (i32.const 1) (i32.const 0) (i32.const 65536))))"""
+
+
+_SLEEPER = f"""(module
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $p (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 4)
+  (func (export "_start") (local $at i32)
+    (i64.store (i32.const 24) (i64.const 3600000000000))
+    (local.set $at (i32.const 256))
+    (loop $l (i64.store (local.get $at) (i64.const {int.from_bytes(_MARKER, "little")}))
+      (local.set $at (i32.add (local.get $at) (i32.const 8)))
+      (br_if $l (i32.lt_u (local.get $at) (i32.const {4 * PAGE}))))
+    (drop (call $p (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"""
+
+
+@cache
+def _callers() -> tuple[list[Handler], list[Guest]]:
+    sleeper = _load(_SLEEPER)
+    neighbours = [Guest(sleeper, (), (), lambda data: None) for _ in range(20)]
+    for guest in neighbours:
+        assert not guest.step()
+    for guest in neighbours[::2]:
+        guest.close()  # the fuzzed guest gets a slot between two of them
+    return [_load(_caller(name)) for name in _CALLS], neighbours[1::2]
+
+
+def hostcalls(data: bytes) -> None:
+    """Numbers and a memory: an errno or a trap of WASI's, and no byte of a neighbour."""
+    handlers, _ = _callers()
+    handler = handlers[(data[0] if data else 0) % len(handlers)]
+    printed: list[bytes] = []
+    guest = Guest(handler, (b"a", b"b" * 50), (b"A=1", b"B=" + b"c" * 50), printed.append)
+    try:
+        guest.stdin.feed(data[1:129].ljust(128, b"\0") + data[129:])
+        guest.stdin.end()
+        for _ in range(10_000):
+            ended = guest.step()
+            printed.append(guest.stdout.take())
+            if ended or guest.need.wake_at is not None:
+                break
+        else:
+            raise AssertionError("it goes on and on")
+        output = b"".join(printed)
+        assert _MARKER not in output or _MARKER in data
+        end: Exit | Trap | None = guest.end
+        if isinstance(end, Trap):
+            # wasmtime's own functions end a guest that breaks WASI's rules; ours answer.
+            assert re.search("wasi_snapshot_preview1::|Pointer ", end.message), end
+            assert "host call failed" not in end.message, end
+        elif ended:
+            assert int.from_bytes(output[-144:-140], "little") < 77, output[-144:-140]
+    finally:
+        guest.close()
