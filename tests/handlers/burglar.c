@@ -48,6 +48,15 @@ static void descriptors(void) {
     printf("%d\n", open_ones);
 }
 
+static void hoard(const char *path) {
+    int count = 0, fd, last = -1;
+    while (count < 100000 && (fd = open(path, O_RDONLY)) >= 0) count++, last = fd;
+    int failed = errno;
+    close(last);
+    printf("%d, then %s, %s after a close\n", count, strerror(failed),
+           open(path, O_RDONLY) >= 0 ? "one more" : "none");
+}
+
 static void overwrite(const char *path, int flags) {
     int fd = open(path, O_WRONLY | flags, 0644);
     if (answer(fd < 0)) return;
@@ -71,6 +80,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(operation, "unlink")) answer(unlink(path));
         else if (!strcmp(operation, "mkdir")) answer(mkdir(path, 0755));
         else if (!strcmp(operation, "utime")) answer(utimensat(AT_FDCWD, path, NULL, 0));
+        else if (!strcmp(operation, "hoard")) hoard(path);
         else if (!strcmp(operation, "descriptors")) descriptors();
         else if (!strcmp(operation, "environ"))
             for (char **line = environ; *line; line++) printf("%s\n", *line);

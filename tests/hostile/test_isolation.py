@@ -234,6 +234,16 @@ def test_no_descriptor_of_the_host(site: Site) -> None:
     assert site.does("owner", "descriptors") == ["2"]
 
 
+def test_open_files_are_limited(site: Site) -> None:
+    """The worker's descriptors are everybody's."""
+    few = "128, then No file descriptors available, one more after a close"
+    assert site.does("thief", "hoard:/data/file.txt", "read:/data/file.txt") == [
+        few,
+        "No file descriptors available",
+    ]
+    assert site.does("thief", "hoard:/data/file.txt")[0] == few
+
+
 def test_no_environment_of_the_host(site: Site) -> None:
     text = site.server.get("/nothing?environ").text
     assert "GATEWAY_INTERFACE=CGI/1.1" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 EBADF = 8
 EFAULT = 21
 EINVAL = 28
+EMFILE = 33
 ENOTSUP = 58
 
 

@@ -8,10 +8,14 @@ guest first touches a file.
 from __future__ import annotations
 
 from wagi.guest.capi import Engine, Linker, wat_to_wasm
+from wagi.guest.errno import EMFILE
 from wagi.guest.hostcalls import WASI
 from wagi.guest.run import Run
 
+MAX_OPEN = 128
+"""Files that a guest may have open: the worker's descriptors are everybody's."""
 _CALLS = {
+    "path_open": "IIIIIQQII",
     "fd_read": "IIII",
     "fd_write": "IIII",
     "fd_close": "I",
@@ -48,7 +52,28 @@ class Files:
 
     def __init__(self, calls: FileCalls, run: Run) -> None:
         self._companion = run.companion(calls.linker, calls.module)
+        self._open = 0
 
     def call(self, name: str, *arguments: int) -> int:
         """Call wasmtime's WASI for the guest. Returns: the errno."""
         return self._companion.call(name, _CALLS[name], *arguments)
+
+    def open(self, *arguments: int) -> int:
+        """``path_open``, for a guest that has not too many files open."""
+        if self._open >= MAX_OPEN:
+            return EMFILE
+        errno = self.call("path_open", *arguments)
+        self._open += errno == 0
+        return errno
+
+    def close(self, fd: int) -> int:
+        """``fd_close``."""
+        errno = self.call("fd_close", fd)
+        self._open -= errno == 0
+        return errno
+
+    def renumber(self, source: int, target: int) -> int:
+        """``fd_renumber``: what had the number ``target`` is closed."""
+        errno = self.call("fd_renumber", source, target)
+        self._open -= errno == 0 and source != target
+        return errno

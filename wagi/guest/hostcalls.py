@@ -36,6 +36,7 @@ def define(linker: Linker) -> None:
         ("fd_write", "IIII", fd_write),
         ("fd_close", "I", fd_close),
         ("fd_renumber", "II", fd_renumber),
+        ("path_open", "IIIIIQQII", path_open),
         ("args_sizes_get", "II", args_sizes_get),
         ("args_get", "II", args_get),
         ("environ_sizes_get", "II", environ_sizes_get),
@@ -97,7 +98,7 @@ def fd_read(
 def fd_close(guest: Guest, fd: int) -> int:
     """Close a descriptor. A closed stream keeps its number: a file must never take it over."""
     if fd > STDERR:
-        return guest.files.call("fd_close", fd)
+        return guest.files.close(fd)
     if fd in guest.closed:
         return EBADF
     guest.closed.add(fd)
@@ -108,7 +109,12 @@ def fd_renumber(guest: Guest, source: int, target: int) -> int:
     """Move a descriptor; the streams stay where they are."""
     if source <= STDERR or target <= STDERR:
         return ENOTSUP
-    return guest.files.call("fd_renumber", source, target)
+    return guest.files.renumber(source, target)
+
+
+def path_open(guest: Guest, *arguments: int) -> int:
+    """Open a file in a volume."""
+    return guest.files.open(*arguments)
 
 
 def random_get(guest: Guest, buffer: int, length: int) -> int | Continuation:
