@@ -1,0 +1,44 @@
+"""docs/security.md says what is so: the tests it names exist, the defaults are the defaults."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from wagi.config.manifest import Rules
+from wagi.config.settings import Settings
+from wagi.config.values import parse_size
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "security.md").read_text()
+ROWS = re.findall(r"^\| `(--)?([a-z_-]+)`(?: †)? \| (\S+) \| \S", PAGE, re.MULTILINE)
+
+
+def test_the_tests_it_names_exist() -> None:
+    named = re.findall(r"`([a-z_0-9/]+\.py)::(\w+)`", PAGE)
+    assert len(named) > 60
+    for file, name in named:
+        assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(), (file, name)
+
+
+def test_every_hostile_test_is_named() -> None:
+    """What the suite shows, the page tells."""
+    missing = [
+        f"{path.name}::{name}"
+        for path in sorted((ROOT / "tests" / "hostile").glob("test_*.py"))
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+        if f"{path.name}::{name}`" not in PAGE
+    ]
+    assert missing == []
+
+
+def test_the_defaults() -> None:
+    of_modules = {name: default for option, name, default in ROWS if not option}
+    of_servers = {name: default for option, name, default in ROWS if option}
+    assert len(of_servers) > 10
+    assert of_modules.keys() == Rules.model_fields.keys() - {"environment"}
+    for name, default in of_modules.items():
+        wanted = Rules.model_fields[name].default
+        assert parse_size(default) == wanted if default != "none" else wanted is None, name
+    for name, default in of_servers.items():
+        assert parse_size(default) == Settings.model_fields[name.replace("-", "_")].default, name
