@@ -16,7 +16,7 @@ from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser
 from wagi.config.values import HostPort
 from wagi.gateway import Gateway
 from wagi.guest.ends import Exit, Trap
-from wagi.guest.engine import Handler, Limits, Runtime
+from wagi.guest.engine import Handler, Limits, Runtime, parse
 from wagi.guest.guest import Guest
 from wagi.intake import Intake
 from wagi.observe.module_log import ModuleLogs
@@ -39,7 +39,11 @@ def _runtime() -> Runtime:
 
 def _load(wat: str) -> Handler:
     limits = Limits(memory=4 * PAGE)
-    return _runtime().load("fuzz.wat", wat.encode(), limits.memory).handler("_start", limits, ())
+    return (
+        _runtime()
+        .load(parse("fuzz.wat", wat.encode(), limits.memory))
+        .handler("_start", limits, ())
+    )
 
 
 # The response parser
@@ -133,14 +137,17 @@ class _Server:
 
     async def _start(self) -> None:
         logs = ModuleLogs(Path("/nonexistent"), 1024)
-        rules = RouteRules(Share(None, 10, 1), 5, 5, 100_000, 100_000, 4096, 1000)
+        rules = RouteRules(None, 10, 1, 5, 5, 100_000, 100_000, 4096, 1000)
+        share = Share(None, 10, 1)
         routes = []
         for text in ("/exact", "/tree/...", "/tree/deep/...", "/"):
             pattern = RoutePattern.parse(text)
             variables = RouteVariables.prepare(pattern.script_name, text, {"CONFIGURED": "yes"})
             argv = "fixed ${SCRIPT_NAME} ${ARGS}"
             handler = _load(_ENVIRONMENT)
-            routes.append((pattern, Route(pattern, handler, variables, argv, rules, logs.of(text))))
+            routes.append(
+                (pattern, Route(pattern, handler, variables, argv, rules, share, logs.of(text)))
+            )
         self.exchanges: list[Any] = []
         gateway = Gateway(
             RouteTable(routes),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from tests.support.server import ROOT, Server, read_all, serving
+from tests.support.server import ONE_WORKER, ROOT, Server, read_all, serving
 from tests.support.toolchains import EXAMPLES, HANDLERS, compiled
 from tests.support.wat import SPIN, TEXT_HEAD, Program, printing
 
@@ -354,18 +354,21 @@ def test_a_client_that_goes_away_cancels_a_busy_guest(server: Server) -> None:
     assert 'route="/spin"' in log
 
 
-def test_max_concurrency(server: Server) -> None:
+def test_max_concurrency(tmp_path: Path) -> None:
     """max_concurrency: one waits for the other; one more than may wait is answered 503."""
-    answers = []
-
-    def ask() -> None:
-        answers.append(server.get("/one"))
-
-    threads = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    manifest = """
+[[module]]
+route = "/one"
+module = "sleep.wat"
+max_concurrency = 1
+max_queue = 1
+"""
+    sleep = Program().sleep(1000).write(TEXT_HEAD + "awake\n").wat()
+    with (
+        serving(tmp_path, manifest, *ONE_WORKER, modules={"sleep.wat": sleep}) as server,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        answers = list(pool.map(server.get, ["/one"] * 3))
     statuses = sorted(answer.status for answer in answers)
     assert statuses == [200, 200, 503]
     (busy,) = (answer for answer in answers if answer.status == 503)

@@ -32,7 +32,7 @@ from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import Stderr
 from wagi.observe.text import one_line, paragraph
 from wagi.refusal import RETRY_SOON, Refusal
-from wagi.route import Route, RouteRules
+from wagi.route import Route
 from wagi.routing import HEALTH_PATH, RouteTable
 from wagi.trust import Client, TrustedProxies
 
@@ -63,7 +63,7 @@ class Gateway:
         self._intake = intake
         self._access_log = access_log
         self._turns = Turns()
-        self._admission = Admission(places, len({id(route.rules.share) for _, route in table}))
+        self._admission = Admission(places, len({id(route.share) for _, route in table}))
         self._id_prefix = secrets.token_hex(6)
         self._ids = count(1)
 
@@ -141,7 +141,7 @@ class Gateway:
                 environment = match.target.variables.environment(head, match.raw_path_info)
                 argv = arguments(match.target.argv, match.pattern.script_name, target.query)
                 check_size(environment, argv, match.target.rules.environment_limit)
-                share = match.target.rules.share
+                share = match.target.share
                 await self._admission.enter(share)
                 try:
                     return await self._run(request, exchange, match.target, argv, environment, body)
@@ -188,7 +188,7 @@ class Gateway:
             at_once = ended and delivery.fits_at_once
             async with _NO_TIMEOUT if at_once else asyncio.timeout(rules.timeout):
                 if not ended:
-                    await self._drive(guest, delivery, body, rules)
+                    await self._drive(guest, delivery, body, route)
                 return await _end(guest, delivery)
         except (TimeoutError, Refusal) as error:
             refusal = error if isinstance(error, Refusal) else _out_of_time(rules.timeout or 0)
@@ -210,15 +210,16 @@ class Gateway:
         delivery.feed(guest.stdout.take())
         return ended
 
-    async def _drive(self, guest: Guest, delivery: Delivery, body: Body, rules: RouteRules) -> None:
+    async def _drive(self, guest: Guest, delivery: Delivery, body: Body, route: Route) -> None:
         ended = False
+        cpu_timeout = route.rules.cpu_timeout
         while not ended:
             await self._deliver(guest, delivery, body)
             await _wait(guest, body, None if delivery.started else _PATIENCE)
-            await self._turns.next(rules.share)
+            await self._turns.next(route.share)
             ended = self._step(guest, delivery)
-            if rules.cpu_timeout is not None and guest.cpu_seconds > rules.cpu_timeout:
-                raise _out_of_time(rules.cpu_timeout, " of CPU time")
+            if cpu_timeout is not None and guest.cpu_seconds > cpu_timeout:
+                raise _out_of_time(cpu_timeout, " of CPU time")
 
     async def _deliver(self, guest: Guest, delivery: Delivery, body: Body) -> None:
         """Send what the guest has printed, but not into the face of a client that still sends.

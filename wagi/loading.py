@@ -1,12 +1,12 @@
-"""The journey of a start: modules.toml → compiled handlers → the table that is served.
+"""The journey of a start: modules.toml → compiled modules → a plan → the table that is served.
 
-All mistakes are collected, so that one run shows them all.
+Everything up to the plan is done once, by one process; each worker makes the table for itself. All
+mistakes are collected, so that one run shows them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from wagi.admission import Share
@@ -14,48 +14,81 @@ from wagi.cgi.environment import RouteVariables
 from wagi.config.manifest import Manifest, ManifestFile, ModuleEntry, read_manifest
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.guest.engine import (
-    Handler,
     Limits,
     MemoryLimitError,
     Module,
     ModuleError,
     Runtime,
+    Source,
+    parse,
 )
 from wagi.guest.guest import run_to_end
 from wagi.guest.run import Preopen
 from wagi.observe.module_log import ModuleLogs, Stderr
-from wagi.route import Route, RouteRules
+from wagi.route import Plan, PlannedRoute, Route, RouteRules
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes
 from wagi.sources import existing, read_module
 
 _ROUTES_TIMEOUT = 30.0  # seconds for ``_routes`` where requests have no limit
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What was loaded: the table, the host that the file names, and warnings with their place."""
-
-    table: RouteTable[Route]
-    default_host: str | None
-    warnings: tuple[Problem, ...]
-
-
-def load(path: Path, variables: Mapping[str, str], logs: ModuleLogs, runtime: Runtime) -> Loaded:
+def plan(
+    path: Path,
+    variables: Mapping[str, str],
+    logs: ModuleLogs,
+    runtime: Runtime,
+    report: Callable[[int, int], None] = lambda done, all: None,
+) -> Plan:
     """Load a modules.toml, or a single module, which answers every path.
 
     Parameters: ``variables`` of the operator for every handler; ``logs`` for the handlers'
-    stderr. Raises: ConfigurationError with every problem.
+    stderr; ``report(done, all)`` is called while modules are compiled.
+    Raises: ConfigurationError with every problem.
     """
     file = _read(path)
     loader = _Loader(file, variables, logs, runtime)
-    routes: list[tuple[RoutePattern, Route]] = []
-    for index, entry in enumerate(file.manifest.entries):
-        routes += loader.routes(index, entry)
+    entries = list(enumerate(file.manifest.entries))
+    sources = [loader.source(index, entry) for index, entry in entries]
+    runtime.compile((source for source in sources if source), report)
+    routes: list[PlannedRoute] = []
+    for (index, entry), source in zip(entries, sources, strict=True):
+        routes += loader.routes(index, entry, source)
     if loader.problems:
-        raise ConfigurationError(loader.problems)
+        raise ConfigurationError(
+            sorted(loader.problems, key=lambda problem: (problem.line is None, problem.line))
+        )
     if not routes:
         loader.warnings.append(file.problem("no [[module]]: every path is answered 404"))
-    return Loaded(RouteTable(routes), file.manifest.default_host, tuple(loader.warnings))
+    return Plan(tuple(routes), file.manifest.default_host, tuple(loader.warnings))
+
+
+def table(
+    plan: Plan, artefacts: Mapping[str, Path], logs: ModuleLogs, runtime: Runtime
+) -> RouteTable[Route]:
+    """Make what is served of a plan, in the process that serves it.
+
+    Parameters: ``artefacts`` the compiled modules by their keys.
+    Raises: EngineError if an artefact cannot be used here.
+    """
+    shares: dict[int, Share] = {}
+    routes: list[tuple[RoutePattern, Route]] = []
+    for planned in plan.routes:
+        rules = planned.rules
+        if planned.entry not in shares:
+            shares[planned.entry] = Share(
+                rules.max_concurrency, rules.max_queue, rules.queue_timeout
+            )
+        route = Route(
+            planned.pattern,
+            runtime.handler(planned.blueprint, artefacts[planned.blueprint.key]),
+            planned.variables,
+            planned.argv,
+            rules,
+            shares[planned.entry],
+            logs.of(planned.pattern.text),
+        )
+        routes.append((planned.pattern, route))
+    return RouteTable(routes)
 
 
 def _read(path: Path) -> ManifestFile:
@@ -82,11 +115,20 @@ class _Loader:
         self._runtime = runtime
         self._lines: dict[str, int | None] = {}
 
-    def routes(self, index: int, entry: ModuleEntry) -> list[tuple[RoutePattern, Route]]:
+    def source(self, index: int, entry: ModuleEntry) -> Source | None:
+        """The module of an entry; None if it has mistakes."""
+        try:
+            content = read_module(entry.module, self._folder)
+            return parse(entry.module, content, entry.memory_limit)
+        except WagiError as error:
+            self._problem(str(error), index, "module")
+            return None
+
+    def routes(self, index: int, entry: ModuleEntry, source: Source | None) -> list[PlannedRoute]:
         """The routes of an entry in the order in which they are tried; none if it has mistakes."""
         pattern = self._pattern(index, entry)
         preopens = self._preopens(index, entry)
-        module = self._module(index, entry)
+        module = self._module(index, entry, source)
         if module is None:
             return []
         entrypoints = [(pattern, entry.entrypoint)] if pattern else []
@@ -98,13 +140,19 @@ class _Loader:
         to_check: list[tuple[RoutePattern | None, str]] = [*entrypoints]
         for route_pattern, entrypoint in to_check or [(None, entry.entrypoint)]:
             try:
-                handler = module.handler(entrypoint, _limits(entry), preopens)
+                blueprint = module.handler(entrypoint, _limits(entry), preopens).blueprint
             except ModuleError as error:
                 key = "memory_limit" if isinstance(error, MemoryLimitError) else "entrypoint"
                 self._problem(str(error), index, key)
                 continue
             if route_pattern:
-                routes.append((route_pattern, self._route(route_pattern, entry, handler, rules)))
+                configured = {**self._variables, **entry.environment}
+                variables = RouteVariables.prepare(
+                    route_pattern.script_name, route_pattern.text, configured
+                )
+                routes.append(
+                    PlannedRoute(index, route_pattern, blueprint, variables, entry.argv, rules)
+                )
         return routes
 
     def _problem(self, message: str, index: int, key: str) -> None:
@@ -131,12 +179,13 @@ class _Loader:
         self._lines.setdefault(pattern.text, line)
         return pattern
 
-    def _module(self, index: int, entry: ModuleEntry) -> Module | None:
+    def _module(self, index: int, entry: ModuleEntry, source: Source | None) -> Module | None:
         if entry.allowed_hosts:
             self._warn("outbound HTTP is not there yet in this version", index, "allowed_hosts")
+        if source is None:
+            return None
         try:
-            content = read_module(entry.module, self._folder)
-            return self._runtime.load(entry.module, content, entry.memory_limit)
+            return self._runtime.load(source)
         except WagiError as error:
             self._problem(str(error), index, "module")
             return None
@@ -165,19 +214,6 @@ class _Loader:
         finally:
             stderr.close()
 
-    def _route(
-        self, pattern: RoutePattern, entry: ModuleEntry, handler: Handler, rules: RouteRules
-    ) -> Route:
-        configured = {**self._variables, **entry.environment}
-        return Route(
-            pattern,
-            handler,
-            RouteVariables.prepare(pattern.script_name, pattern.text, configured),
-            entry.argv,
-            rules,
-            self._logs.of(pattern.text),
-        )
-
 
 def _limits(entry: ModuleEntry) -> Limits:
     return Limits(entry.memory_limit, entry.output_buffer)
@@ -185,7 +221,9 @@ def _limits(entry: ModuleEntry) -> Limits:
 
 def _rules(entry: ModuleEntry) -> RouteRules:
     return RouteRules(
-        share=Share(entry.max_concurrency, entry.max_queue, entry.queue_timeout or None),
+        max_concurrency=entry.max_concurrency,
+        max_queue=entry.max_queue,
+        queue_timeout=entry.queue_timeout or None,
         timeout=entry.timeout or None,
         cpu_timeout=entry.cpu_timeout or None,
         body_limit=entry.body_limit or None,

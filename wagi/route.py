@@ -1,4 +1,4 @@
-"""A route as it is served: what loading makes and the gateway uses."""
+"""A route on its way: planned by the process that loads, made and served by the workers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from wagi.admission import Share
 from wagi.cgi.environment import RouteVariables
-from wagi.guest.engine import Handler
+from wagi.errors import Problem
+from wagi.guest.engine import Blueprint, Handler
 from wagi.observe.module_log import ModuleLog
 from wagi.routing import RoutePattern
 
@@ -15,12 +16,15 @@ from wagi.routing import RoutePattern
 class RouteRules:
     """The limits of an entry, for all its routes together. None is no limit.
 
-    Attributes: ``share`` of the places for guests; ``timeout`` in seconds of wall time and
-    ``cpu_timeout`` of CPU time; ``body_limit`` of a request, ``environment_limit`` for variables
-    and argv, ``header_limit`` of a response, ``stderr_limit`` of a guest, in bytes.
+    Attributes: ``max_concurrency`` guests at a time, ``max_queue`` requests that wait for a place,
+    for ``queue_timeout`` seconds; ``timeout`` in seconds of wall time and ``cpu_timeout`` of CPU
+    time; ``body_limit`` of a request, ``environment_limit`` for variables and argv,
+    ``header_limit`` of a response, ``stderr_limit`` of a guest, in bytes.
     """
 
-    share: Share
+    max_concurrency: int | None
+    max_queue: int
+    queue_timeout: float | None
     timeout: float | None
     cpu_timeout: float | None
     body_limit: int | None
@@ -30,10 +34,38 @@ class RouteRules:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedRoute:
+    """A route as it is to be served, fit to be sent to another process.
+
+    Attributes: ``entry`` the number of its entry in modules.toml, whose routes share their places;
+    ``argv`` the template, or None for the default.
+    """
+
+    entry: int
+    pattern: RoutePattern
+    blueprint: Blueprint
+    variables: RouteVariables
+    argv: str | None
+    rules: RouteRules
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is served, in the order in which it is tried.
+
+    Attributes: ``default_host`` that the file names; ``warnings`` with their place.
+    """
+
+    routes: tuple[PlannedRoute, ...]
+    default_host: str | None
+    warnings: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A route with all that serving it takes.
 
-    Attributes: ``argv`` the template, or None for the default.
+    Attributes: ``share`` of the places for guests, one for all routes of an entry.
     """
 
     pattern: RoutePattern
@@ -41,4 +73,5 @@ class Route:
     variables: RouteVariables
     argv: str | None
     rules: RouteRules
+    share: Share
     log: ModuleLog

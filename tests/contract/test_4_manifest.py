@@ -171,8 +171,8 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     assert status == 2
     assert [line.split(": ")[1:3] for line in stderr.splitlines()] == [
         ["modules.toml:2", "route"],
-        ["modules.toml:4", "volumes"],
         ["modules.toml:3", "module"],
+        ["modules.toml:4", "volumes"],
         ["modules.toml:8", "entrypoint"],
         ["modules.toml:11", "module"],
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import (
+    ENVIRONMENT,
     ROOT,
     WAGI,
     Server,
@@ -33,7 +34,7 @@ def start(folder: Path, *arguments: str, environment: dict[str, str] | None = No
     process = subprocess.Popen(
         [*WAGI, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        env={**ENVIRONMENT, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -141,7 +142,8 @@ def test_log_dir_is_temporary_unless_given(tmp_path: Path) -> None:
 def test_cache(tmp_path: Path) -> None:
     """--cache cache.toml: wasmtime's cache configuration is honoured."""
     (tmp_path / "cache.toml").write_text(f'[cache]\ndirectory = "{tmp_path / "compiled"}"\n')
-    with serving(tmp_path, MANIFEST, "--cache", "cache.toml", modules=MODULES) as server:
+    options = ("--cache", "cache.toml", "--artefact-cache", str(tmp_path / "artefacts"))
+    with serving(tmp_path, MANIFEST, *options, modules=MODULES) as server:
         assert server.get("/hello").status == 200
     assert any(path.is_file() for path in (tmp_path / "compiled").rglob("*"))
     (tmp_path / "bad.toml").write_text("[cache]\nno-such-key = 1\n")
@@ -220,7 +222,7 @@ def test_limited_address_space(tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", "-c", 'ulimit -v 8000000; exec "$@"', "sh", *WAGI, "check"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**ENVIRONMENT},
         capture_output=True,
         text=True,
         check=False,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wagi.guest.ends import Exit, Trap
-from wagi.guest.engine import Handler, Limits, ModuleError, Runtime
+from wagi.guest.engine import Handler, Limits, ModuleError, Runtime, parse
 from wagi.guest.errno import EBADF, EFAULT, EINVAL, ENOTSUP
 from wagi.guest.guest import Guest
 from wagi.guest.run import Preopen
@@ -48,7 +48,7 @@ _limits = Limits(memory=16 * PAGE)
 
 
 def load(wat: str, preopens: tuple[Preopen, ...] = ()) -> Handler:
-    return _runtime.load("test.wat", wat.encode(), _limits.memory).handler(
+    return _runtime.load(parse("test.wat", wat.encode(), _limits.memory)).handler(
         "_start", _limits, preopens
     )
 
@@ -304,7 +304,7 @@ def test_a_reactor_is_initialised_first() -> None:
     wat = """(module (global $ready (mut i32) (i32.const 0))
       (func (export "_initialize") (global.set $ready (i32.const 1)))
       (func (export "handle") (if (i32.eqz (global.get $ready)) (then unreachable))))"""
-    handler = _runtime.load("r.wat", wat.encode(), PAGE).handler("handle", _limits, ())
+    handler = _runtime.load(parse("r.wat", wat.encode(), PAGE)).handler("handle", _limits, ())
     assert run(handler) == (b"", None)
 
 
@@ -312,11 +312,13 @@ def test_more_memory_than_a_slot_has() -> None:
     """What does not fit the pool runs on the on-demand engine."""
     memory = 5000 * PAGE
     wat = f'(module (memory (export "memory") {memory // PAGE}) (func (export "_start")))'
-    handler = _runtime.load("big.wat", wat.encode(), memory).handler("_start", Limits(memory), ())
+    handler = _runtime.load(parse("big.wat", wat.encode(), memory)).handler(
+        "_start", Limits(memory), ()
+    )
     assert run(handler) == (b"", None)
     assert not handler.kit.engine.pooled
     with pytest.raises(ModuleError, match="memory_limit is 65536 bytes, and the module starts"):
-        _runtime.load("big.wat", wat.encode(), memory).handler("_start", Limits(PAGE), ())
+        _runtime.load(parse("big.wat", wat.encode(), memory)).handler("_start", Limits(PAGE), ())
 
 
 def test_two_memories() -> None:

@@ -14,7 +14,7 @@ from struct import pack
 import pytest
 
 from wagi.guest.ends import Exit, Trap
-from wagi.guest.engine import Handler, Limits, Runtime
+from wagi.guest.engine import Handler, Limits, Runtime, parse
 from wagi.guest.guest import Guest
 
 PAGE = 65536
@@ -112,7 +112,9 @@ def attack(seed: int, calls: int) -> tuple[str, bytes]:
 
 
 def load(wat: str) -> Handler:
-    handler = _runtime.load("test.wat", wat.encode(), _limits.memory).handler("_start", _limits, ())
+    handler = _runtime.load(parse("test.wat", wat.encode(), _limits.memory)).handler(
+        "_start", _limits, ()
+    )
     assert handler.kit.engine.pooled
     return handler
 

@@ -199,7 +199,7 @@ def main() -> None:
         print(f"{name:20} {count:8d}")
     sizes = [rss / MIB for _, rss, _ in report.after_warm_up()]
     print(f"resident after warm-up: {min(sizes):.1f} to {max(sizes):.1f} MiB")
-    raise SystemExit("\n".join(report.wrong))
+    raise SystemExit("\n".join(report.wrong) or 0)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.support.server import Server, serving
+from tests.support.server import ONE_WORKER, Server, serving
 from tests.support.wat import HELLO, SPIN, TEXT_HEAD, Program
 
 MODULES = {
@@ -75,7 +75,10 @@ route = "/none"
 module = "sleep.wat"
 max_queue = 0
 """
-    with serving(tmp_path, manifest, modules=MODULES) as server, ExitStack() as stack:
+    with (
+        serving(tmp_path, manifest, *ONE_WORKER, modules=MODULES) as server,
+        ExitStack() as stack,
+    ):
         flood(stack, server, "/few", 3)
         flood(stack, server, "/short", 1)
         flood(stack, server, "/none", 1)
@@ -96,7 +99,7 @@ def test_max_concurrency_holds_across_the_routes_of_a_module(tmp_path: Path) -> 
     """Each guest writes when it begins and when it ends: never more than three at a time."""
     nap = Program().write("begin\n", fd=2).sleep(100).write("end\n", fd=2).write(TEXT_HEAD).wat()
     manifest = '[[module]]\nroute = "/..."\nmodule = "nap.wat"\nmax_concurrency = 3\n'
-    with serving(tmp_path, manifest, modules={"nap.wat": nap}) as server:
+    with serving(tmp_path, manifest, *ONE_WORKER, modules={"nap.wat": nap}) as server:
         with ThreadPoolExecutor(12) as pool:
             assert {r.status for r in pool.map(server.get, [f"/{i}" for i in range(24)])} == {200}
         server.wait_for_log(r"(?s)(end.*){24}")
@@ -112,7 +115,7 @@ def test_a_thousand_slow_guests_at_once(tmp_path: Path) -> None:
     """All sleep at the same time, in one worker, and all answer."""
     manifest = '[[module]]\nroute = "/nap"\nmodule = "nap.wat"\n'
     slow = Program().sleep(4000).write(TEXT_HEAD + "awake\n").wat()
-    with serving(tmp_path, manifest, modules={"nap.wat": slow}) as server:
+    with serving(tmp_path, manifest, *ONE_WORKER, modules={"nap.wat": slow}) as server:
         before = server.rss()
         answers: list[bytes] = []
         with ExitStack() as stack:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.server import ROOT, Server, serving
+from tests.support.server import ONE_WORKER, ROOT, Server, serving
 from tests.support.wat import TEXT_HEAD, Program
 
 MANIFEST = """
@@ -50,6 +50,7 @@ MODULES: dict[str, str | bytes] = {
     "flood.wat": Program().write(TEXT_HEAD + "x" * 60_000).forever().wat(),
 }
 OPTIONS = (
+    *ONE_WORKER,
     *("--max-request-line", "1000", "--max-request-header", "4000"),
     *("--spool-limit", "100KiB", "--spool-total", "150KiB"),
 )

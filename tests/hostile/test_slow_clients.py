@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import Server, read_all, serving
+from tests.support.server import ONE_WORKER, Server, read_all, serving
 from tests.support.toolchains import missing
 from tests.support.wat import HELLO, SPIN, TEXT_HEAD, Program
 
@@ -147,7 +147,7 @@ def test_a_guest_that_reads_slowly_is_not_the_client_s_fault(tmp_path: Path) -> 
 
 def test_more_connections_than_allowed_are_closed(tmp_path: Path) -> None:
     manifest = '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n'
-    options = ("--max-connections", "20")
+    options = (*ONE_WORKER, "--max-connections", "20")
     with serving(tmp_path, manifest, *options, modules=MODULES) as server, ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(server.connect())

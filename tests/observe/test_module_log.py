@@ -25,7 +25,7 @@ def written(folder: Path, pieces: list[bytes], limit: int | None = None) -> byte
     for piece in pieces:
         stderr.write(piece)
     stderr.close()
-    logs.close(10)
+    logs.close()
     return log.path.read_bytes() if log.path.exists() else b""
 
 
@@ -58,7 +58,7 @@ def test_a_full_log_is_rotated(tmp_path: Path) -> None:
         log.append([b"%d" % number * 50], "id")
         wait_until(lambda: log.path.with_name("module.stderr.1").exists() or log.path.exists())
         time.sleep(0.01)  # a write for each line
-    logs.close(10)
+    logs.close()
     current = log.path.stat().st_size if log.path.exists() else 0
     assert current < 1024
     assert 1024 <= log.path.with_name("module.stderr.1").stat().st_size < 3 * 1024
@@ -81,7 +81,7 @@ def test_a_log_that_cannot_be_written_is_reported_once(
         for _ in range(5):
             stderr.write(b"one\n")
             time.sleep(0.02)
-        logs.close(10)
+        logs.close()
     errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 2
     assert "records are lost: Not a directory (1 so far)" in errors[0]

@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import (
+    ENVIRONMENT,
+    ONE_WORKER,
     ROOT,
     WAGI,
     Response,
@@ -201,7 +203,7 @@ def test_the_terminal_gets_a_table(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*WAGI, "serve", "-l", "127.0.0.1:0"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"},
+        env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "100"},
         stderr=other,
         stdout=subprocess.DEVNULL,
     )
@@ -226,9 +228,9 @@ def test_a_closed_stdout_does_not_stop_the_service(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.Popen(
-        [*WAGI, "serve", "-l", "127.0.0.1:0"],
+        [*WAGI, "serve", "-l", "127.0.0.1:0", *ONE_WORKER],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,

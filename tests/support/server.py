@@ -17,9 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tests.support.toolchains import CACHE
+
 START_TIMEOUT = 120.0
 ROOT = Path(__file__).parents[2]
 WAGI = [sys.executable, "-m", "wagi"]
+ONE_WORKER = ("--workers", "1")
+"""For tests of what each worker counts for itself."""
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    # One unless said otherwise: what a test measures is then in one place.
+    "WAGI_WORKERS": os.environ.get("WAGI_TEST_WORKERS", "1"),
+    "WAGI_ARTEFACT_CACHE": str(CACHE / "artefacts"),
+}
 
 
 @dataclass(frozen=True)
@@ -137,19 +148,30 @@ class Server:
     def connect(self, timeout: float = 30.0) -> socket.socket:
         return socket.create_connection((self.host, self.port), timeout=timeout)
 
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of the workers."""
+        pid = self.process.pid
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+
     def rss(self) -> int:
-        """The server's resident memory in bytes."""
-        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+        """The workers' resident memory in bytes."""
+        pages = [Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in self.workers]
+        return sum(map(int, pages)) * os.sysconf("SC_PAGE_SIZE")
 
     def cpu_seconds(self) -> float:
-        """The CPU time that the server has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """The CPU time that the workers have used."""
+        ticks = 0
+        for pid in self.workers:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def open_files(self) -> int:
-        """How many file descriptors the server has."""
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        """How many file descriptors the workers have."""
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.workers)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 40.0) -> int:
         """End it by signal; its exit status."""
@@ -209,7 +231,7 @@ def serving(
     process = subprocess.Popen(
         [*limited, *WAGI, "serve", "--listen", listen, *options, target],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        env={**ENVIRONMENT, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -245,7 +267,7 @@ def run_wagi(
     return subprocess.run(
         [*WAGI, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **(environment or {})},
+        env={**ENVIRONMENT, "COLUMNS": "200", **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -23,7 +23,7 @@ import pytest
 
 HANDLERS = Path(__file__).parents[1] / "handlers"
 EXAMPLES = Path(__file__).parents[2] / "examples"
-_CACHE = Path(tempfile.gettempdir()) / f"wagi-test-handlers-{os.getuid()}"
+CACHE = Path(tempfile.gettempdir()) / f"wagi-test-handlers-{os.getuid()}"
 
 
 def missing(reason: str) -> NoReturn:
@@ -94,7 +94,7 @@ def _build_go(source: Path, output: Path) -> None:
 def _run_go(source: Path, output: Path, target: dict[str, str]) -> None:
     go = tool("go", str(Path(sys.executable).parent))
     # The cache has to be somewhere even where there is no home.
-    environment = {**target, "GOCACHE": str(_CACHE / "go")}
+    environment = {**target, "GOCACHE": str(CACHE / "go")}
     _run([go, "build", "-o", str(output), str(source)], environment)
 
 
@@ -128,12 +128,12 @@ def compiled(source: Path) -> Path:
 
 def _built(source: Path, builder: Callable[[Path, Path], None]) -> Path:
     content = source.read_bytes() + source.suffix.encode() + Path(__file__).read_bytes()
-    _CACHE.mkdir(mode=0o700, exist_ok=True)
-    target = _CACHE / f"{source.stem}-{hashlib.sha256(content).hexdigest()[:16]}.wasm"
-    with (_CACHE / f"{target.stem}.lock").open("w") as lock:
+    CACHE.mkdir(mode=0o700, exist_ok=True)
+    target = CACHE / f"{source.stem}-{hashlib.sha256(content).hexdigest()[:16]}.wasm"
+    with (CACHE / f"{target.stem}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
+            with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
                 output = Path(scratch) / "out.wasm"
                 builder(source, output)
                 output.rename(target)

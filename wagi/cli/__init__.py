@@ -18,6 +18,7 @@ Examples:
   wagi serve --listen :8080 -e GREETING=hi modules.toml
   wagi -c modules.toml             the same as wagi serve modules.toml
   wagi check modules.toml          load everything, report every problem, serve nothing
+  wagi compile modules.toml        compile ahead of time: serving then starts at once
 """
 
 
@@ -30,10 +31,12 @@ def cli() -> None:
 def _add_commands() -> None:
     # Imported here, so that a wasmtime that does not fit is an error like any other.
     from wagi.cli.check import check
+    from wagi.cli.compile import compile_
     from wagi.cli.serve import serve
 
     cli.add_command(serve)
     cli.add_command(check)
+    cli.add_command(compile_)
 
 
 def main() -> None:

@@ -9,13 +9,10 @@ from typing import Any
 import click
 
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
-from wagi.config.env_files import configured_variables
-from wagi.guest.engine import Runtime
-from wagi.loading import load
-from wagi.observe.module_log import ModuleLogs
-from wagi.server.listening import tls_context
-
-_LAST_LINES = 1.0  # seconds for what ``_routes`` printed
+from wagi.cli.progress import show_progress
+from wagi.config.settings import Settings
+from wagi.route import Plan
+from wagi.server import listening, service
 
 
 @click.command(
@@ -35,13 +32,23 @@ def check(file: Path | None, config: Path | None, **options: Any) -> None:
     """Check a modules.toml."""
     settings = settings_from(options)
     path = manifest_path(file, config)
-    with tempfile.TemporaryDirectory(prefix="wagi-check-") as log_dir:
-        tls_context(settings.tls_cert, settings.tls_key)
-        logs = ModuleLogs(Path(log_dir), settings.log_size)
-        runtime = Runtime(settings.cache, settings.max_concurrency)
-        loaded = load(path, configured_variables(settings), logs, runtime)
-        logs.close(_LAST_LINES)
-    for warning in loaded.warnings:
+    listening.tls_context(settings.tls_cert, settings.tls_key)
+    plan = load(settings, path)
+    click.echo(f"{path}: {count(plan)}, no problems")
+
+
+def load(settings: Settings, path: Path) -> Plan:
+    """Load and compile for a command that does not serve; warnings go to stderr."""
+    with (
+        tempfile.TemporaryDirectory(prefix="wagi-check-") as log_dir,
+        service.artefacts(settings) as store,
+    ):
+        plan = service.load(settings, path, store, Path(log_dir), show_progress)
+    for warning in plan.warnings:
         click.echo(f"warning: {warning}", err=True)
-    count = sum(1 for _ in loaded.table)
-    click.echo(f"{path}: {count} route{'' if count == 1 else 's'}, no problems")
+    return plan
+
+
+def count(plan: Plan) -> str:
+    """How many routes there are, in words."""
+    return f"{len(plan.routes)} route{'' if len(plan.routes) == 1 else 's'}"

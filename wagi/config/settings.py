@@ -7,6 +7,7 @@ default, its check and its help from the field.
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from wagi.config.values import HostPort, Size, UnixPath, parse_listen, parse_pair
 
 DEFAULT_HOST = "localhost:3000"
+MAX_WORKERS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,15 @@ def _parse_peer(text: str) -> Network | Literal["unix"]:
         ) from None
 
 
+def parse_workers(text: str) -> int | Literal["auto"]:
+    """Read how many workers there are to be. Raises: ValueError."""
+    if text == "auto":
+        return "auto"
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"expected auto or a number from 1 to {MAX_WORKERS}, found {text!r}")
+    return int(text)
+
+
 class Settings(BaseModel):
     """All that can be set for a server besides its routes."""
 
@@ -92,6 +103,24 @@ class Settings(BaseModel):
     log_dir: Annotated[Path | None, Flag(("--log-dir",), "DIR", "WAGI_LOG_DIR")] = Field(
         default=None,
         description="Where the handlers' stderr is kept: a new temporary folder unless given.",
+    )
+    workers: Annotated[
+        int | Literal["auto"],
+        _parsed(parse_workers),
+        Flag(("--workers",), "N|auto", "WAGI_WORKERS"),
+    ] = Field(default="auto", description="Worker processes; auto is one for each core.")
+    artefact_cache: Annotated[
+        Path | None, Flag(("--artefact-cache",), "DIR", "WAGI_ARTEFACT_CACHE")
+    ] = Field(
+        default=None,
+        description="Where compiled modules are kept: wagi/artefacts in the user's cache directory"
+        " unless given.",
+    )
+    artefact_cache_size: Annotated[
+        Size, Flag(("--artefact-cache-size",), "SIZE", "WAGI_ARTEFACT_CACHE_SIZE")
+    ] = Field(
+        default=1024**3,
+        description="The room for compiled modules; those used longest ago go first.",
     )
     cache: Annotated[Path | None, Flag(("--cache",), "FILE", "WAGI_CACHE")] = Field(
         default=None,
@@ -176,3 +205,10 @@ class Settings(BaseModel):
         Literal["text", "json", "off"],
         Flag(("--access-log",), "[text|json|off]", "WAGI_ACCESS_LOG"),
     ] = Field(default="text", description="One line on stdout for each request.")
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers that is here: as many as cores that this process may use."""
+        if self.workers == "auto":
+            return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+        return self.workers

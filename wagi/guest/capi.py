@@ -31,6 +31,9 @@ from wagi.guest.errno import EFAULT, GuestFault, GuestTrap
 TESTED_MAJOR = "50"
 _EXTERN_SIZE, _VALUE_SIZE = 32, 32
 _MAX_MESSAGE = 8 * 1024
+_CONFIGURATION = 1
+"""Goes up with each change of an engine's configuration: artefacts of another one are not for us.
+"""
 
 
 def _check_version() -> None:
@@ -117,6 +120,11 @@ class Pool:
     memory: int
 
 
+def engine_name(pool: Pool | None) -> str:
+    """What the code of a module depends on: the configuration, and the memory it may have."""
+    return f"configuration {_CONFIGURATION}, {'on demand' if pool is None else pool.memory}"
+
+
 class Engine:
     """Compiles modules, either for slots of a pool or for memory that is allocated on demand."""
 
@@ -146,6 +154,13 @@ class Engine:
         """Compile a module. Raises: EngineError with wasmtime's reason."""
         try:
             return wasmtime.Module(self.inner, wasm)
+        except wasmtime.WasmtimeError as error:
+            raise EngineError(str(error)) from None
+
+    def read(self, artefact: Path) -> wasmtime.Module:
+        """Load a compiled module. Raises: EngineError if it is none of this engine's."""
+        try:
+            return wasmtime.Module.deserialize_file(self.inner, str(artefact))
         except wasmtime.WasmtimeError as error:
             raise EngineError(str(error)) from None
 

@@ -1,18 +1,28 @@
-"""From wasm bytes to a ``Handler``: a compiled module with its rules, ready to run guests."""
+"""From wasm bytes to a ``Handler``: a compiled module with its rules, ready to run guests.
+
+Two processes may share the work: one that compiles and makes ``Blueprint`` values, and workers that
+make handlers of them, out of the artefacts that the first one has left.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import resource
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
+from os import cpu_count
 from pathlib import Path
 
 import wasmtime
 
 from wagi.errors import WagiError
 from wagi.guest import binary, hostcalls, unstable
-from wagi.guest.capi import Engine, Linker, Pool, Prepared, wat_to_wasm
+from wagi.guest.artefacts import Artefacts, artefact_key
+from wagi.guest.capi import Engine, Linker, Pool, Prepared, engine_name, wat_to_wasm
 from wagi.guest.ends import EngineError
 from wagi.guest.files import FileCalls
 from wagi.guest.imports import explain
@@ -46,20 +56,35 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Handler:
-    """A compiled module with its rules.
+class Blueprint:
+    """All of a handler but the compiled module itself, fit to be sent to another process.
 
-    Attributes: ``name`` of the module, for messages; ``calls`` the exports to call, in order;
-    ``caps`` what the store of a guest allows; ``preopens`` the folders its guests see.
+    Attributes: ``name`` of the module, for messages; ``key`` of its artefact; ``pooled`` which
+    engine it was compiled for; ``calls`` the exports to call, in order; ``caps`` what the store of
+    a guest allows; ``preopens`` the folders its guests see.
     """
 
     name: str
-    kit: Kit
-    prepared: Prepared
+    key: str
+    pooled: bool
     calls: tuple[bytes, ...]
     limits: Limits
     caps: Caps
     preopens: tuple[Preopen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A compiled module with its rules."""
+
+    blueprint: Blueprint
+    kit: Kit
+    prepared: Prepared
+
+    @property
+    def name(self) -> str:
+        """The module's name, for messages."""
+        return self.blueprint.name
 
 
 class Kit:
@@ -78,23 +103,62 @@ class Kit:
         return FileCalls(self.engine)
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A module that can be compiled: see ``parse``.
+
+    Attributes: ``digest`` the sha256 of its bytes; ``fits`` whether its guests fit into slots of
+    the pool.
+    """
+
+    name: str
+    wasm: bytes
+    digest: bytes
+    sizes: binary.Sizes
+    fits: bool
+
+
+def parse(name: str, content: bytes, memory_limit: int) -> Source:
+    """Read a module.
+
+    Parameters: ``name`` for messages; ``content`` wasm or its text format; ``memory_limit`` of
+    its guests in bytes. Raises: ModuleError saying why it cannot be a handler.
+    """
+    try:
+        wasm = _to_wasm(content)
+        sizes = binary.initial_sizes(wasm)
+        wasm = binary.rename_imports(wasm, unstable.rename)
+    except (binary.MalformedModuleError, EngineError) as error:
+        raise ModuleError(f"{name}: {error}") from None
+    fits = max((memory_limit, *sizes.memories)) <= _SLOT
+    return Source(name, wasm, hashlib.sha256(wasm).digest(), sizes, fits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    key: str
+    kit: Kit
+    inner: wasmtime.Module
+
+
 class Module:
     """A compiled module: several handlers may share it."""
 
-    def __init__(self, name: str, kit: Kit, inner: wasmtime.Module, sizes: binary.Sizes) -> None:
-        self.name = name
-        self._sizes = sizes
-        self._kit = kit
+    def __init__(self, source: Source, compiled: _Compiled) -> None:
+        self.name = source.name
+        self._sizes = source.sizes
+        self._compiled = compiled
         self._exports = {
             item.name: isinstance(item.type, wasmtime.FuncType)
             and not item.type.params
             and not item.type.results
-            for item in inner.exports
+            for item in compiled.inner.exports
         }
-        self._prepared = self._link(inner)
+        self._prepared = self._link()
 
-    def _link(self, inner: wasmtime.Module) -> Prepared:
-        linker = self._kit.linker
+    def _link(self) -> Prepared:
+        linker = self._compiled.kit.linker
+        inner = self._compiled.inner
         imports = [(item.module, item.name or "") for item in inner.imports]
         unknown = [(m, n) for m, n in imports if not linker.has(m, n)]
         if unknown:
@@ -132,7 +196,10 @@ class Module:
         # A reactor is initialised before anything else of it is called (WASI's application ABI).
         first = (b"_initialize",) if self._exports.get("_initialize") else ()
         calls = first if entrypoint == "_initialize" else (*first, entrypoint.encode())
-        return Handler(self.name, self._kit, self._prepared, calls, limits, caps, preopens)
+        compiled = self._compiled
+        pooled = compiled.kit.engine.pooled
+        blueprint = Blueprint(self.name, compiled.key, pooled, calls, limits, caps, preopens)
+        return Handler(blueprint, compiled.kit, self._prepared)
 
     def _caps(self, limit: int) -> Caps:
         """Share a memory limit out among the memories and tables that a module has."""
@@ -159,60 +226,114 @@ class Module:
 class Runtime:
     """Compiles modules and owns the engines. One for a process."""
 
-    def __init__(self, cache_config: Path | None = None, guests: int = 1000) -> None:
-        """Parameters: ``cache_config`` a file of wasmtime's that says where to keep its results;
-        ``guests`` that run at a time at most.
+    def __init__(
+        self,
+        artefacts: Artefacts | None = None,
+        cache_config: Path | None = None,
+        guests: int = 1000,
+    ) -> None:
+        """Parameters: ``artefacts`` where compiled modules are kept; ``cache_config`` a file of
+        wasmtime's that says where it keeps some itself; ``guests`` that run at a time at most.
 
         Raises: EngineError if the address space is limited, ConfigurationError if wasmtime refuses
         the file.
         """
         _check_address_space()
-        self._ticker = Ticker(self._tick)
+        self._artefacts = artefacts
         self._cache_config = cache_config
+        self._ticker = Ticker(self._tick)
         self._pool = Pool(guests, _SLOT)
         self._pooled = Kit(Engine(self._pool, cache_config), self._ticker)
-        self._modules: dict[tuple[bytes, bool], tuple[Kit, wasmtime.Module]] = {}
+        self._lock = threading.Lock()
+        self._alone: Kit | None = None
+        self._compiled: dict[str, _Compiled] = {}
+        self._prepared: dict[str, Prepared] = {}
 
-    @cached_property
-    def _on_demand(self) -> Kit:
-        return Kit(Engine(None, self._cache_config), self._ticker)
+    def _kit(self, pooled: bool) -> Kit:
+        """One of the two engines; the one without a pool is made when it is first needed."""
+        if pooled:
+            return self._pooled
+        with self._lock:
+            if self._alone is None:
+                self._alone = Kit(Engine(None, self._cache_config), self._ticker)
+            return self._alone
 
     def _tick(self) -> None:
         self._pooled.engine.increment_epoch()
-        if "_on_demand" in self.__dict__:
-            self._on_demand.engine.increment_epoch()
+        if self._alone is not None:
+            self._alone.engine.increment_epoch()
 
-    def load(self, name: str, content: bytes, memory_limit: int) -> Module:
-        """Compile a module; the same bytes are compiled once.
+    def compile(self, sources: Iterable[Source], report: Callable[[int, int], None]) -> None:
+        """Compile modules at the same time, so that ``load`` finds them. Mistakes wait for it.
 
-        Parameters: ``name`` for messages; ``content`` wasm or its text format; ``memory_limit`` of
-        its guests in bytes.
-        Raises: ModuleError saying why it cannot be a handler.
+        Parameters: ``report(done, all)`` is called as it goes on, if there is anything to compile.
         """
-        try:
-            wasm = _to_wasm(content)
-            sizes = binary.initial_sizes(wasm)
-            wasm = binary.rename_imports(wasm, unstable.rename)
-        except (binary.MalformedModuleError, EngineError) as error:
-            raise ModuleError(f"{name}: {error}") from None
-        fits = max((memory_limit, *sizes.memories)) <= self._pool.memory
-        key = hashlib.sha256(wasm).digest(), fits
-        if key not in self._modules:
-            self._modules[key] = self._compile(name, wasm, fits)
-        kit, inner = self._modules[key]
-        return Module(name, kit, inner, sizes)
+        missing = {
+            self._candidates(source)[0]: source for source in sources if not self._find(source)
+        }
+        if not missing:
+            return
+        report(0, len(missing))
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            started = [pool.submit(self._compile_quietly, source) for source in missing.values()]
+            for done, _ in enumerate(as_completed(started), 1):
+                report(done, len(missing))
 
-    def _compile(self, name: str, wasm: bytes, fits: bool) -> tuple[Kit, wasmtime.Module]:
-        if fits:
+    def load(self, source: Source) -> Module:
+        """A module, compiled if it has not been. Raises: ModuleError with what is wrong with it."""
+        return Module(source, self._find(source) or self._compile(source))
+
+    def handler(self, blueprint: Blueprint, artefact: Path) -> Handler:
+        """Make a handler whose module another process has compiled.
+
+        Raises: EngineError if the artefact is not one of these engines.
+        """
+        kit = self._kit(blueprint.pooled)
+        if blueprint.key not in self._prepared:
+            self._prepared[blueprint.key] = kit.linker.prepare(kit.engine.read(artefact))
+        return Handler(blueprint, kit, self._prepared[blueprint.key])
+
+    def _candidates(self, source: Source) -> list[tuple[str, bool]]:
+        """The artefacts that would do, the best one first: key, and whether it is for the pool."""
+        alone = engine_name(None)
+        if not source.fits:
+            return [(artefact_key(source.digest, alone), False)]
+        return [
+            (artefact_key(source.digest, engine_name(self._pool)), True),
+            (artefact_key(source.digest, f"{alone}, for no slot can hold it"), False),
+        ]
+
+    def _find(self, source: Source) -> _Compiled | None:
+        for key, pooled in self._candidates(source):
+            if key in self._compiled:
+                return self._compiled[key]
+            path = self._artefacts.find(key) if self._artefacts else None
+            if path is not None:
+                kit = self._kit(pooled)
+                with contextlib.suppress(EngineError):  # damaged: it is compiled again
+                    found = _Compiled(key, kit, kit.engine.read(path))
+                    return self._compiled.setdefault(key, found)
+        return None
+
+    def _compile_quietly(self, source: Source) -> None:
+        with contextlib.suppress(WagiError):
+            self._compile(source)
+
+    def _compile(self, source: Source) -> _Compiled:
+        reason = ""
+        for key, pooled in self._candidates(source):
+            kit = self._kit(pooled)
             try:
-                return self._pooled, self._pooled.engine.compile(wasm)
+                inner = kit.engine.compile(source.wasm)
             except EngineError as error:
-                if "pooling allocator" not in str(error):
-                    raise ModuleError(f"{name}: not a valid module: {error}") from None
-        try:
-            return self._on_demand, self._on_demand.engine.compile(wasm)
-        except EngineError as error:
-            raise ModuleError(f"{name}: not a valid module: {error}") from None
+                reason = str(error)
+                if "pooling allocator" not in reason:
+                    break
+                continue
+            if self._artefacts:
+                self._artefacts.add(key, bytes(inner.serialize()))
+            return self._compiled.setdefault(key, _Compiled(key, kit, inner))
+        raise ModuleError(f"{source.name}: not a valid module: {reason}")
 
 
 def _check_address_space() -> None:

@@ -63,11 +63,12 @@ class Guest:
         self.cpu_seconds = 0.0
         self.end: Exit | Trap | None = None
         self.monotonic_origin = time.monotonic()
-        self.output_buffer = handler.limits.output_buffer
-        self._handler = handler
+        blueprint = handler.blueprint
+        self.output_buffer = blueprint.limits.output_buffer
+        self._kit = handler.kit
         self._ticker = handler.kit.ticker
-        self._calls = iter(handler.calls)
-        self._run = Run(handler.prepared, self, handler.caps, handler.preopens)
+        self._calls = iter(blueprint.calls)
+        self._run = Run(handler.prepared, self, blueprint.caps, blueprint.preopens)
         self.memory = GuestMemory(self._run)
         self._run.instantiate()
 
@@ -105,7 +106,7 @@ class Guest:
     @cached_property
     def files(self) -> Files:
         """The guest's files, for host calls."""
-        return Files(self._handler.kit.file_calls, self._run)
+        return Files(self._kit.file_calls, self._run)
 
     def suspend(self) -> None:
         """For host calls: make the guest suspend soon."""

@@ -16,6 +16,7 @@ LINE_LIMIT = 8 * 1024
 """Bytes of a line that are kept; the rest of it is cut."""
 MAX_LINES = 10_000
 """Lines of one guest that are kept: a short line costs as much as a long one."""
+_LAST_LINES = 1.0  # seconds for what waits to be written at the end
 _log = logging.getLogger("wagi")
 
 
@@ -36,9 +37,9 @@ class ModuleLogs:
         self._outputs.append(output)
         return ModuleLog(route, path, self._writer, output)
 
-    def close(self, seconds: float) -> None:
-        """Write what waits, for at most ``seconds``, and say what was lost."""
-        self._writer.close(seconds)
+    def close(self) -> None:
+        """Write what waits, and say what was lost."""
+        self._writer.close(_LAST_LINES)
         for output in self._outputs:
             output.account()
 

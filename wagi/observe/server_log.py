@@ -37,7 +37,8 @@ def server_log() -> Iterator[ServerLog]:
     """Log to stderr while in use."""
     log = ServerLog()
     handler = _Handler(log)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # A forked process has the handler of the one before, whose writing thread it has not.
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # asyncio and aiohttp report what clients do wrong; the gateway answers and logs that itself.
     for name in ("asyncio", "aiohttp.server"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

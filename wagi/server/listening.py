@@ -1,4 +1,4 @@
-"""The socket that a server listens on."""
+"""The sockets that a server listens on."""
 
 from __future__ import annotations
 
@@ -16,22 +16,29 @@ _BACKLOG = 1024
 
 
 @contextmanager
-def listen(where: HostPort | UnixPath) -> Iterator[socket.socket]:
-    """Open a listening socket, and clean up after it.
+def listen(where: HostPort | UnixPath, count: int) -> Iterator[list[socket.socket]]:
+    """Open a listening socket for each of ``count`` workers, and clean up after them.
+
+    Each has a queue of its own (SO_REUSEPORT), among which the system divides new connections. A
+    unix socket has one queue for all: then it is the same socket ``count`` times.
 
     Raises: WagiError saying why the address cannot be had.
     """
     try:
-        listening = _listen_unix(where.path) if isinstance(where, UnixPath) else _listen_tcp(where)
+        if isinstance(where, UnixPath):
+            sockets = [_listen_unix(where.path)] * count
+        else:
+            sockets = _listen_tcp(where, count)
     except OSError as error:
         # A message of asyncio's or Python's own says it twice.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise WagiError(f"cannot listen on {_describe(where)}: {reason}") from None
     inode = where.path.stat().st_ino if isinstance(where, UnixPath) else None
     try:
-        yield listening
+        yield sockets
     finally:
-        listening.close()
+        for listening in sockets:
+            listening.close()
         # asyncio leaves the file; by now it may be the one of a server that took our place.
         if isinstance(where, UnixPath):
             with suppress(FileNotFoundError):
@@ -39,20 +46,33 @@ def listen(where: HostPort | UnixPath) -> Iterator[socket.socket]:
                     where.path.unlink()
 
 
-def _listen_tcp(where: HostPort) -> socket.socket:
+def _listen_tcp(where: HostPort, count: int) -> list[socket.socket]:
+    # Alone at first: another server's sockets with SO_REUSEPORT would not be in the way of ours.
+    first = _open_tcp(where, reuse_port=False)
+    if count == 1 or not hasattr(socket, "SO_REUSEPORT"):
+        return [first] * count
+    taken = HostPort(where.host, first.getsockname()[1])
+    first.close()
+    return [_open_tcp(taken, reuse_port=True) for _ in range(count)]
+
+
+def _open_tcp(where: HostPort, reuse_port: bool) -> socket.socket:
     assert where.port is not None
     if not where.host:
-        if socket.has_dualstack_ipv6():
-            return socket.create_server(
-                ("", where.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
-            )
-        return socket.create_server(("", where.port), backlog=_BACKLOG)
+        both = socket.has_dualstack_ipv6()
+        return socket.create_server(
+            ("", where.port),
+            family=socket.AF_INET6 if both else socket.AF_INET,
+            dualstack_ipv6=both,
+            backlog=_BACKLOG,
+            reuse_port=reuse_port,
+        )
     found = socket.getaddrinfo(
         where.address, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     # A name such as localhost may stand for both families: IPv4 is what the original listened on.
     family, _, _, _, address = min(found, key=lambda item: item[0] != socket.AF_INET)
-    return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    return socket.create_server(address[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port)
 
 
 def _listen_unix(path: Path) -> socket.socket:

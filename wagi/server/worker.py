@@ -16,6 +16,7 @@ from aiohttp import web
 
 from wagi.gateway import Gateway
 from wagi.server.http import HttpLimits, HttpServer
+from wagi.server.supervisor import RETIRE
 
 _log = logging.getLogger("wagi")
 _LAST_WORD = 0.05  # seconds for what was cancelled to end
@@ -33,6 +34,7 @@ class Worker:
         self._shutdown_timeout = shutdown_timeout
         self._stop = asyncio.Event()
         self._urged = asyncio.Event()  # asked to stop a second time
+        self._retiring = False
         self._running = 0
         self._reported_at = -_REPORT_EVERY
 
@@ -40,22 +42,31 @@ class Worker:
         self,
         listening: socket.socket,
         tls: ssl.SSLContext | None,
-        announce: Callable[[], None],
+        ready: Callable[[], None],
+        lifeline: int,
     ) -> None:
-        """Start, announce, serve until SIGTERM or SIGINT, drain."""
+        """Start, say that it is ready, serve until told to stop or to retire, drain.
+
+        Parameters: ``lifeline`` a descriptor whose end means that the supervisor is gone.
+        """
         http = HttpServer(self._handle, self._gateway.refuse, self._limits)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._trouble)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(RETIRE, self.retire)
+        loop.add_reader(lifeline, self._orphaned, lifeline)
         doorway = listening.dup()  # asyncio closes the one that it gets
         acceptor = await self._listen(http, listening, tls)
         watcher = asyncio.create_task(http.look_after_unread())
-        announce()
+        ready()
         try:
             await self._stop.wait()
         finally:
-            await self._stop_accepting(http, acceptor, doorway, tls)
+            http.draining = True
+            acceptor.close()
+            waiting = [] if self._retiring else _all_waiting(doorway)
+            doorway.close()
+            await self._let_in(http, waiting, tls)
             await self._drain(http)
             watcher.cancel()
 
@@ -72,9 +83,20 @@ class Worker:
 
     def stop(self) -> None:
         """Ask it to drain; asked again, it cancels what still runs."""
-        if self._stop.is_set():
+        if self._stop.is_set() and not self._retiring:
             self._urged.set()
+        self._retiring = False
         self._stop.set()
+
+    def retire(self) -> None:
+        """Ask it to drain, and to leave those who have just connected to its successor."""
+        self._retiring = True
+        self._stop.set()
+
+    def _orphaned(self, lifeline: int) -> None:
+        asyncio.get_running_loop().remove_reader(lifeline)
+        _log.error("the supervisor is gone: stopping")
+        self.stop()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self._running += 1
@@ -83,26 +105,10 @@ class Worker:
         finally:
             self._running -= 1
 
-    async def _stop_accepting(
-        self,
-        http: HttpServer,
-        acceptor: asyncio.Server,
-        doorway: socket.socket,
-        tls: ssl.SSLContext | None,
+    async def _let_in(
+        self, http: HttpServer, waiting: list[socket.socket], tls: ssl.SSLContext | None
     ) -> None:
-        """Close the door behind everybody who has knocked.
-
-        The system accepts connections for us: those that wait in its queue would be reset.
-        """
         loop = asyncio.get_running_loop()
-        http.draining = True
-        acceptor.close()
-        waiting: list[socket.socket] = []
-        doorway.setblocking(False)
-        with contextlib.suppress(OSError):  # the queue is empty, or descriptors have run out
-            while True:
-                waiting.append(doorway.accept()[0])
-        doorway.close()
         for connection in waiting:
             connection.setblocking(False)
             with contextlib.suppress(OSError):
@@ -113,10 +119,13 @@ class Worker:
         if self._running:
             _log.info("stopping: %d requests are still running", self._running)
         deadline = time.monotonic() + self._shutdown_timeout
-        while http.end_idle() and time.monotonic() < deadline and not self._urged.is_set():
+        remaining = True
+        while remaining and time.monotonic() < deadline and not self._urged.is_set():
+            # At first too: who has just been let in becomes a connection in the next pass.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     await self._urged.wait()
+            remaining = http.end_idle() > 0
         if self._running:
             _log.warning("stopping: %d requests are cancelled", self._running)
         await http.shutdown(timeout=_LAST_WORD)
@@ -129,3 +138,16 @@ class Worker:
         elif time.monotonic() - self._reported_at >= _REPORT_EVERY:
             self._reported_at = time.monotonic()
             _log.error("connections cannot be accepted now: %s (see ulimit -n)", error.strerror)
+
+
+def _all_waiting(doorway: socket.socket) -> list[socket.socket]:
+    """Everybody who has knocked, just before the door is closed.
+
+    The system accepts connections for us: those that wait in its queue would be reset.
+    """
+    waiting: list[socket.socket] = []
+    doorway.setblocking(False)
+    with contextlib.suppress(OSError):  # the queue is empty, or descriptors have run out
+        while True:
+            waiting.append(doorway.accept()[0])
+    return waiting

@@ -1,0 +1,214 @@
+"""Compiled modules are kept between starts, where nobody else can write."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import ENVIRONMENT, WAGI, run_wagi, serving, write_files
+from tests.support.wat import HELLO, TEXT_HEAD, printing
+from wagi.errors import WagiError
+from wagi.guest.artefacts import Artefacts
+
+MANIFEST = '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n'
+TEN = "".join(f'[[module]]\nroute = "/hello/{i}"\nmodule = "hello.wat"\n' for i in range(10))
+MODULES = {"hello.wat": HELLO}
+
+
+def artefacts(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and size of each file."""
+    return {p.name: (p.stat().st_ino, p.stat().st_size) for p in folder.iterdir()}
+
+
+def test_what_was_compiled_is_used_again(tmp_path: Path) -> None:
+    """The same bytes in ten routes are one artefact, which the next start takes."""
+    folder = tmp_path / "artefacts"
+    options = ("--artefact-cache", str(folder))
+    with serving(tmp_path, TEN, *options, modules=MODULES) as server:
+        assert server.get("/hello/9").text == "hello\n"
+    kept = artefacts(folder)
+    assert len(kept) == 1
+    assert folder.stat().st_mode & 0o777 == 0o700
+    with serving(tmp_path, TEN, *options, modules=MODULES) as server:
+        assert server.get("/hello/9").text == "hello\n"
+    assert artefacts(folder) == kept
+    # Other bytes are another artefact.
+    other = {"hello.wat": printing(TEXT_HEAD + "other\n")}
+    with serving(tmp_path, TEN, *options, modules=other) as server:
+        assert server.get("/hello/9").text == "other\n"
+    assert len(artefacts(folder)) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x7fELF", b"no code at all" * 1000])
+def test_a_damaged_artefact_is_compiled_again(tmp_path: Path, damage: bytes) -> None:
+    options = ("--artefact-cache", str(tmp_path / "artefacts"))
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    assert run_wagi(tmp_path, "compile", *options).returncode == 0
+    (path,) = (tmp_path / "artefacts").iterdir()
+    whole = path.stat().st_size
+    path.write_bytes(damage)
+    with serving(tmp_path, MANIFEST, *options) as server:
+        assert server.get("/hello").text == "hello\n"
+    assert path.stat().st_size == whole
+
+
+def test_compile_fills_the_cache(tmp_path: Path) -> None:
+    """For an image: then the folder may be read-only, or somebody else's who is trusted."""
+    folder = tmp_path / "artefacts"
+    options = ("--artefact-cache", str(folder))
+    write_files(tmp_path, {**MODULES, "modules.toml": TEN})
+    done = run_wagi(tmp_path, "compile", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"modules.toml: 10 routes, 1 compiled modules in {folder}, ")
+    kept = artefacts(folder)
+    folder.chmod(0o555)
+    try:
+        with serving(tmp_path, TEN, *options) as server:
+            assert server.get("/hello/3").text == "hello\n"
+    finally:
+        folder.chmod(0o700)
+    assert artefacts(folder) == kept
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "artefacts"
+    folder.mkdir()
+    folder.chmod(mode)
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    done = run_wagi(tmp_path, "serve", "--artefact-cache", str(folder))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: --artefact-cache {folder}: others may write")
+    assert "chmod 700" in done.stderr
+
+
+def test_without_a_home(tmp_path: Path) -> None:
+    """Compiled modules are kept until the end only; a warning says why."""
+    (tmp_path / "file").write_text("")
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "file"), "WAGI_ARTEFACT_CACHE": ""}
+    with serving(tmp_path, MANIFEST, modules=MODULES, environment=environment) as server:
+        assert server.get("/hello").text == "hello\n"
+        assert "compiled modules are not kept for the next start" in server.log
+        assert str(tmp_path / "file" / "wagi") in server.log
+
+
+def test_the_cache_directory_of_the_user(tmp_path: Path) -> None:
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "WAGI_ARTEFACT_CACHE": ""}
+    with serving(tmp_path, MANIFEST, modules=MODULES, environment=environment):
+        assert len(artefacts(tmp_path / "cache" / "wagi" / "artefacts")) == 1
+
+
+def test_two_starts_at_once_on_an_empty_cache(tmp_path: Path) -> None:
+    """Twenty modules and several processes: all start, and the files are whole."""
+    modules: dict[str, str | bytes] = {
+        f"m{i}.wat": printing(TEXT_HEAD + f"module {i}\n") for i in range(20)
+    }
+    manifest = "".join(f'[[module]]\nroute = "/{i}"\nmodule = "m{i}.wat"\n' for i in range(20))
+    write_files(tmp_path, {**modules, "modules.toml": manifest})
+    command = [*WAGI, "compile", "--artefact-cache", str(tmp_path / "artefacts")]
+    started = [
+        subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+        for _ in range(4)
+    ]
+    assert [process.wait(60) for process in started] == [0, 0, 0, 0]
+    kept = artefacts(tmp_path / "artefacts")
+    assert len(kept) == 20
+    assert all(name.endswith(".cwasm") for name in kept)
+    options = ("--artefact-cache", str(tmp_path / "artefacts"))
+    with serving(tmp_path, manifest, *options) as server:
+        assert server.get("/17").text == "module 17\n"
+    assert artefacts(tmp_path / "artefacts") == kept
+
+
+def test_the_size_is_bounded(tmp_path: Path) -> None:
+    """What was used longest ago goes first; what is being added stays."""
+    store = Artefacts(tmp_path / "artefacts", 1000)
+    for number in range(4):
+        path = store.add(f"key{number}", bytes(300))
+        os.utime(path, (number, number))
+    assert store.find("key0") is None
+    assert store.find("key1") is not None  # used: now it is the newest
+    store.add("key4", bytes(300))
+    assert [store.find(f"key{n}") is not None for n in range(5)] == [0, 1, 0, 1, 1]
+    store.add("large", bytes(2000))
+    assert [p.stem for p in (tmp_path / "artefacts").iterdir()] == ["large"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    store = Artefacts(tmp_path / "artefacts", 1000)
+    old, new = tmp_path / "artefacts" / "old.partial", tmp_path / "artefacts" / "new.partial"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 7200,) * 2)
+    store.add("key", b"code")
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WagiError, match=r"File exists|not a folder"):
+        Artefacts(tmp_path / "file", 1000)
+
+
+def test_progress_on_a_terminal(tmp_path: Path) -> None:
+    """How many modules have been compiled; nothing of it in a pipe."""
+    modules: dict[str, str | bytes] = {
+        f"m{i}.wat": printing(TEXT_HEAD + f"module {i}\n") for i in range(5)
+    }
+    manifest = "".join(f'[[module]]\nroute = "/{i}"\nmodule = "m{i}.wat"\n' for i in range(5))
+    write_files(tmp_path, {**modules, "modules.toml": manifest})
+    command = [*WAGI, "compile", "--artefact-cache", str(tmp_path / "artefacts")]
+    leader, follower = os.openpty()
+    seen = b""
+
+    def read() -> None:
+        nonlocal seen
+        while True:
+            try:
+                piece = os.read(leader, 4096)
+            except OSError:
+                return
+            if not piece:
+                return
+            seen += piece
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=follower,
+        check=True,
+    )
+    os.close(follower)
+    reader.join(10)
+    os.close(leader)
+    assert b"Compiling modules: 0 of 5" in seen
+    assert b"Compiling modules: 5 of 5" in seen
+    done = run_wagi(tmp_path, "compile", "--artefact-cache", str(tmp_path / "other"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_commands_do_not_leave_processes(tmp_path: Path) -> None:
+    """A configuration mistake ends everything, the loader too."""
+    write_files(tmp_path, {"modules.toml": "nonsense"})
+    done = subprocess.run(
+        [sys.executable, "-m", "wagi", "serve", "-l", "127.0.0.1:0"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: modules.toml:1: not valid TOML")

@@ -1,0 +1,121 @@
+"""Compiled modules, kept from one start to the next.
+
+An artefact is native code that is run as it is: what can write one can run anything as us. So they
+are read only from a folder that nobody else can write, and a name is a hash of everything that the
+code depends on. Files are written whole or not at all; any number of processes may share a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import stat
+import tempfile
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from wagi.errors import WagiError
+
+SUFFIX = ".cwasm"
+_PARTIAL = ".partial"
+_STALE = 3600.0  # seconds after which nobody writes on at a partial file
+
+
+def default_folder() -> Path:
+    """Where artefacts are kept unless the user says otherwise: in the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
+    return home / "wagi" / "artefacts"
+
+
+def artefact_key(wasm_digest: bytes, engine: str) -> str:
+    """The name of the code that a module becomes.
+
+    Parameters: ``wasm_digest`` its sha256; ``engine`` names the engine with all of its
+    configuration that matters.
+    """
+    parts = (engine, version("wasmtime"), platform.machine(), _processor())
+    return hashlib.sha256("\0".join(parts).encode() + wasm_digest).hexdigest()
+
+
+@cache
+def _processor() -> str:
+    """What the processor can do: code compiled for another one may not run here."""
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return platform.processor()
+
+
+class Artefacts:
+    """A folder of artefacts. What is used last stays when there are too many."""
+
+    def __init__(self, folder: Path, size_limit: int) -> None:
+        """Parameters: ``size_limit`` in bytes, for all of them together.
+
+        Raises: WagiError if the folder cannot be made, or if somebody else may write to it.
+        """
+        self._folder = folder
+        self._size_limit = size_limit
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = folder.stat()
+        except OSError as error:
+            raise WagiError(f"{folder}: {error.strerror}") from None
+        if not stat.S_ISDIR(status.st_mode):
+            raise WagiError(f"{folder}: it is not a folder")
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+            raise WagiError(
+                f"{folder}: others may write to this folder, and compiled code is run as it is:"
+                " make it yours alone (chmod 700)"
+            )
+
+    def find(self, key: str) -> Path | None:
+        """The file of an artefact, if there is one."""
+        path = self._folder / (key + SUFFIX)
+        try:
+            os.utime(path)  # used now
+        except PermissionError:
+            pass  # a folder that is only read
+        except OSError:
+            return None
+        return path
+
+    def add(self, key: str, code: bytes) -> Path:
+        """Keep an artefact. Raises: WagiError if it cannot be written."""
+        path = self._folder / (key + SUFFIX)
+        try:
+            descriptor, partial = tempfile.mkstemp(_PARTIAL, dir=self._folder)
+            try:
+                with open(descriptor, "wb") as file:  # noqa: PTH123 - it is a descriptor
+                    file.write(code)
+                    file.flush()
+                    os.fsync(descriptor)  # after a crash the name must not lead to half of it
+                Path(partial).replace(path)
+            except BaseException:
+                Path(partial).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise WagiError(f"{self._folder}: {error.strerror}") from None
+        self._make_room(path)
+        return path
+
+    def _make_room(self, newest: Path) -> None:
+        """Remove what has not been used for the longest time. Whoever has it open keeps it."""
+        found: list[tuple[float, int, Path]] = []
+        for path in self._folder.iterdir():
+            with contextlib.suppress(OSError):  # another process removes too
+                status = path.stat()
+                if path.suffix == SUFFIX and path != newest:
+                    found.append((status.st_mtime, status.st_size, path))
+                elif path.suffix == _PARTIAL and status.st_mtime < newest.stat().st_mtime - _STALE:
+                    path.unlink()
+        room = self._size_limit - newest.stat().st_size
+        for _, size, path in sorted(found, reverse=True):
+            room -= size
+            if room < 0:
+                path.unlink(missing_ok=True)

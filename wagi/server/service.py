@@ -1,0 +1,190 @@
+"""The service: what its supervisor, its loader and its workers do, made from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import logging
+import os
+import resource
+import socket
+import ssl
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from wagi.config.env_files import configured_variables
+from wagi.config.settings import DEFAULT_HOST, Settings
+from wagi.config.values import HostPort
+from wagi.errors import WagiError
+from wagi.gateway import Gateway
+from wagi.guest.artefacts import Artefacts, default_folder
+from wagi.guest.engine import Runtime
+from wagi.intake import Intake
+from wagi.loading import plan, table
+from wagi.observe.access_log import AccessLog
+from wagi.observe.module_log import ModuleLogs
+from wagi.observe.server_log import ServerLog, server_log
+from wagi.route import Plan
+from wagi.server import listening
+from wagi.server.http import HttpLimits
+from wagi.server.supervisor import Post, Supervisor
+from wagi.server.worker import Worker
+from wagi.trust import TrustedProxies
+
+_log = logging.getLogger("wagi")
+
+Announce = Callable[[ServerLog, str, Plan, Path], None]
+"""``announce(log, url, plan, log_dir)`` says that the service is ready."""
+Report = Callable[[int, int], None]
+"""``report(done, all)`` tells how far compiling has come."""
+
+
+def serve(settings: Settings, file: Path, announce: Announce, report: Report) -> int:
+    """Serve a modules.toml, or a single module, until a signal ends it.
+
+    Returns: the exit status. Raises: WagiError if it cannot begin.
+    """
+    _prepare_process()
+    _check_event_loop(settings)
+    with (
+        server_log() as log,
+        _log_dir(settings) as log_dir,
+        artefacts(settings) as store,
+        contextlib.ExitStack() as stack,
+    ):
+        tls = listening.tls_context(settings.tls_cert, settings.tls_key)
+        sockets = listening.listen(settings.listen, settings.worker_count)
+
+        def ready(plan: Plan, listening_socket: socket.socket) -> None:
+            announce(log, listening.url(listening_socket, tls is not None), plan, log_dir)
+
+        supervisor = Supervisor(
+            load=lambda: load(settings, file, store, log_dir, report),
+            listen=lambda: stack.enter_context(sockets),
+            find=store.find,
+            work=lambda post: _work(settings, post, tls, log_dir),
+            announce=ready,
+        )
+        # What is here stays: the collector of a worker need not look at it, nor copy its pages.
+        gc.collect()
+        gc.freeze()
+        return supervisor.run()
+
+
+def load(settings: Settings, file: Path, store: Artefacts, log_dir: Path, report: Report) -> Plan:
+    """Load everything, compile what has not been compiled yet.
+
+    Raises: ConfigurationError with every problem.
+    """
+    with contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs:
+        runtime = Runtime(store, settings.cache, settings.max_concurrency)
+        return plan(file, configured_variables(settings), logs, runtime, report)
+
+
+@contextlib.contextmanager
+def artefacts(settings: Settings) -> Iterator[Artefacts]:
+    """Where compiled modules are kept, as the settings say.
+
+    Without a place in the user's cache directory they are kept until the end.
+    Raises: WagiError if the folder that the settings name cannot be used.
+    """
+    size = settings.artefact_cache_size
+    with contextlib.ExitStack() as stack:
+        try:
+            store = Artefacts(settings.artefact_cache or default_folder(), size)
+        except WagiError as error:
+            if settings.artefact_cache is not None:
+                raise WagiError(f"--artefact-cache {error}") from None
+            _log.warning("compiled modules are not kept for the next start: %s", error)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wagi-artefacts-"))
+            store = Artefacts(Path(folder), size)
+        yield store
+
+
+def _work(settings: Settings, post: Post, tls: ssl.SSLContext | None, log_dir: Path) -> int:
+    """A worker's whole life. Returns: its exit status."""
+    with (
+        server_log(),
+        contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs,
+        contextlib.closing(AccessLog(settings.access_log, sys.stdout)) as access_log,
+    ):
+        try:
+            runtime = Runtime(None, settings.cache, settings.max_concurrency)
+            routes = table(post.plan, post.artefacts, logs, runtime)
+            gateway = Gateway(
+                routes,
+                settings.hostname or HostPort.parse(post.plan.default_host or DEFAULT_HOST),
+                TrustedProxies(settings.trusted_proxy),
+                Intake(settings.spool_limit, settings.spool_total, settings.min_body_rate),
+                settings.max_concurrency,
+                access_log,
+            )
+        except WagiError as error:
+            _log.error("%s", error)
+            return error.exit_status
+        worker = Worker(gateway, _http_limits(settings), settings.shutdown_timeout)
+        gc.collect()
+        gc.freeze()
+        with _event_loop(settings) as runner:
+            runner.run(worker.run(post.listening, tls, post.ready, post.lifeline))
+    return 0
+
+
+def _http_limits(settings: Settings) -> HttpLimits:
+    return HttpLimits(
+        request_line=settings.max_request_line,
+        header=settings.max_request_header,
+        header_timeout=settings.header_timeout,
+        keep_alive=settings.keep_alive,
+        connections=settings.max_connections,
+    )
+
+
+def _prepare_process() -> None:
+    """Be ready for a crash, and for as many connections as the system allows."""
+    for descriptor in range(3):  # a closed one's number would go to a socket, and what is printed
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is not None:
+        # Before any engine: wasmtime's own signal handlers, by which guests trap, go in front.
+        faulthandler.enable()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # not everywhere may it be "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@contextlib.contextmanager
+def _log_dir(settings: Settings) -> Iterator[Path]:
+    if settings.log_dir is not None:
+        try:
+            settings.log_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WagiError(f"--log-dir {settings.log_dir}: {error.strerror}") from None
+        yield settings.log_dir
+        return
+    path = Path(tempfile.mkdtemp(prefix="wagi-logs-"))
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.rmdir()  # only an empty one: what handlers wrote stays
+
+
+def _check_event_loop(settings: Settings) -> None:
+    if settings.loop == "uvloop" and find_spec("uvloop") is None:
+        raise WagiError("--loop uvloop: it is not installed: pip install uvloop")
+
+
+def _event_loop(settings: Settings) -> asyncio.Runner:
+    if settings.loop == "asyncio" or find_spec("uvloop") is None:
+        return asyncio.Runner()
+    import uvloop  # type: ignore[import-not-found, unused-ignore]
+
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
