@@ -77,7 +77,8 @@ class Guest:
 
         Raises: GuestBugError if a host call failed for a reason of ours.
         """
-        self.need = Need()
+        need = self.need
+        need.input, need.wake_at = False, None
         self._ticker.enter()
         started = time.thread_time()
         try:

@@ -20,7 +20,12 @@ MAX_IOVECS = 1024  # IOV_MAX of Linux
 
 
 class HasMemory(Protocol):
-    """Something with a guest's memory: its address and size at this moment."""
+    """Something with a guest's memory: its address and size at this moment.
+
+    Attributes: ``span`` the same, where it is known already.
+    """
+
+    span: tuple[int, int] | None
 
     def memory(self) -> tuple[int, int]: ...
 
@@ -37,7 +42,7 @@ class GuestMemory:
         self._run = run
 
     def _check(self, pointer: int, length: int) -> int:
-        base, size = self._run.memory()
+        base, size = self._run.span or self._run.memory()
         if pointer < 0 or length < 0 or pointer + length > size:
             raise GuestFault(EFAULT)
         return base + pointer
@@ -60,18 +65,24 @@ class GuestMemory:
 
     def gather(self, pointer: int, count: int, limit: int) -> bytes:
         """Copy a list of buffers out, at most ``limit`` bytes of them. All of them are checked."""
+        vectors = self.iovecs(pointer, count)
+        base, _ = self._run.span or self._run.memory()
         pieces = []
-        for start, length in self.iovecs(pointer, count):
-            pieces.append(self.read(start, min(length, limit)))
-            limit -= len(pieces[-1])
+        for start, length in vectors:
+            if length > limit:
+                length = limit
+            if length:
+                pieces.append(peek(base + start, length))
+                limit -= length
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def iovecs(self, pointer: int, count: int) -> list[tuple[int, int]]:
         """Read a list of buffers: pairs of pointer and length, each checked. Raises: GuestFault."""
         if count > MAX_IOVECS:
             raise GuestFault(EINVAL)
-        table = self.read(pointer, _IOVEC_SIZE * count)
-        vectors = list(_PAIR.iter_unpack(table))
-        for start, length in vectors:
-            self._check(start, length)
+        vectors = list(_PAIR.iter_unpack(self.read(pointer, _IOVEC_SIZE * count)))
+        _, size = self._run.span or self._run.memory()
+        for start, length in vectors:  # as in _check: the numbers are unsigned
+            if start + length > size:
+                raise GuestFault(EFAULT)
         return vectors

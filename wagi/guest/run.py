@@ -55,6 +55,8 @@ class Run:
         self.span: tuple[int, int] | None = None
         self.result = 0
         self._prepared = prepared
+        self._base = 0
+        self._size = -1
         self._future: int | None = None
         self._has_memory = False
         self._slots = capi.Slots()
@@ -149,7 +151,11 @@ class Run:
                 raise GuestFault(EFAULT)
             self._has_memory = True
         at = self._at + capi.MEMORY
-        self.span = capi.memory_data(self._context, at), capi.memory_size(self._context, at)
+        size = capi.memory_size(self._context, at)
+        if size != self._size:  # it never shrinks, and moves only when it grows
+            self._size = size
+            self._base = capi.memory_data(self._context, at)
+        self.span = self._base, size
         return self.span
 
     def companion(self, linker: Linker, module: wasmtime.Module) -> Companion:
