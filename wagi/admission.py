@@ -50,10 +50,15 @@ class Admission:
 
     async def enter(self, share: Share) -> None:
         """Take a place, or wait for one. Raises: Busy if none can be had."""
-        if not share.waiting and self._may_take(share):
-            self._take(share)
-        else:
+        if not self.enter_at_once(share):
             await self._wait(share)
+
+    def enter_at_once(self, share: Share) -> bool:
+        """Take a place if there is one for whom nobody waits."""
+        if share.waiting or not self._may_take(share):
+            return False
+        self._take(share)
+        return True
 
     def leave(self, share: Share) -> None:
         """Give a place back, to whoever is next."""

@@ -6,16 +6,90 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict
 
-from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser
+from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser, whole_response
 from wagi.refusal import Refusal
 
 SERVER = "wagi"
 _AT_ONCE = 32 * 1024  # bytes, less than a transport takes before it makes the writer wait
+
+
+class Sent(web.StreamResponse):
+    """A response that has been sent, whole, past aiohttp's writer: half the work of one through it.
+
+    Attributes: ``sent`` bytes of its body.
+    """
+
+    def __init__(self, request: web.BaseRequest, sent: int) -> None:
+        # Nothing of the base class: it would prepare what there is no use for.
+        self._keep_alive = request.keep_alive
+        self._eof_sent = True
+        self.sent = sent
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """It is."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """It was."""
+
+
+def send_at_once(
+    request: web.BaseRequest, output: bytes, header_limit: int, warnings: list[str]
+) -> tuple[int, Sent] | None:
+    """Send a guest's whole output as a response, if that needs no waiting for the client.
+
+    Parameters: ``header_limit`` in bytes; ``warnings`` are added to.
+    Returns: the status and the response; None if it has to go another way.
+    Raises: Refusal if the output is no response.
+    """
+    transport = request.transport
+    if (
+        len(output) > _AT_ONCE
+        or request.method == "HEAD"
+        or transport is None
+        or transport.get_write_buffer_size()
+    ):
+        return None
+    try:
+        head, body = whole_response(output, header_limit)
+    except BadResponse as error:
+        raise Refusal(error.status, str(error)) from None
+    if head.status in _BODILESS or head.content_length not in (None, len(body)):
+        return None
+    warnings += head.warnings
+    sent = Sent(request, len(body))
+    fixed, dated = _fixed_part(head, request.version)
+    if request.version < (1, 1):
+        connection = "Connection: keep-alive\r\n" if sent.keep_alive else ""
+    else:
+        connection = "" if sent.keep_alive else "Connection: close\r\n"
+    date = "" if dated else f"Date: {rfc822_formatted_time()}\r\n"
+    rest = f"Content-Length: {len(body)}\r\n{date}{connection}\r\n"
+    transport.write(b"".join((fixed, rest.encode(), body)))
+    return head.status, sent
+
+
+_BODILESS = frozenset((204, 304))
+
+
+# Most handlers print the same head every time.
+@lru_cache(maxsize=256)
+def _fixed_part(head: ResponseHead, version: tuple[int, int]) -> tuple[bytes, bool]:
+    """Status line and headers as they are sent, and whether the guest's have a Date."""
+    phrase = HTTPStatus(head.status).phrase if head.status in _KNOWN else ""
+    lines = [f"HTTP/{version[0]}.{version[1]} {head.status} {phrase}"]
+    lines += [f"{name}: {value}" for name, value in _headers(head).items()]
+    names = {name.lower() for name, _ in head.headers}
+    return ("\r\n".join(lines) + "\r\n").encode(), "date" in names
+
+
+_KNOWN = frozenset(status.value for status in HTTPStatus)
 
 
 class Delivery:
@@ -25,11 +99,11 @@ class Delivery:
     the body so far; ``warnings`` for the module's log.
     """
 
-    def __init__(self, request: web.BaseRequest, header_limit: int) -> None:
+    def __init__(self, request: web.BaseRequest, header_limit: int, warnings: list[str]) -> None:
         """Parameters: ``header_limit`` in bytes."""
         self.status = 0
         self.sent = 0
-        self.warnings: list[str] = []
+        self.warnings = warnings
         self._request = request
         self._parser = ResponseParser(header_limit)
         self._head: ResponseHead | None = None
@@ -108,7 +182,7 @@ class Delivery:
         return head
 
     def _bodiless(self, status: int) -> bool:
-        return self._request.method == "HEAD" or status in (204, 304)
+        return self._request.method == "HEAD" or status in _BODILESS
 
     async def _start(self, head: ResponseHead) -> None:
         stream = self._stream = web.StreamResponse(status=head.status, headers=_headers(head))

@@ -12,7 +12,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from http import HTTPStatus
 from itertools import count
@@ -22,12 +22,12 @@ from aiohttp import web
 from wagi.admission import Admission, Busy
 from wagi.cgi.environment import BadRequest, RequestTooLarge, arguments, check_size
 from wagi.config.values import HostPort
-from wagi.delivery import Delivery, send_refusal, send_text
+from wagi.delivery import Delivery, send_at_once, send_refusal, send_text
 from wagi.errors import WagiError
 from wagi.guest.ends import Exit, Trap
 from wagi.guest.guest import Guest
 from wagi.guest.scheduler import Turns
-from wagi.intake import Body, Intake, Target, read_head
+from wagi.intake import Body, Intake, Request, Target, protocol_of, read_head
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import Stderr
 from wagi.observe.text import one_line, paragraph
@@ -67,9 +67,9 @@ class Gateway:
         self._id_prefix = secrets.token_hex(6)
         self._ids = count(1)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: Request) -> web.StreamResponse:
         """Answer one request; aiohttp's entry to the gateway."""
-        client = self._proxies.client(_peer(request), request.raw_headers)
+        client = self._proxies.client(request.endpoint.peer, request.raw_headers)
         exchange = self._begin(request, client)
         try:
             return await self._answer(request, client, exchange)
@@ -92,9 +92,9 @@ class Gateway:
         finally:
             self._access_log(exchange)
 
-    async def refuse(self, request: web.BaseRequest, refusal: Refusal) -> web.StreamResponse:
+    async def refuse(self, request: Request, refusal: Refusal) -> web.StreamResponse:
         """Answer what is no HTTP request: with an error page, a record, and the end."""
-        client = self._proxies.client(_peer(request), ())
+        client = self._proxies.client(request.endpoint.peer, ())
         exchange = self._begin(request, client)
         exchange.status = refusal.status.value
         _log_refusal(exchange, refusal)
@@ -105,23 +105,23 @@ class Gateway:
         finally:
             self._access_log(exchange)
 
-    def _begin(self, request: web.BaseRequest, client: Client) -> Exchange:
-        headers = request.headers
-        request_id = headers.get("X-Request-Id", "") if client.trusted else ""
-        if not _REQUEST_ID.fullmatch(request_id):
+    def _begin(self, request: Request, client: Client) -> Exchange:
+        request_id = ""
+        if client.trusted:
+            request_id = request.headers.get("X-Request-Id", "")
+        if not request_id or not _REQUEST_ID.fullmatch(request_id):
             request_id = f"{self._id_prefix}-{next(self._ids)}"
         return Exchange(
-            request_id=request_id,
-            method=request.method,
-            target=request.raw_path,
-            protocol=f"HTTP/{request.version.major}.{request.version.minor}",
-            client=client.address,
-            referer=headers.get("Referer", ""),
-            user_agent=headers.get("User-Agent", ""),
+            request_id,
+            request.method,
+            request.raw_path,
+            protocol_of(request),
+            client.address,
+            request.headers,
         )
 
     async def _answer(
-        self, request: web.BaseRequest, client: Client, exchange: Exchange
+        self, request: Request, client: Client, exchange: Exchange
     ) -> web.StreamResponse:
         try:
             target = Target.parse(request.method, request.raw_path)
@@ -133,20 +133,24 @@ class Gateway:
             match = self._table.match(target.path)
             if match is None:
                 raise Refusal(HTTPStatus.NOT_FOUND, "No route matches this path.")
+            route = match.target
+            rules = route.rules
             exchange.route = match.pattern.text
-            exchange.module = match.target.handler.name
-            body = await self._open_body(request, match.target)
+            exchange.module = route.handler.name
+            body = self._intake.open_at_once(request, rules.body_limit)
+            if body is None:
+                body = await self._intake.read_ahead(request, rules.body_limit, rules.timeout)
             try:
                 head = read_head(request, target, client, self._default_host, body.length)
-                environment = match.target.variables.environment(head, match.raw_path_info)
-                argv = arguments(match.target.argv, match.pattern.script_name, target.query)
-                check_size(environment, argv, match.target.rules.environment_limit)
-                share = match.target.share
-                await self._admission.enter(share)
+                environment = route.variables.environment(head, match.raw_path_info)
+                argv = arguments(route.argv, match.pattern.script_name, target.query)
+                check_size(environment, argv, rules.environment_limit)
+                if not self._admission.enter_at_once(route.share):
+                    await self._admission.enter(route.share)
                 try:
-                    return await self._run(request, exchange, match.target, argv, environment, body)
+                    return await self._run(request, exchange, route, argv, environment, body)
                 finally:
-                    self._admission.leave(share)
+                    self._admission.leave(route.share)
             finally:
                 body.close()
         except RequestTooLarge as error:
@@ -161,12 +165,9 @@ class Gateway:
                 RETRY_SOON,
             ) from None
 
-    def _open_body(self, request: web.BaseRequest, route: Route) -> Awaitable[Body]:
-        return self._intake.open(request, route.rules.body_limit, route.rules.timeout)
-
     async def _run(
         self,
-        request: web.BaseRequest,
+        request: Request,
         exchange: Exchange,
         route: Route,
         argv: list[bytes],
@@ -175,7 +176,7 @@ class Gateway:
     ) -> web.StreamResponse:
         rules = route.rules
         stderr = Stderr(route.log, exchange.request_id, rules.stderr_limit)
-        delivery = Delivery(request, rules.header_limit)
+        warnings: list[str] = []
         try:
             guest = Guest(route.handler, argv, environment, stderr.write)
         except WagiError as error:
@@ -184,14 +185,43 @@ class Gateway:
             ) from None
         try:
             _feed(guest, body)
-            ended = self._step(guest, delivery)
-            at_once = ended and delivery.fits_at_once
-            async with _NO_TIMEOUT if at_once else asyncio.timeout(rules.timeout):
+            ended = guest.step()
+            output = guest.stdout.take()
+            if ended and guest.end is None:  # most guests: done before anybody had to wait
+                whole = send_at_once(request, output, rules.header_limit, warnings)
+                if whole is not None:
+                    exchange.status, sent = whole
+                    exchange.sent = sent.sent
+                    return sent
+            delivery = Delivery(request, rules.header_limit, warnings)
+            delivery.feed(output)
+            return await self._deliver_all(guest, ended, exchange, route, body, delivery)
+        finally:
+            exchange.cpu_seconds = guest.cpu_seconds
+            stderr.close()
+            guest.close()
+            for warning in warnings:
+                _log_run(logging.WARNING, exchange, warning)
+
+    async def _deliver_all(
+        self,
+        guest: Guest,
+        ended: bool,
+        exchange: Exchange,
+        route: Route,
+        body: Body,
+        delivery: Delivery,
+    ) -> web.StreamResponse:
+        """Go on with a guest and its response until both have ended."""
+        timeout = route.rules.timeout
+        at_once = ended and delivery.fits_at_once
+        try:
+            async with _NO_TIMEOUT if at_once else asyncio.timeout(timeout):
                 if not ended:
                     await self._drive(guest, delivery, body, route)
                 return await _end(guest, delivery)
         except (TimeoutError, Refusal) as error:
-            refusal = error if isinstance(error, Refusal) else _out_of_time(rules.timeout or 0)
+            refusal = error if isinstance(error, Refusal) else _out_of_time(timeout or 0)
             if delivery.started:
                 _log_run(logging.ERROR, exchange, refusal.reason)
                 return delivery.abort()
@@ -199,11 +229,6 @@ class Gateway:
         finally:
             exchange.status = delivery.status
             exchange.sent = delivery.sent
-            exchange.cpu_seconds = guest.cpu_seconds
-            stderr.close()
-            guest.close()
-            for warning in delivery.warnings:
-                _log_run(logging.WARNING, exchange, warning)
 
     def _step(self, guest: Guest, delivery: Delivery) -> bool:
         ended = guest.step()
@@ -250,6 +275,9 @@ def _out_of_time(seconds: float, what: str = "") -> Refusal:
 
 def _feed(guest: Guest, body: Body) -> None:
     """Give the guest what has arrived of the body."""
+    if not body.length:
+        guest.stdin.end()
+        return
     if data := body.take():
         guest.stdin.feed(data)
     if body.ended:
@@ -295,11 +323,6 @@ async def _end(guest: Guest, delivery: Delivery) -> web.StreamResponse:
 
 def _length(response: web.Response) -> int:
     return len(response.body) if isinstance(response.body, bytes) else 0
-
-
-def _peer(request: web.BaseRequest) -> str | None:
-    name = request.transport.get_extra_info("peername") if request.transport else None
-    return name[0] if isinstance(name, tuple) else None
 
 
 def _log_refusal(exchange: Exchange, refusal: Refusal) -> None:

@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import IO
+from typing import IO, NamedTuple
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from wagi.cgi.environment import BadRequest, RequestHead
 from wagi.config.values import HostPort
@@ -24,10 +24,45 @@ _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(/[^#]*|\?[^#]*|)", re.IGNORECASE)
 _SPOOL_IN_MEMORY = 64 * 1024
 _GRACE = 5.0  # seconds of waiting before the floor counts, as in Kestrel
 _PIECE = 64 * 1024
+_PROTOCOLS = {HttpVersion10: "HTTP/1.0", HttpVersion11: "HTTP/1.1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Endpoint:
+    """What a connection says about itself, the same for all its requests.
+
+    Attributes: ``peer`` the IP address of the other end, None for a unix socket; ``scheme`` http or
+    https; ``name`` and ``port`` of our own end.
+    """
+
+    peer: str | None
+    scheme: str
+    name: str
+    port: str
+
+    @classmethod
+    def of(cls, transport: asyncio.BaseTransport) -> Endpoint:
+        """Ask the connection."""
+        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        name, port = (own[0], str(own[1])) if isinstance(own, tuple) else ("localhost", "80")
+        return cls(
+            peer[0] if isinstance(peer, tuple) else None,
+            "https" if transport.get_extra_info("sslcontext") else "http",
+            f"[{name}]" if ":" in name else name,
+            port,
+        )
+
+
+class Request(web.BaseRequest):
+    """A request that knows its connection.
+
+    Attributes: ``endpoint`` of the connection.
+    """
+
+    endpoint: Endpoint
+
+
+class Target(NamedTuple):
     """A request target (RFC 9112 §3.2), split: ``authority`` only where the client sent one."""
 
     path: str
@@ -46,10 +81,11 @@ class Target:
                 raise BadRequest("The request's target is not a path.")
             authority = match[2].rpartition("@")[2]
             text = match[3] if match[3].startswith("/") else "/" + match[3]
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # aiohttp keeps other bytes as surrogates
-            raise BadRequest("The request's target is not UTF-8.") from None
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:  # aiohttp keeps other bytes as surrogates
+                raise BadRequest("The request's target is not UTF-8.") from None
         path, mark, query = text.partition("#")[0].partition("?")
         if has_dot_segment(path):
             raise BadRequest("The request's path has a segment . or ..")
@@ -57,29 +93,30 @@ class Target:
 
 
 def read_head(
-    request: web.BaseRequest, target: Target, client: Client, default: HostPort, length: int
+    request: Request, target: Target, client: Client, default: HostPort, length: int
 ) -> RequestHead:
     """Turn a request into the value that variables are made of.
 
     Parameters: ``default`` the host for what the request does not say; ``length`` of the body in
     bytes. Raises: BadRequest.
     """
+    endpoint = request.endpoint
     # aiohttp has refused a second Host header.
     host, port = _split_host(client.host or target.authority or request.headers.get("Host", ""))
     if port is None and client.scheme:
         # A trusted proxy told the client's URL: there a missing port is the scheme's.
         port = 443 if client.scheme == "https" else 80
     return RequestHead(
-        method=request.method,
-        path=target.path,
-        query=target.query,
-        protocol=f"HTTP/{request.version.major}.{request.version.minor}",
-        headers=request.raw_headers,
-        content_length=length,
-        scheme=client.scheme or ("https" if _is_tls(request) else "http"),
-        server_name=host or default.host or _socket_name(request)[0],
-        server_port=str(port or default.port or _socket_name(request)[1]),
-        remote_address=client.address,
+        request.method,
+        target.path,
+        target.query,
+        protocol_of(request),
+        request.raw_headers,
+        length,
+        client.scheme or endpoint.scheme,
+        host or default.host or endpoint.name,
+        str(port or default.port or endpoint.port),
+        client.address,
     )
 
 
@@ -93,15 +130,9 @@ def _split_host(text: str) -> tuple[str, int | None]:
     return parsed.host, parsed.port
 
 
-def _is_tls(request: web.BaseRequest) -> bool:
-    return request.transport is not None and bool(request.transport.get_extra_info("sslcontext"))
-
-
-def _socket_name(request: web.BaseRequest) -> tuple[str, str]:
-    name = request.transport.get_extra_info("sockname") if request.transport else None
-    if not isinstance(name, tuple):
-        return "localhost", "80"
-    return (f"[{name[0]}]" if ":" in name[0] else name[0]), str(name[1])
+def protocol_of(request: web.BaseRequest) -> str:
+    """The protocol as the client spoke it, as SERVER_PROTOCOL has it."""
+    return _PROTOCOLS[request.version]
 
 
 @dataclass(slots=True)
@@ -118,24 +149,36 @@ class Intake:
     min_rate: int
     spooled: int = 0
 
-    async def open(
+    def open_at_once(self, request: web.BaseRequest, limit: int | None) -> Body | None:
+        """The body of a request, if its length is known; otherwise it has to be read ahead.
+
+        Parameters: ``limit`` bytes of the body.
+        Raises: Refusal 413 for a longer body; BadRequest if it should have no body.
+        """
+        headers = request.headers
+        length = headers.get("Content-Length")
+        if "Transfer-Encoding" in headers:
+            if request.version < (1, 1):
+                # Whoever is between us and the client may see other requests (RFC 9112 §6.1).
+                raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
+            if length is None:
+                return None
+        if length is None:
+            return Body(self, request, 0)
+        if limit is not None and int(length) > limit:
+            raise _too_large("The request body is too large.")
+        return Body(self, request, int(length))
+
+    async def read_ahead(
         self, request: web.BaseRequest, limit: int | None, seconds: float | None
     ) -> Body:
-        """Make a body whose length is known: one sent without its length is read whole first.
+        """A body that is sent without its length, read whole.
 
         CGI has no way to say "unknown": CONTENT_LENGTH is a number (RFC 3875 §4.1.2).
 
-        Parameters: ``limit`` bytes of the body; ``seconds`` for reading ahead.
+        Parameters: ``limit`` bytes of the body; ``seconds`` for reading.
         Raises: Refusal 413 for a longer body, 408 for a slower one; BadRequest for bad chunks.
         """
-        if request.version < (1, 1) and "Transfer-Encoding" in request.headers:
-            # Whoever is between us and the client may see other requests (RFC 9112 §6.1).
-            raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
-        length = request.headers.get("Content-Length")
-        if length is not None or "Transfer-Encoding" not in request.headers:
-            if limit is not None and int(length or 0) > limit:
-                raise _too_large("The request body is too large.")
-            return Body(self, request, int(length or 0))
         body = Body(self, request, 1)
         try:
             await self._read_ahead(body, limit, seconds)

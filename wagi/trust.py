@@ -48,7 +48,7 @@ class TrustedProxies:
         """
         address = "" if peer is None else _plain(peer)
         if not (self._unix if peer is None else self._trusts(address)):
-            return Client(address)
+            return _stranger(address)
         forwarded = _x_forwarded(headers) or _forwarded(headers)
         client = next((a for a in reversed(forwarded.chain) if not self._trusts(a)), None)
         if client is None:
@@ -63,6 +63,11 @@ class TrustedProxies:
         except ValueError:
             return False
         return any(parsed in network for network in self._networks)
+
+
+@lru_cache(maxsize=4096)
+def _stranger(address: str) -> Client:
+    return Client(address)
 
 
 @dataclass(frozen=True, slots=True)

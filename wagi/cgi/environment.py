@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 SERVER_SOFTWARE = "WAGI/1"
@@ -35,8 +36,7 @@ class RequestTooLarge(BadRequest):
     """A request that makes more variables and arguments than a guest is to be given (431)."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """All that variables are made of.
 
     Attributes: ``path`` and ``query`` as sent, valid UTF-8 (``query`` is None without a ``?``);
@@ -169,6 +169,8 @@ def arguments(template: str | None, script_name: str, query: str | None) -> list
 
     Raises: BadRequest if an argument cannot be carried.
     """
+    if template is None and not query:
+        return [script_name.encode()]
     items = query.split("&") if query else []
     words: list[str] = []
     for word in ("${SCRIPT_NAME} ${ARGS}" if template is None else template).split():

@@ -78,7 +78,7 @@ class ResponseParser:
             end = found.end() if found else len(self._buffer)
             # At most an empty line's bytes of slack: the answer must not hang on where it was cut.
             if end > self._limit + (0 if found else 3):
-                raise BadResponse("The handler's header block is too large.")
+                raise BadResponse(_TOO_LARGE)
             if not found:
                 self._searched = end
                 return None
@@ -97,10 +97,32 @@ class ResponseParser:
         """The head, once all output has been fed. Raises: BadResponse if there is none."""
         head = self.head()
         if head is None:
-            if not self._buffer:
-                raise BadResponse("The handler printed nothing.")
-            raise BadResponse("The handler printed no empty line after its headers.")
+            raise _no_head(self._buffer)
         return head
+
+
+def whole_response(output: bytes, header_limit: int) -> tuple[ResponseHead, bytes]:
+    """Head and body of a guest's whole output: what a parser that is fed all of it would find.
+
+    Raises: BadResponse if the output cannot become a CGI response.
+    """
+    found = _END_OF_HEADERS.search(output, 0, header_limit + 4)
+    if found is None or found.end() > header_limit:
+        if len(output) > header_limit + (0 if found else 3):
+            raise BadResponse(_TOO_LARGE)
+        raise _no_head(output)
+    end = found.end()
+    block = output[:end]
+    return (_parse_again(block) if end <= _CACHED_SIZE else _parse(block)), output[end:]
+
+
+_TOO_LARGE = "The handler's header block is too large."
+
+
+def _no_head(output: bytes | bytearray) -> BadResponse:
+    if not output:
+        return BadResponse("The handler printed nothing.")
+    return BadResponse("The handler printed no empty line after its headers.")
 
 
 # Most handlers print the same header block every time.

@@ -45,7 +45,8 @@ def format_text(exchange: Exchange) -> str:
         f"{exchange.client or '-'} - - [{when}]"
         f' "{_quoted(f"{exchange.method} {exchange.target} {exchange.protocol}")}"'
         f" {exchange.status} {exchange.sent}"
-        f' "{_quoted(exchange.referer) or "-"}" "{_quoted(exchange.user_agent) or "-"}"'
+        f' "{_quoted(exchange.headers.get("Referer", "")) or "-"}"'
+        f' "{_quoted(exchange.headers.get("User-Agent", "")) or "-"}"'
         f' route="{_quoted(exchange.route)}" ms={exchange.seconds * 1000:.3f}'
         f" cpu_ms={exchange.cpu_seconds * 1000:.3f} id={exchange.request_id}"
     )
@@ -62,8 +63,8 @@ def format_json(exchange: Exchange) -> str:
             "protocol": exchange.protocol,
             "status": exchange.status,
             "bytes": exchange.sent,
-            "referer": exchange.referer,
-            "user_agent": exchange.user_agent,
+            "referer": exchange.headers.get("Referer", ""),
+            "user_agent": exchange.headers.get("User-Agent", ""),
             "route": exchange.route,
             "ms": round(exchange.seconds * 1000, 3),
             "cpu_ms": round(exchange.cpu_seconds * 1000, 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -10,8 +11,9 @@ from dataclasses import dataclass, field
 class Exchange:
     """What the logs say of a request.
 
-    Attributes: ``received`` in seconds since the epoch; ``started`` in seconds of
-    ``time.perf_counter``; ``sent`` body bytes of the response; ``cpu_seconds`` of the guest.
+    Attributes: ``headers`` of the request, of which the access log takes two; ``received`` in
+    seconds since the epoch; ``started`` in seconds of ``time.perf_counter``; ``sent`` body bytes of
+    the response; ``cpu_seconds`` of the guest.
     """
 
     request_id: str
@@ -19,8 +21,7 @@ class Exchange:
     target: str
     protocol: str
     client: str
-    referer: str
-    user_agent: str
+    headers: Mapping[str, str]
     route: str = ""
     module: str = ""
     status: int = 0

@@ -14,16 +14,17 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import http_exceptions, web, web_protocol
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from wagi.intake import Endpoint, Request
 from wagi.refusal import Refusal
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Refuser = Callable[[web.BaseRequest, Refusal], Awaitable[web.StreamResponse]]
+Handler = Callable[[Request], Awaitable[web.StreamResponse]]
+Refuser = Callable[[Request, Refusal], Awaitable[web.StreamResponse]]
 
 MAX_FIELDS = 128
 """Header fields of a request; 431 beyond. Apache allows 100."""
@@ -65,7 +66,7 @@ class HttpServer(web.Server):
     def __init__(self, handler: Handler, refuse: Refuser, limits: HttpLimits) -> None:
         """Parameters: ``refuse`` answers what is no HTTP."""
         super().__init__(
-            handler,
+            cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", handler),
             request_factory=_make_request,
             # A client that goes away cancels the handler, and with it the guest.
             handler_cancellation=True,
@@ -97,6 +98,11 @@ class HttpServer(web.Server):
             _log.warning("connections are closed: there are %d", self.limits.connections)
         return False
 
+    @property
+    def running(self) -> int:
+        """How many requests are being answered."""
+        return sum(connection._request_in_progress for connection in self._connections)
+
     def end_idle(self) -> int:
         """Close connections without a request. Returns: how many connections there are still."""
         for connection in list(self._connections):
@@ -121,30 +127,37 @@ class HttpServer(web.Server):
                 watched[descriptor].abort()
 
 
-class Request(web.BaseRequest):
+class _Request(Request):
     """A request whose response says that the connection ends, once the server is stopping."""
+
+    @property
+    def endpoint(self) -> Endpoint:  # type: ignore[override]
+        """What its connection says about itself."""
+        protocol: Any = self._protocol
+        endpoint: Endpoint = protocol.endpoint
+        return endpoint
 
     @property
     def keep_alive(self) -> bool:
         """Whether the connection goes on after the response."""
-        protocol = self.protocol
-        return super().keep_alive and not (isinstance(protocol, Connection) and protocol.draining)
+        protocol: Any = self._protocol
+        return not self._message.should_close and not protocol.draining
 
 
 def _make_request(
     message: RawRequestMessage,
     payload: Any,
-    protocol: web.RequestHandler,
+    protocol: Any,
     writer: Any,
     task: asyncio.Task[None],
 ) -> web.BaseRequest:
-    return Request(message, payload, protocol, writer, task, asyncio.get_running_loop())
+    return _Request(message, payload, protocol, writer, task, protocol._loop)
 
 
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_body", "_born", "_head_size", "_head_timer", "_refused", "_server")
+    __slots__ = ("_body", "_born", "_head_size", "_head_timer", "_refused", "_server", "endpoint")
 
     def __init__(self, server: HttpServer, **options: Any) -> None:
         super().__init__(server, **options)
@@ -182,6 +195,7 @@ class Connection(web.RequestHandler):
             assert isinstance(transport, asyncio.Transport)
             transport.abort()
             return
+        self.endpoint = Endpoint.of(transport)
         super().connection_made(transport)
         self._await_head()
 
@@ -268,7 +282,7 @@ class Connection(web.RequestHandler):
     def _make_error_handler(self, err_info: Any) -> Any:
         async def refuse(request: web.BaseRequest) -> web.StreamResponse:
             refusal = _refusal(err_info, self._server.limits)
-            response = await self._server.refuse(request, refusal)
+            response = await self._server.refuse(cast(Request, request), refusal)
             await self._linger()
             return response
 

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
-
 from wagi.gateway import Gateway
 from wagi.server.http import HttpLimits, HttpServer
 from wagi.server.supervisor import RETIRE
@@ -35,7 +33,6 @@ class Worker:
         self._stop = asyncio.Event()
         self._urged = asyncio.Event()  # asked to stop a second time
         self._retiring = False
-        self._running = 0
         self._reported_at = -_REPORT_EVERY
 
     async def run(
@@ -49,7 +46,7 @@ class Worker:
 
         Parameters: ``lifeline`` a descriptor whose end means that the supervisor is gone.
         """
-        http = HttpServer(self._handle, self._gateway.refuse, self._limits)
+        http = HttpServer(self._gateway.handle, self._gateway.refuse, self._limits)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._trouble)
         loop.add_signal_handler(signal.SIGTERM, self.stop)
@@ -98,13 +95,6 @@ class Worker:
         _log.error("the supervisor is gone: stopping")
         self.stop()
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._running += 1
-        try:
-            return await self._gateway.handle(request)
-        finally:
-            self._running -= 1
-
     async def _let_in(
         self, http: HttpServer, waiting: list[socket.socket], tls: ssl.SSLContext | None
     ) -> None:
@@ -116,8 +106,8 @@ class Worker:
 
     async def _drain(self, http: HttpServer) -> None:
         """Answer what has been accepted, then end."""
-        if self._running:
-            _log.info("stopping: %d requests are still running", self._running)
+        if http.running:
+            _log.info("stopping: %d requests are still running", http.running)
         deadline = time.monotonic() + self._shutdown_timeout
         remaining = True
         while remaining and time.monotonic() < deadline and not self._urged.is_set():
@@ -126,8 +116,8 @@ class Worker:
                 async with asyncio.timeout(_LOOK):
                     await self._urged.wait()
             remaining = http.end_idle() > 0
-        if self._running:
-            _log.warning("stopping: %d requests are cancelled", self._running)
+        if http.running:
+            _log.warning("stopping: %d requests are cancelled", http.running)
         await http.shutdown(timeout=_LAST_WORD)
 
     def _trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
