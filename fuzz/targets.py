@@ -12,7 +12,7 @@ from typing import Any
 
 from wagi.admission import Share
 from wagi.cgi.environment import RouteVariables
-from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser
+from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser, whole_response
 from wagi.config.values import HostPort
 from wagi.gateway import Gateway
 from wagi.guest.ends import Exit, Trap
@@ -53,6 +53,7 @@ def response(data: bytes) -> None:
     """A guest's output: the same answer however it is cut, and nothing that HTTP forbids."""
     cut, output = data[0] if data else 0, data[1:]
     whole = _parse([output])
+    assert _parse_whole(output) == whole
     size = cut % 7 + 1
     assert _parse([output[i : i + size] for i in range(0, len(output), size)]) == whole
     if isinstance(whole, str):
@@ -66,6 +67,13 @@ def response(data: bytes) -> None:
         assert _TOKEN.fullmatch(name), name
         assert not _CONTROL.search(value), value
         assert name.lower() not in ("status", "content-length", "transfer-encoding", "connection")
+
+
+def _parse_whole(output: bytes) -> tuple[ResponseHead, bytes] | str:
+    try:
+        return whole_response(output, _HEADER_LIMIT)
+    except BadResponse as error:
+        return str(error)
 
 
 def _parse(pieces: list[bytes]) -> tuple[ResponseHead, bytes] | str:

@@ -61,26 +61,27 @@ class GuestMemory:
 
     def write_u32(self, pointer: int, value: int) -> None:
         """Store a number as WASI does: little-endian, 32 bits."""
-        self.write(pointer, _U32.pack(value))
+        poke(self._check(pointer, 4), _U32.pack(value), 4)
 
     def gather(self, pointer: int, count: int, limit: int) -> bytes:
         """Copy a list of buffers out, at most ``limit`` bytes of them. All of them are checked."""
         vectors = self.iovecs(pointer, count)
         base, _ = self._run.span or self._run.memory()
+        if len(vectors) == 1:
+            ((start, length),) = vectors
+            return peek(base + start, min(length, limit))
         pieces = []
         for start, length in vectors:
-            if length > limit:
-                length = limit
-            if length:
-                pieces.append(peek(base + start, length))
-                limit -= length
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.append(peek(base + start, min(length, limit)))
+            limit -= len(pieces[-1])
+        return b"".join(pieces)
 
     def iovecs(self, pointer: int, count: int) -> list[tuple[int, int]]:
         """Read a list of buffers: pairs of pointer and length, each checked. Raises: GuestFault."""
         if count > MAX_IOVECS:
             raise GuestFault(EINVAL)
-        vectors = list(_PAIR.iter_unpack(self.read(pointer, _IOVEC_SIZE * count)))
+        length = _IOVEC_SIZE * count
+        vectors = list(_PAIR.iter_unpack(peek(self._check(pointer, length), length)))
         _, size = self._run.span or self._run.memory()
         for start, length in vectors:  # as in _check: the numbers are unsigned
             if start + length > size:
