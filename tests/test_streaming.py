@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import time
 from collections.abc import Iterator
@@ -373,6 +374,28 @@ max_queue = 1
     assert statuses == [200, 200, 503]
     (busy,) = (answer for answer in answers if answer.status == 503)
     assert busy.header("Retry-After") == "1"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_bodies_on_a_kept_connection(tmp_path: Path, loop: str) -> None:
+    """However large the pieces are in which they arrive: none is taken for the head of the next."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    manifest = '[[module]]\nroute = "/echo"\nmodule = "echo.wat"\n'
+    modules: dict[str, str | bytes] = {"echo.wat": (EXAMPLES / "wat/echo.wat").read_text()}
+    head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 250000\r\n\r\n"
+    body = b"x" * 250_000
+    with (
+        serving(tmp_path, manifest, "--loop", loop, modules=modules) as server,
+        server.connect() as connection,
+    ):
+        for _ in range(50):
+            connection.sendall(head)
+            time.sleep(0.005)
+            connection.sendall(body)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert (response.status, response.read()) == (200, body)
 
 
 def test_keep_alive(server: Server) -> None:

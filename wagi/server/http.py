@@ -210,10 +210,11 @@ class Connection(web.RequestHandler):
         if self._refused:
             return
         before = self._request_count
+        in_body = self._body is not None and not self._body.is_eof()
         super().data_received(data)
         if self._request_count != before:
             self._requests_arrived(self._request_count - before, len(data))
-        elif data and (self._body is None or self._body.is_eof()):
+        elif data and not in_body:
             self._head_size += len(data)
             limits = self._server.limits
             if self._head_size > limits.request_line + limits.header:
