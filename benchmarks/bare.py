@@ -1,4 +1,9 @@
-"""The baseline: an aiohttp handler that does nothing."""
+"""Baselines: aiohttp handlers without any guest.
+
+python -m benchmarks.bare             one that does nothing
+python -m benchmarks.bare parsing     one that builds the variables and parses CGI output
+python -m benchmarks.bare streaming   one that sends 100 MiB, and back what it is sent
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,55 @@ import sys
 
 from aiohttp import web
 
+from wagi.cgi.environment import RequestHead, RouteVariables
+from wagi.cgi.response import whole_response
 
-async def _handle(_request: web.BaseRequest) -> web.StreamResponse:
+_OUTPUT = b"Content-Type: text/plain\n\nHello from C\n"
+_VARIABLES = RouteVariables.prepare("/hello", "/hello", {})
+_PIECE = bytes(64 * 1024)
+
+
+async def _nothing(_request: web.BaseRequest) -> web.StreamResponse:
     return web.Response(text="Hello from C\n")
 
 
-async def _main() -> None:
+async def _parsing(request: web.BaseRequest) -> web.StreamResponse:
+    head = RequestHead(
+        request.method,
+        request.path,
+        request.query_string,
+        "HTTP/1.1",
+        request.raw_headers,
+        0,
+        "http",
+        "localhost",
+        "80",
+        "127.0.0.1",
+    )
+    _VARIABLES.environment(head, "")
+    parsed, body = whole_response(_OUTPUT, 65536)
+    return web.Response(status=parsed.status, headers=list(parsed.headers), body=body)
+
+
+async def _streaming(request: web.BaseRequest) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    if request.method == "POST":
+        async for piece in request.content.iter_any():
+            await response.write(piece)
+    else:
+        for _ in range(1600):
+            await response.write(_PIECE)
+    await response.write_eof()
+    return response
+
+
+_HANDLERS = {"": _nothing, "parsing": _parsing, "streaming": _streaming}
+
+
+async def _main(handler: str) -> None:
     server = await asyncio.get_running_loop().create_server(
-        web.Server(_handle, access_log=None), "127.0.0.1", 0
+        web.Server(_HANDLERS[handler], access_log=None), "127.0.0.1", 0, backlog=1024
     )
     port = server.sockets[0].getsockname()[1]
     print(f"listening on http://127.0.0.1:{port}", file=sys.stderr, flush=True)
@@ -22,4 +68,4 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    asyncio.run(_main("".join(sys.argv[1:2])))
