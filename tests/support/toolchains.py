@@ -91,11 +91,31 @@ def _build_go(source: Path, output: Path) -> None:
     _run_go(source, output, {"GOOS": "wasip1", "GOARCH": "wasm"})
 
 
-def _run_go(source: Path, output: Path, target: dict[str, str]) -> None:
+def _run_go(source: Path, output: Path, target: dict[str, str], *flags: str) -> None:
     go = tool("go", str(Path(sys.executable).parent))
     # The cache has to be somewhere even where there is no home.
     environment = {**target, "GOCACHE": str(CACHE / "go")}
-    _run([go, "build", "-o", str(output), str(source)], environment)
+    _run([go, "build", *flags, "-o", str(output), str(source)], environment)
+
+
+def go_reactor(source: Path) -> Path:
+    """Compile a Go handler that exports functions and whose runtime starts in ``_initialize``."""
+    return _built(source, _build_go_reactor)
+
+
+def _build_go_reactor(source: Path, output: Path) -> None:
+    target = {"GOOS": "wasip1", "GOARCH": "wasm"}
+    _run_go(source, output, target, "-buildmode=c-shared")
+
+
+def c_reactor(source: Path) -> Path:
+    """Compile a C handler as a reactor: its constructors run in ``_initialize``."""
+    return _built(source, _build_c_reactor)
+
+
+def _build_c_reactor(source: Path, output: Path) -> None:
+    zig = [sys.executable, "-m", _python_module("ziglang"), "cc", "-target", "wasm32-wasi"]
+    _run([*zig, "-O2", "-mexec-model=reactor", str(source), "-o", str(output)])
 
 
 def native_go(source: Path) -> Path:
@@ -128,6 +148,7 @@ def compiled(source: Path) -> Path:
 
 def _built(source: Path, builder: Callable[[Path, Path], None]) -> Path:
     content = source.read_bytes() + source.suffix.encode() + Path(__file__).read_bytes()
+    content += builder.__name__.encode()
     CACHE.mkdir(mode=0o700, exist_ok=True)
     target = CACHE / f"{source.stem}-{hashlib.sha256(content).hexdigest()[:16]}.wasm"
     with (CACHE / f"{target.stem}.lock").open("w") as lock:

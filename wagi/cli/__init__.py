@@ -33,10 +33,12 @@ def _add_commands() -> None:
     from wagi.cli.check import check
     from wagi.cli.compile import compile_
     from wagi.cli.serve import serve
+    from wagi.cli.snapshot import snapshot
 
     cli.add_command(serve)
     cli.add_command(check)
     cli.add_command(compile_)
+    cli.add_command(snapshot)
 
 
 def main() -> None:

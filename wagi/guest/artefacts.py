@@ -37,13 +37,16 @@ def artefact_key(wasm_digest: bytes, engine: str) -> str:
     Parameters: ``wasm_digest`` its sha256; ``engine`` names the engine with all of its
     configuration that matters.
     """
-    parts = (engine, version("wasmtime"), platform.machine(), _processor())
-    return hashlib.sha256("\0".join(parts).encode() + wasm_digest).hexdigest()
+    return hashlib.sha256(f"{engine}\0{_host()}\0".encode() + wasm_digest).hexdigest()
 
 
 @cache
+def _host() -> str:
+    """wasmtime, and what the processor can do: code compiled for another one may not run here."""
+    return "\0".join((version("wasmtime"), platform.machine(), _processor()))
+
+
 def _processor() -> str:
-    """What the processor can do: code compiled for another one may not run here."""
     try:
         with Path("/proc/cpuinfo").open() as lines:
             return next((line for line in lines if line.startswith(("flags", "Features"))), "")

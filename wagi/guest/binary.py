@@ -50,8 +50,8 @@ def initial_sizes(wasm: bytes) -> Sizes:
     """The memories and tables that a module defines."""
     memories: tuple[int, ...] = ()
     tables: tuple[int, ...] = ()
-    for section in _sections(wasm):
-        reader = _Reader(wasm, section.start, section.end)
+    for section in sections(wasm):
+        reader = Reader(wasm, section.start, section.end)
         if section.number == _MEMORY_SECTION:
             memories = tuple(PAGE * reader.limits() for _ in range(reader.count()))
         elif section.number == _TABLE_SECTION:
@@ -64,60 +64,67 @@ def rename_imports(wasm: bytes, rename: Callable[[str, str], str]) -> bytes:
 
     Parameters: ``rename(module, name)`` returns the module name that it is to have.
     """
-    for section in _sections(wasm):
+    for section in sections(wasm):
         if section.number == _IMPORT_SECTION:
-            body = _renamed(_Reader(wasm, section.start, section.end), rename)
-            header = bytes([_IMPORT_SECTION]) + _leb(len(body))
+            body = _renamed(Reader(wasm, section.start, section.end), rename)
+            header = bytes([_IMPORT_SECTION]) + leb(len(body))
             return wasm[: section.header] + header + body + wasm[section.end :]
     return wasm
 
 
-def _renamed(reader: _Reader, rename: Callable[[str, str], str]) -> bytes:
+def _renamed(reader: Reader, rename: Callable[[str, str], str]) -> bytes:
     count = reader.u32()
-    pieces = [_leb(count)]
+    pieces = [leb(count)]
     for _ in range(count):
         module, name = reader.name(), reader.name()
         start = reader.at
         reader.skip_import_description()
         for text in (rename(module, name), name):
-            pieces += [_leb(len(text.encode())), text.encode()]
+            pieces += [leb(len(text.encode())), text.encode()]
         pieces.append(reader.data[start : reader.at])
     return b"".join(pieces)
 
 
 @dataclass(frozen=True, slots=True)
-class _Section:
+class Section:
+    """A section: its ``number``, where its ``header`` begins, where its content does, and ends."""
+
     number: int
     header: int
     start: int
     end: int
 
 
-def _sections(wasm: bytes) -> Iterator[_Section]:
+def sections(wasm: bytes) -> Iterator[Section]:
+    """The sections in their order. Raises: MalformedModuleError."""
     check_magic(wasm)
     at = len(_MODULE)
     while at < len(wasm):
-        reader = _Reader(wasm, at + 1, len(wasm))
+        reader = Reader(wasm, at + 1, len(wasm))
         size = reader.u32()
         if reader.at + size > len(wasm):
             raise MalformedModuleError("the file ends in the middle of a section: it is cut short")
-        yield _Section(wasm[at], at, reader.at, reader.at + size)
+        yield Section(wasm[at], at, reader.at, reader.at + size)
         at = reader.at + size
 
 
 @dataclass(slots=True)
-class _Reader:
+class Reader:
+    """Reads numbers and names from ``at`` on. All methods raise MalformedModuleError at the end."""
+
     data: bytes
     at: int
     end: int
 
     def byte(self) -> int:
+        """The next byte."""
         if self.at >= self.end:
             raise MalformedModuleError("a section ends too early")
         self.at += 1
         return self.data[self.at - 1]
 
     def u32(self) -> int:
+        """An unsigned number (LEB128)."""
         value = shift = 0
         while True:
             byte = self.byte()
@@ -129,6 +136,7 @@ class _Reader:
                 raise MalformedModuleError("a number is too long")
 
     def name(self) -> str:
+        """A name: a vector of UTF-8."""
         length = self.u32()
         if self.at + length > self.end:
             raise MalformedModuleError("a section ends too early")
@@ -165,6 +173,7 @@ class _Reader:
         return minimum
 
     def skip_import_description(self) -> None:
+        """Skip what an import is: a function, a table, a memory, a global or a tag."""
         kind = self.byte()
         if kind == 0:  # function: type index
             self.u32()
@@ -187,7 +196,8 @@ class _Reader:
             self.u32()
 
 
-def _leb(value: int) -> bytes:
+def leb(value: int) -> bytes:
+    """An unsigned number as LEB128."""
     pieces = bytearray()
     while value >= 0x80:
         pieces.append(value & 0x7F | 0x80)

@@ -127,7 +127,8 @@ def parse(name: str, content: bytes, memory_limit: int) -> Source:
     try:
         wasm = _to_wasm(content)
         sizes = binary.initial_sizes(wasm)
-        wasm = binary.rename_imports(wasm, unstable.rename)
+        if unstable.UNSTABLE.encode() in wasm:
+            wasm = binary.rename_imports(wasm, unstable.rename)
     except (binary.MalformedModuleError, EngineError) as error:
         raise ModuleError(f"{name}: {error}") from None
     fits = max((memory_limit, *sizes.memories)) <= _SLOT
