@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks import programs, servers
+from benchmarks import guest_cost, programs, servers
 from benchmarks.load import Load, Result, interleaved
 
 MIB = 1024 * 1024
@@ -49,6 +49,21 @@ def throughput(effort: Effort) -> Figures:
         loads["echo of 1 KiB in C"] = Load(wagi.url + routes["echo in C"], body=1024)
         loads["echo of 1 MiB in C"] = Load(wagi.url + routes["echo in C"], 8, body=MIB)
         return print_rates(throughput, interleaved(loads, effort.rounds, effort.seconds))
+
+
+def guest(effort: Effort) -> Figures:
+    """CPU time of one guest in a loop, without a server, to the C API alone."""
+    figures: Figures = {}
+    head(guest, "| | µs | ratio |", "| --- | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as name:
+        paths = programs.handlers(Path(name))
+        for kind in ("hello in WAT", "hello in C", "hello in C, 32 KiB of stack"):
+            found = guest_cost.measure(paths[kind], effort.rounds + 2)
+            base = next(iter(found.values()))
+            for way, microseconds in found.items():
+                figures[f"{kind}: {way}"] = microseconds
+                print(f"| {kind}: {way} | {microseconds:.1f} | {microseconds / base:.2f} |")
+    return figures
 
 
 def alternatives(effort: Effort) -> Figures:
@@ -90,6 +105,9 @@ def connections(effort: Effort) -> Figures:
             ratio /= results[f"1 worker, {count} connections"].rate
             figures[f"two workers to one, {count} connections"] = ratio
             print(f"| two workers to one, {count} connections | | {ratio:.2f} | | |")
+        # What there is to be had: cores of a virtual machine need not be cores.
+        figures["two busy processes to one"] = ratio = parallel_capacity()
+        print(f"| two busy processes to one, without any server | | {ratio:.2f} | | |")
         for name, result in results.items():
             figures[f"p99 of {name}"] = result.p99
     return figures
@@ -260,6 +278,20 @@ def served(workers: int = 1) -> Iterator[tuple[servers.Running, dict[str, str]]]
             yield running, routes
 
 
+def parallel_capacity() -> float:
+    """How much two busy processes get done, to one."""
+    count = "import time; n, end = 0, time.time() + 2\nwhile time.time() < end: n += 1\nprint(n)"
+
+    def done(processes: int) -> int:
+        started = [
+            subprocess.Popen([sys.executable, "-c", count], stdout=subprocess.PIPE, text=True)
+            for _ in range(processes)
+        ]
+        return sum(int(process.communicate()[0]) for process in started)
+
+    return done(2) / done(1)
+
+
 def print_rates(table: Callable[[Effort], Figures], results: dict[str, Result]) -> Figures:
     """Print a table of requests per second; the rates."""
     head(table, "| | requests/s | ratio | median | p99 |", "| --- | ---: | ---: | ---: | ---: |")
@@ -352,4 +384,4 @@ def _leb(value: int) -> bytes:
     return bytes(encoded)
 
 
-TABLES = (throughput, alternatives, connections, hogs, start, memory, growth, streams)
+TABLES = (throughput, guest, alternatives, connections, hogs, start, memory, growth, streams)
