@@ -28,7 +28,7 @@ def main() -> None:
     names = [table.__name__ for table in TABLES]
     parser.add_argument("tables", nargs="*", help=f"some of {', '.join(names)}; all unless given")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each measurement")
+    parser.add_argument("--seconds", type=int, default=2, help="for each measurement")
     parser.add_argument("--into", type=Path, help="a folder for the figures (JSON) and the plot")
     options = parser.parse_args()
     unknown = set(options.tables) - set(names)

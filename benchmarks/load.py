@@ -37,14 +37,14 @@ class Result:
     p99: float
 
 
-def run(load: Load, seconds: float) -> Result:
+def run(load: Load, seconds: int) -> Result:
     """Put a server under load for some seconds. Raises: SystemExit if a request fails."""
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not installed")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_script(load))
         script.flush()
-        command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds:g}s", "--latency"]
+        command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--latency"]
         command += ["--timeout", "60s", "-s", script.name, load.url]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     failed = re.search(r"Non-2xx.*|Socket errors.*", done.stdout)
@@ -54,11 +54,11 @@ def run(load: Load, seconds: float) -> Result:
     return Result(float(rate[1]), _latency("50", done.stdout), _latency("99", done.stdout))
 
 
-def interleaved(loads: Mapping[str, Load], rounds: int, seconds: float) -> dict[str, Result]:
+def interleaved(loads: Mapping[str, Load], rounds: int, seconds: int) -> dict[str, Result]:
     """Medians of several rounds, in each of which every load has its turn: noise hits all alike."""
     found: dict[str, list[Result]] = {name: [] for name in loads}
     for load in loads.values():
-        run(load, min(1.0, seconds))  # warm up
+        run(load, 1)  # warm up
     for _ in range(rounds):
         for name, load in loads.items():
             found[name].append(run(load, seconds))

@@ -28,7 +28,7 @@ class Effort:
     """How long to measure: ``rounds`` of ``seconds`` for each figure."""
 
     rounds: int
-    seconds: float
+    seconds: int
 
 
 Figures = dict[str, float]

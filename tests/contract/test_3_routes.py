@@ -215,3 +215,5 @@ def test_routes_run_with_nothing_but_stdout(tmp_path: Path) -> None:
     write_files(tmp_path, {"dynamic.wat": module, "volume/file": ""})
     (tmp_path / "modules.toml").write_text('[[module]]\nroute = "/"\nmodule = "dynamic.wat"\n')
     assert run_wagi(tmp_path, "check", "-e", "SECRET=1").returncode == 0
+    with serving(tmp_path) as server:
+        server.wait_for_log(r"stderr of / \[_routes\]: to stderr")

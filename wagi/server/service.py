@@ -64,7 +64,7 @@ def serve(settings: Settings, file: Path, announce: Announce, report: Report) ->
             announce(log, listening.url(listening_socket, tls is not None), plan, log_dir)
 
         supervisor = Supervisor(
-            load=lambda: load(settings, file, store, log_dir, report),
+            load=lambda: _load_apart(settings, file, store, log_dir, report),
             listen=lambda: stack.enter_context(sockets),
             find=store.find,
             work=lambda post: _work(settings, post, tls, log_dir),
@@ -74,6 +74,14 @@ def serve(settings: Settings, file: Path, announce: Announce, report: Report) ->
         gc.collect()
         gc.freeze()
         return supervisor.run()
+
+
+def _load_apart(
+    settings: Settings, file: Path, store: Artefacts, log_dir: Path, report: Report
+) -> Plan:
+    """Load, in a process of its own: what ``_routes`` writes to stderr is logged from there."""
+    with server_log():
+        return load(settings, file, store, log_dir, report)
 
 
 def load(settings: Settings, file: Path, store: Artefacts, log_dir: Path, report: Report) -> Plan:

@@ -69,8 +69,10 @@ class _Generation:
                     if path is None:
                         raise WagiError(f"the compiled module of {route.blueprint.name} is gone")
                     self._files[key] = os.open(path, os.O_RDONLY)
-        except OSError as error:
+        except (OSError, WagiError) as error:
             self.close()
+            if isinstance(error, WagiError):
+                raise
             raise WagiError(f"a compiled module cannot be read: {error.strerror}") from None
 
     @property
