@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from struct import pack
 
 import wasmtime
-from wasmtime._instance import InstanceExports
 
 from wagi.errors import WagiError
 from wagi.guest.binary import PAGE, MalformedModuleError, Reader, leb, sections
@@ -185,13 +184,13 @@ def _run(wasm: bytes, initialize: str, layout: _Layout) -> _State:
                 f"the module does not export the function {initialize!r}: build a reactor"
                 f" (it exports: {names})"
             )
-        tables = _table_sizes(exports, store)
+        tables = _table_sizes(instance, store)
         function(store)
     except wasmtime.ExitTrap as error:
         raise SnapshotError(f"it ended with status {error.code} while initialising") from None
     except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
         raise SnapshotError(f"it cannot be initialised with nothing of the host: {error}") from None
-    if _table_sizes(exports, store) != tables:
+    if _table_sizes(instance, store) != tables:
         raise SnapshotError("the module changes its tables while it is initialised")
     memory = exports[_MEMORY]
     assert isinstance(memory, wasmtime.Memory)
@@ -204,7 +203,8 @@ def _run(wasm: bytes, initialize: str, layout: _Layout) -> _State:
     return _State(bytes(memory.read(store)), constants)
 
 
-def _table_sizes(exports: InstanceExports, store: wasmtime.Store) -> list[int]:
+def _table_sizes(instance: wasmtime.Instance, store: wasmtime.Store) -> list[int]:
+    exports = instance.exports(store)
     return [item.size(store) for item in exports.values() if isinstance(item, wasmtime.Table)]
 
 
