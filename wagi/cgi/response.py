@@ -54,18 +54,22 @@ class ResponseParser:
     def __init__(self, header_limit: int) -> None:
         """Parameters: ``header_limit`` in bytes."""
         self._limit = header_limit
-        self._buffer = bytearray()
+        self._buffer = bytearray()  # until the head is found
+        self._body: list[bytes] = []  # then: pieces as they come, not copied together
         self._searched = 0
         self._head: ResponseHead | None = None
 
     def feed(self, data: bytes) -> None:
         """Add a piece of output. Nothing is looked at before the next question."""
-        self._buffer += data
+        if self._head is None:
+            self._buffer += data
+        else:
+            self._body.append(data)
 
     @property
     def held(self) -> int:
         """Bytes that have been fed and not taken."""
-        return len(self._buffer)
+        return len(self._buffer) + sum(map(len, self._body))
 
     def head(self) -> ResponseHead | None:
         """The head, or None while the header block is not whole.
@@ -84,13 +88,14 @@ class ResponseParser:
                 return None
             block = bytes(self._buffer[:end])
             self._head = _parse_again(block) if end <= _CACHED_SIZE else _parse(block)
-            del self._buffer[:end]
+            self._body.append(bytes(self._buffer[end:]))
+            self._buffer.clear()
         return self._head
 
     def take_body(self) -> bytes:
         """The output after the head that has not been taken yet."""
-        body = bytes(self._buffer)
-        self._buffer.clear()
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
         return body
 
     def end(self) -> ResponseHead:
