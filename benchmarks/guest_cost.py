@@ -32,8 +32,8 @@ def measure(module: Path, rounds: int, count: int = 4000) -> dict[str, float]:
     handler = runtime.load(source).handler("_start", limits, ())
     engine = handler.kit.engine
     with tempfile.TemporaryDirectory() as folder:
-        shim = _load_shim(Path(folder) / "shim.so")
-        prepared = _prepared(engine, source.wasm, shim)
+        shim = load_shim(Path(folder) / "shim.so")
+        prepared = prepare(engine, source.wasm, shim)
         arguments = (ctypes.c_void_p(engine.address), ctypes.c_void_p(prepared.address))
 
         def floor() -> None:
@@ -77,7 +77,8 @@ def _run(handler: Handler) -> bytes:
     return output
 
 
-def _load_shim(output: Path) -> ctypes.PyDLL:
+def load_shim(output: Path) -> ctypes.PyDLL:
+    """Compile the shim and load it."""
     ctypes.CDLL(str(ffi.filename), mode=ctypes.RTLD_GLOBAL)  # its symbols are the shim's too
     command = [*programs.zig(), "-shared", "-fPIC", str(_SHIM), "-o", str(output)]
     subprocess.run(command, check=True)
@@ -87,7 +88,8 @@ def _load_shim(output: Path) -> ctypes.PyDLL:
     return shim
 
 
-def _prepared(engine: capi.Engine, wasm: bytes, shim: ctypes.PyDLL) -> capi.Prepared:
+def prepare(engine: capi.Engine, wasm: bytes, shim: ctypes.PyDLL) -> capi.Prepared:
+    """Compile a module and link it to the shim's ``fd_write``."""
     linker = capi.Linker(engine)
     parameters = [wasmtime.ValType.i32() for _ in range(4)]
     kind = wasmtime.FuncType(parameters, [wasmtime.ValType.i32()])

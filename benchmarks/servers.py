@@ -70,6 +70,11 @@ def bare(handler: str = "") -> AbstractContextManager[Running]:
     return announced(command, ROOT)
 
 
+def shimmed(module: Path) -> AbstractContextManager[Running]:
+    """wagi's gateway with its guests run in compiled code; see ``benchmarks.shimmed``."""
+    return announced([sys.executable, "-m", "benchmarks.shimmed", str(module)], ROOT)
+
+
 def wagi(folder: Path, workers: int = 1, *options: str) -> AbstractContextManager[Running]:
     """wagi, serving the modules.toml of a folder."""
     command = [sys.executable, "-m", "wagi", "serve", "-l", "127.0.0.1:0", "--access-log", "off"]

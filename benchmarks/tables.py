@@ -46,6 +46,13 @@ def throughput(effort: Effort) -> Figures:
         for name, route in routes.items():
             if name.startswith(("hello", "environment")):
                 loads[name] = Load(wagi.url + route)
+        hello = programs.compiled(programs.HELLO_C)
+        small = programs.small_stack(
+            programs.HELLO_C, Path(stack.enter_context(tempfile.TemporaryDirectory())) / "s.wasm"
+        )
+        for name, module in (("hello in C", hello), ("hello in C, 32 KiB of stack", small)):
+            running = stack.enter_context(servers.shimmed(module))
+            loads[f"{name}, by a compiled shim"] = Load(running.url)
         loads["echo of 1 KiB in C"] = Load(wagi.url + routes["echo in C"], body=1024)
         loads["echo of 1 MiB in C"] = Load(wagi.url + routes["echo in C"], 8, body=MIB)
         return print_rates(throughput, interleaved(loads, effort.rounds, effort.seconds))

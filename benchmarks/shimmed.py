@@ -1,0 +1,82 @@
+"""The gateway with its guests run by the compiled shim: what the next lever would bring.
+
+An experiment: it serves one module that reads nothing and ends in its first slice.
+
+    python -m benchmarks.shimmed hello.wasm
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import wagi.gateway
+from benchmarks.guest_cost import load_shim, prepare
+from wagi.config.values import HostPort
+from wagi.guest.artefacts import Artefacts
+from wagi.guest.engine import Handler, Runtime, parse
+from wagi.guest.guest import Need
+from wagi.guest.streams import Stdin, Stdout
+from wagi.intake import Intake
+from wagi.loading import plan, table
+from wagi.observe.access_log import AccessLog
+from wagi.observe.module_log import ModuleLogs
+from wagi.server.http import HttpLimits, HttpServer
+from wagi.trust import TrustedProxies
+
+
+async def _main(module: Path, content: bytes, folder: Path) -> None:
+    logs = ModuleLogs(folder, 1024**2)
+    store = Artefacts(folder / "artefacts", 1024**3)
+    runtime = Runtime(store)
+    planned = plan(module, {}, logs, runtime)
+    paths = {route.blueprint.key: store.find(route.blueprint.key) for route in planned.routes}
+    routes = table(planned, {key: path for key, path in paths.items() if path}, logs, runtime)
+    ((_, route),) = routes
+    shim = load_shim(folder / "shim.so")
+    engine = route.handler.kit.engine
+    prepared = prepare(engine, parse(module.name, content, 1).wasm, shim)
+    arguments = (ctypes.c_void_p(engine.address), ctypes.c_void_p(prepared.address))
+    run, output, peek = shim.shim_run, shim.shim_output(), ctypes.string_at
+
+    class Guest:
+        """One call runs all of it."""
+
+        def __init__(self, _handler: Handler, *_rest: Any) -> None:
+            self.stdin, self.stdout = Stdin(), Stdout()
+            self.need, self.end, self.cpu_seconds = Need(), None, 0.0
+
+        def step(self) -> bool:
+            self.stdout.write(peek(output, run(*arguments)))
+            return True
+
+        def close(self) -> None:
+            """It is."""
+
+    wagi.gateway.Guest = Guest  # type: ignore[misc, assignment]
+    gateway = wagi.gateway.Gateway(
+        routes,
+        HostPort("localhost", 3000),
+        TrustedProxies(),
+        Intake(0, 0, 0),
+        1000,
+        AccessLog("off", None),
+    )
+    gc.collect()
+    gc.freeze()
+    http = HttpServer(gateway.handle, gateway.refuse, HttpLimits(8192, 65536, 10, 75, 10_000))
+    server = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0, backlog=1024)
+    port = server.sockets[0].getsockname()[1]
+    print(f"listening on http://127.0.0.1:{port}", file=sys.stderr, flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(sys.argv[1])
+        asyncio.run(_main(path, path.read_bytes(), Path(name)))
