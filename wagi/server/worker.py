@@ -9,7 +9,9 @@ import signal
 import socket
 import ssl
 import time
+from array import array
 from collections.abc import Callable
+from struct import pack
 from typing import Any
 
 from wagi.gateway import Gateway
@@ -17,6 +19,8 @@ from wagi.server.http import HttpLimits, HttpServer
 from wagi.server.supervisor import RETIRE
 
 _log = logging.getLogger("wagi")
+_SO_ATTACH_FILTER = 26
+_RETURN_NOTHING = 0x06  # struct sock_filter: BPF_RET | BPF_K, with k = 0
 _LAST_WORD = 0.05  # seconds for what was cancelled to end
 _LOOK = 0.02  # seconds between two looks at what still runs
 _REPORT_EVERY = 60.0  # seconds
@@ -133,11 +137,26 @@ class Worker:
 def _all_waiting(doorway: socket.socket) -> list[socket.socket]:
     """Everybody who has knocked, just before the door is closed.
 
-    The system accepts connections for us: those that wait in its queue would be reset.
+    The system accepts connections for us: those that wait in its queue would be reset. One that
+    came between the last look and the close would be too: so from now on nobody else gets in.
     """
     waiting: list[socket.socket] = []
+    _refuse_more(doorway)
     doorway.setblocking(False)
     with contextlib.suppress(OSError):  # the queue is empty, or descriptors have run out
         while True:
             waiting.append(doorway.accept()[0])
     return waiting
+
+
+def _refuse_more(doorway: socket.socket) -> None:
+    """Have the system drop packets that ask for a connection; who tries again finds nobody (Linux).
+
+    A socket filter of one instruction: return 0, keep nothing.
+    """
+    program = array("Q", [_RETURN_NOTHING])
+    if doorway.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            doorway.setsockopt(
+                socket.SOL_SOCKET, _SO_ATTACH_FILTER, pack("@HP", 1, program.buffer_info()[0])
+            )
