@@ -65,14 +65,19 @@ def native(source: Path, output: Path) -> Path:
     return output
 
 
-def wasmtime_script(module: Path, folder: Path) -> Path | None:
-    """A CGI program that runs a module with wasmtime's command line, compiled ahead of time."""
+def wasmtime_command(folder: Path) -> Path | None:
+    """wasmtime's command line, if its package is installed: a copy that everybody may run."""
     spec = importlib.util.find_spec("wasmtime_cli")
     if spec is None or spec.origin is None:
         return None
     command = folder / "wasmtime"
     shutil.copy(Path(spec.origin).parent / "wasmtime", command)
     command.chmod(command.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    return command
+
+
+def wasmtime_script(command: Path, module: Path, folder: Path) -> Path:
+    """A CGI program that runs a module with wasmtime's command line, compiled ahead of time."""
     artefact = folder / "hello.cwasm"
     subprocess.run([str(command), "compile", str(module), "-o", str(artefact)], check=True)
     script = write(

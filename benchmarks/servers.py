@@ -117,6 +117,31 @@ server.listen(0, '127.0.0.1', () =>
 
 
 @contextmanager
+def wasmtime_serve(command: Path, component: Path) -> Iterator[Running]:
+    """``wasmtime serve``, which runs components of the wasi:http proxy world."""
+    port = free_port()
+    process = subprocess.Popen(
+        [command, "serve", "--addr", f"127.0.0.1:{port}", component],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        time.sleep(2)
+        yield Running(f"http://127.0.0.1:{port}", process.pid, 0)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    """A port of the loopback interface on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
 def fcgiwrap(program: Path, workers: int) -> Iterator[Running]:
     """nginx in front of fcgiwrap, which runs a program for each request."""
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
@@ -124,9 +149,7 @@ def fcgiwrap(program: Path, workers: int) -> Iterator[Running]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port, program=program))
         processes = [
             subprocess.Popen(

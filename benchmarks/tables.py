@@ -88,9 +88,14 @@ def alternatives(effort: Effort) -> Figures:
                 stack.enter_context(servers.fcgiwrap(native, 2)).url, 16
             ),
         }
-        if script := programs.wasmtime_script(module, folder):
+        if command := programs.wasmtime_command(folder):
+            script = programs.wasmtime_script(command, module, folder)
             loads["wasmtime under nginx and fcgiwrap"] = Load(
                 stack.enter_context(servers.fcgiwrap(script, 2)).url, 16
+            )
+            component = Path(__file__).parent / "hello.component.wat"
+            loads["wasmtime serve, a component"] = Load(
+                stack.enter_context(servers.wasmtime_serve(command, component)).url, 16
             )
         return print_rates(alternatives, interleaved(loads, effort.rounds, effort.seconds))
 

@@ -22,6 +22,7 @@ _log = logging.getLogger("wagi")
 _SO_ATTACH_FILTER = 26
 _RETURN_NOTHING = 0x06  # struct sock_filter: BPF_RET | BPF_K, with k = 0
 _LAST_WORD = 0.05  # seconds for what was cancelled to end
+_PASSES = 5  # of the event loop, from an accepted socket to its connection
 _LOOK = 0.02  # seconds between two looks at what still runs
 _REPORT_EVERY = 60.0  # seconds
 
@@ -64,10 +65,18 @@ class Worker:
             await self._stop.wait()
         finally:
             http.draining = True
-            acceptor.close()
+            # asyncio drops what it has accepted if its server is closed in the same moment: first
+            # it accepts no more, then it has time to make connections of what it has.
+            with contextlib.suppress(
+                OSError, RuntimeError, ValueError
+            ):  # uvloop has no reader there
+                loop.remove_reader(listening)
+            await _settle()
             waiting = [] if self._retiring else _all_waiting(doorway)
             doorway.close()
+            acceptor.close()
             await self._let_in(http, waiting, tls)
+            await _settle()
             await self._drain(http)
             watcher.cancel()
 
@@ -115,7 +124,6 @@ class Worker:
         deadline = time.monotonic() + self._shutdown_timeout
         remaining = True
         while remaining and time.monotonic() < deadline and not self._urged.is_set():
-            # At first too: who has just been let in becomes a connection in the next pass.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     await self._urged.wait()
@@ -132,6 +140,12 @@ class Worker:
         elif time.monotonic() - self._reported_at >= _REPORT_EVERY:
             self._reported_at = time.monotonic()
             _log.error("connections cannot be accepted now: %s (see ulimit -n)", error.strerror)
+
+
+async def _settle() -> None:
+    """Let who has been accepted become a connection, however long the passes of the loop take."""
+    for _ in range(_PASSES):
+        await asyncio.sleep(0)
 
 
 def _all_waiting(doorway: socket.socket) -> list[socket.socket]:
