@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.context import ForkProcess
@@ -26,9 +26,9 @@ from typing import Any
 
 from wagi.errors import WagiError
 from wagi.route import Plan
+from wagi.server.signals import HANDLED, Signals, has_terminal, signals_blocked
 
 RETIRE = signal.SIGUSR1
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _HEALTHY = 10.0  # seconds after which a worker that dies had been all right
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 10.0  # seconds before a worker is started again
 _log = logging.getLogger("wagi")
@@ -120,7 +120,7 @@ class _Loading:
                 sender.send(error)
 
         self.process = _fork.Process(target=run, name="wagi loader")
-        with _signals_blocked():
+        with signals_blocked():
             self.process.start()
         sender.close()
 
@@ -171,10 +171,10 @@ class Supervisor:
         self._rolling = False
         self._stopping = False
         self._failure: WagiError | int | None = None
-        self._signals = _Signals()
+        self._signals = Signals()
         self._lifeline, self._lifeline_end = os.pipe()
         self._ready, self._ready_end = os.pipe()
-        self._had_terminal = _has_terminal()
+        self._had_terminal = has_terminal()
 
     def run(self) -> int:
         """Load, start, watch, end. Returns: the exit status. Raises: WagiError if it never began.
@@ -220,10 +220,10 @@ class Supervisor:
                 self._loaded(self._loading.result())
 
     def _signalled(self, number: int) -> None:
-        if number == signal.SIGHUP and not (self._had_terminal and not _has_terminal()):
+        if number == signal.SIGHUP and not (self._had_terminal and not has_terminal()):
             _log.info("reloading")
             self._begin_loading()
-        elif number in _HANDLED:
+        elif number in HANDLED:
             self._stop()
 
     def _loaded(self, result: Plan | WagiError) -> None:
@@ -341,7 +341,7 @@ class Supervisor:
             os._exit(self._work(post))
 
         process = _fork.Process(target=run, name="wagi worker")
-        with _signals_blocked():
+        with signals_blocked():
             process.start()
         slot.workers.append(_Worker(process, generation, time.monotonic()))
 
@@ -353,7 +353,7 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.close(self._lifeline_end)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def _stop(self) -> None:
         """Have everybody end; asked again, at once."""
@@ -399,57 +399,7 @@ class Supervisor:
             os.close(number)
 
 
-class _Signals:
-    """Signals as events: their numbers can be read from a descriptor."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
-
-    @property
-    def descriptor(self) -> int:
-        """Readable when a signal has come."""
-        return self._reader.fileno()
-
-    def open(self) -> None:
-        """Take the signals."""
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        signal.set_wakeup_fd(self._writer.fileno())
-        for number in _HANDLED:
-            signal.signal(number, lambda *_: None)
-
-    def read(self) -> Iterator[int]:
-        """The signals that have come."""
-        with contextlib.suppress(BlockingIOError):
-            yield from self._reader.recv(4096)
-
-    def close(self) -> None:
-        """Let them go."""
-        signal.set_wakeup_fd(-1)
-        self._reader.close()
-        self._writer.close()
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """For a fork: a signal must not come to a child that would report it as the supervisor's."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-
-
 def _how(status: int) -> str:
     if status < 0:
         return f"died of {signal.Signals(-status).name}"
     return f"ended with status {status}"
-
-
-def _has_terminal() -> bool:
-    """Whether the process has a controlling terminal: one that is closed sends SIGHUP too."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
