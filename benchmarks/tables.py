@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from benchmarks import guest_cost, programs, servers
 from benchmarks.load import Load, Result, interleaved
+from wagi.guest.binary import leb
 
 MIB = 1024 * 1024
 
@@ -246,7 +247,7 @@ def growth(effort: Effort) -> Figures:
         loads = {}
         for size in (0, 1, 10):
             data = b"".join(b"%08d" % i for i in range(size * MIB // 8))
-            section = _leb(len(data) + 5) + b"\x04data" + data
+            section = leb(len(data) + 5) + b"\x04data" + data
             content = hello.read_bytes() + b"\x00" + section
             running = site(entry("/", module="big"), big=content)
             loads[f"a module of {len(content) / MIB:.2f} MiB"] = Load(running.url)
@@ -385,15 +386,6 @@ def _echo(url: str, size: int = 1024 * MIB) -> float:
         sender.join()
         assert received > size, received
         return size / MIB / (time.perf_counter() - began)
-
-
-def _leb(value: int) -> bytes:
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 TABLES = (throughput, guest, alternatives, connections, hogs, start, memory, growth, streams)

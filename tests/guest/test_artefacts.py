@@ -140,6 +140,20 @@ def test_the_size_is_bounded(tmp_path: Path) -> None:
     assert [p.stem for p in (tmp_path / "artefacts").iterdir()] == ["large"]
 
 
+def test_what_cannot_be_written_goes_to_the_spare_folder(tmp_path: Path) -> None:
+    """And is found there, beside what there was."""
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    store = Artefacts(tmp_path / "artefacts", 1000, spare)
+    store.add("kept", b"code")
+    (tmp_path / "artefacts").rename(tmp_path / "elsewhere")
+    assert store.add("key", b"code") == spare / "key.cwasm"
+    assert store.find("key") == spare / "key.cwasm"
+    (tmp_path / "elsewhere").rename(tmp_path / "artefacts")
+    assert store.find("kept") == tmp_path / "artefacts" / "kept.cwasm"
+    assert [path.name for path in spare.iterdir()] == ["key.cwasm"]
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     store = Artefacts(tmp_path / "artefacts", 1000)
     old, new = tmp_path / "artefacts" / "old.partial", tmp_path / "artefacts" / "new.partial"

@@ -57,12 +57,14 @@ def _processor() -> str:
 class Artefacts:
     """A folder of artefacts. What is used last stays when there are too many."""
 
-    def __init__(self, folder: Path, size_limit: int) -> None:
-        """Parameters: ``size_limit`` in bytes, for all of them together.
+    def __init__(self, folder: Path, size_limit: int, spare: Path | None = None) -> None:
+        """Parameters: ``size_limit`` in bytes, for all of them together; ``spare`` a folder of our
+        own for what cannot be written to the first, as in an image that is filled ahead of time.
 
         Raises: WagiError if the folder cannot be made, or if somebody else may write to it.
         """
         self._folder = folder
+        self._spare = spare
         self._size_limit = size_limit
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,31 +81,22 @@ class Artefacts:
 
     def find(self, key: str) -> Path | None:
         """The file of an artefact, if there is one."""
-        path = self._folder / (key + SUFFIX)
-        try:
-            os.utime(path)  # used now
-        except PermissionError:
-            pass  # a folder that is only read
-        except OSError:
-            return None
-        return path
+        for folder in filter(None, (self._folder, self._spare)):
+            path = folder / (key + SUFFIX)
+            if path.exists():
+                with contextlib.suppress(OSError):  # a folder may be only read
+                    os.utime(path)  # used now
+                return path
+        return None
 
     def add(self, key: str, code: bytes) -> Path:
         """Keep an artefact. Raises: WagiError if it cannot be written."""
-        path = self._folder / (key + SUFFIX)
         try:
-            descriptor, partial = tempfile.mkstemp(_PARTIAL, dir=self._folder)
-            try:
-                with open(descriptor, "wb") as file:  # noqa: PTH123 - it is a descriptor
-                    file.write(code)
-                    file.flush()
-                    os.fsync(descriptor)  # after a crash the name must not lead to half of it
-                Path(partial).replace(path)
-            except BaseException:
-                Path(partial).unlink(missing_ok=True)
-                raise
+            path = _write(self._folder / (key + SUFFIX), code)
         except OSError as error:
-            raise WagiError(f"{self._folder}: {error.strerror}") from None
+            if self._spare is None:
+                raise WagiError(f"{self._folder}: {error.strerror}") from None
+            return _write(self._spare / (key + SUFFIX), code)
         self._make_room(path)
         return path
 
@@ -122,3 +115,17 @@ class Artefacts:
             room -= size
             if room < 0:
                 path.unlink(missing_ok=True)
+
+
+def _write(path: Path, code: bytes) -> Path:
+    """Write a file whole or not at all."""
+    descriptor, partial = tempfile.mkstemp(_PARTIAL, dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - it is a descriptor
+            file.write(code)
+            file.flush()
+            os.fsync(descriptor)  # after a crash the name must not lead to half of it
+        return Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

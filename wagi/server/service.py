@@ -102,15 +102,23 @@ def artefacts(settings: Settings) -> Iterator[Artefacts]:
     Raises: WagiError if the folder that the settings name cannot be used.
     """
     size = settings.artefact_cache_size
+    folder = settings.artefact_cache or default_folder()
     with contextlib.ExitStack() as stack:
+
+        def temporary() -> Path:
+            context = tempfile.TemporaryDirectory(prefix="wagi-artefacts-")
+            return Path(stack.enter_context(context))
+
         try:
-            store = Artefacts(settings.artefact_cache or default_folder(), size)
+            store = Artefacts(folder, size)
         except WagiError as error:
             if settings.artefact_cache is not None:
                 raise WagiError(f"--artefact-cache {error}") from None
             _log.warning("compiled modules are not kept for the next start: %s", error)
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wagi-artefacts-"))
-            store = Artefacts(Path(folder), size)
+            store = Artefacts(temporary(), size)
+        else:
+            if not os.access(folder, os.W_OK):
+                store = Artefacts(folder, size, spare=temporary())
         yield store
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The signals that a supervisor takes."""
+RETIRE = signal.SIGUSR1
+"""Tells a worker to end and to leave what waits at its socket to its successor."""
 
 
 class Signals:

@@ -26,9 +26,8 @@ from typing import Any
 
 from wagi.errors import WagiError
 from wagi.route import Plan
-from wagi.server.signals import HANDLED, Signals, has_terminal, signals_blocked
+from wagi.server.signals import HANDLED, RETIRE, Signals, has_terminal, signals_blocked
 
-RETIRE = signal.SIGUSR1
 _HEALTHY = 10.0  # seconds after which a worker that dies had been all right
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 10.0  # seconds before a worker is started again
 _log = logging.getLogger("wagi")

@@ -16,7 +16,7 @@ from typing import Any
 
 from wagi.gateway import Gateway
 from wagi.server.http import HttpLimits, HttpServer
-from wagi.server.supervisor import RETIRE
+from wagi.server.signals import RETIRE
 
 _log = logging.getLogger("wagi")
 _SO_ATTACH_FILTER = 26
