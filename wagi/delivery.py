@@ -64,7 +64,8 @@ def send_at_once(
         return None
     warnings += head.warnings
     sent = Sent(request, len(body))
-    fixed, dated = _fixed_part(head, request.version)
+    small = len(output) - len(body) <= _SMALL_HEAD
+    fixed, dated = (_fixed_part_again if small else _fixed_part)(head, request.version)
     if request.version < (1, 1):
         connection = "Connection: keep-alive\r\n" if sent.keep_alive else ""
     else:
@@ -78,8 +79,6 @@ def send_at_once(
 _BODILESS = frozenset((204, 304))
 
 
-# Most handlers print the same head every time.
-@lru_cache(maxsize=256)
 def _fixed_part(head: ResponseHead, version: tuple[int, int]) -> tuple[bytes, bool]:
     """Status line and headers as they are sent, and whether the guest's have a Date."""
     phrase = HTTPStatus(head.status).phrase if head.status in _KNOWN else ""
@@ -90,6 +89,13 @@ def _fixed_part(head: ResponseHead, version: tuple[int, int]) -> tuple[bytes, bo
 
 
 _KNOWN = frozenset(status.value for status in HTTPStatus)
+_SMALL_HEAD = 512
+
+
+# Most handlers print the same head every time; large ones would fill the memory.
+@lru_cache(maxsize=256)
+def _fixed_part_again(head: ResponseHead, version: tuple[int, int]) -> tuple[bytes, bool]:
+    return _fixed_part(head, version)
 
 
 class Delivery:
