@@ -153,9 +153,9 @@ class _Server:
             variables = RouteVariables.prepare(pattern.script_name, text, {"CONFIGURED": "yes"})
             argv = "fixed ${SCRIPT_NAME} ${ARGS}"
             handler = _load(_ENVIRONMENT)
-            routes.append(
-                (pattern, Route(pattern, handler, variables, argv, rules, share, logs.of(text)))
-            )
+            log = logs.of(text)
+            route = Route(pattern, handler, variables, argv, rules, share, log, client=None)
+            routes.append((pattern, route))
         self.exchanges: list[Any] = []
         gateway = Gateway(
             RouteTable(routes),

@@ -22,12 +22,14 @@ class Problem:
     """One mistake in what the user gave us.
 
     Parameters: ``message`` what was found and what was expected; ``file`` and ``line`` (1-based)
-    where it is, as far as it has a place.
+    where it is, as far as it has a place; ``exit_status`` 2 for what the user wrote, 1 for what
+    the world did, such as a registry that does not answer.
     """
 
     message: str
     file: Path | None = None
     line: int | None = None
+    exit_status: int = 2
 
     def __str__(self) -> str:
         if self.file is None:
@@ -37,12 +39,14 @@ class Problem:
 
 
 class ConfigurationError(WagiError):
-    """Bad usage or configuration: one or more problems, each with its place."""
+    """Bad usage or configuration: one or more problems, each with its place.
 
-    exit_status = 2
+    Its exit status is 1 if none of them is the user's.
+    """
 
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        self.exit_status = max(problem.exit_status for problem in self.problems)
         super().__init__("\n".join(map(str, self.problems)))
 
     def __reduce__(self) -> tuple[type[ConfigurationError], tuple[tuple[Problem, ...]]]:

@@ -92,6 +92,11 @@ class Gateway:
         finally:
             self._access_log(exchange)
 
+    async def close(self) -> None:
+        """Close what the routes have opened."""
+        for client in {route.client for _, route in self._table if route.client}:
+            await client.close()
+
     async def refuse(self, request: Request, refusal: Refusal) -> web.StreamResponse:
         """Answer what is no HTTP request: with an error page, a record, and the end."""
         client = self._proxies.client(request.endpoint.peer, ())
@@ -178,7 +183,9 @@ class Gateway:
         stderr = Stderr(route.log, exchange.request_id, rules.stderr_limit)
         warnings: list[str] = []
         try:
-            guest = Guest(route.handler, argv, environment, stderr.write)
+            guest = Guest(
+                route.handler, argv, environment, stderr.write, route.client, warnings.append
+            )
         except WagiError as error:
             raise Refusal(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "The handler could not be started.", str(error)
@@ -289,6 +296,9 @@ async def _wait(guest: Guest, body: Body, patience: float | None) -> None:
 
     Parameters: ``patience`` the seconds after which there may be something else to do.
     """
+    if guest.need.future is not None:
+        await asyncio.wait((guest.need.future,), timeout=None if body.received else patience)
+        return
     wake_at = guest.need.wake_at
     if wake_at is None and not guest.need.input:
         return

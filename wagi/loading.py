@@ -1,4 +1,4 @@
-"""The journey of a start: modules.toml → compiled modules → a plan → the table that is served.
+"""The journey of a start: route map → modules → compiled modules → a plan → the table to serve.
 
 Everything up to the plan is done once, by one process; each worker makes the table for itself. All
 mistakes are collected, so that one run shows them all.
@@ -6,12 +6,14 @@ mistakes are collected, so that one run shows them all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from wagi.admission import Share
 from wagi.cgi.environment import RouteVariables
-from wagi.config.manifest import Manifest, ManifestFile, ModuleEntry, read_manifest
+from wagi.config.entries import ModuleEntry, RouteMap
+from wagi.config.manifest import read_manifest
+from wagi.config.pod import read_pods
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.guest.engine import (
     Limits,
@@ -25,41 +27,83 @@ from wagi.guest.engine import (
 from wagi.guest.guest import run_to_end
 from wagi.guest.run import Preopen
 from wagi.observe.module_log import ModuleLogs, Stderr
+from wagi.outbound.client import OutboundClient, OutboundRules
+from wagi.outbound.destinations import Destinations
 from wagi.route import Plan, PlannedRoute, Route, RouteRules
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes
-from wagi.sources import existing, read_module
+from wagi.sources.ends import FetchError
+from wagi.sources.fetch import Fetched, Wanted
+from wagi.sources.files import existing
 
 _ROUTES_TIMEOUT = 30.0  # seconds for ``_routes`` where requests have no limit
 
 
+def read_route_map(path: Path) -> RouteMap:
+    """Read a modules.toml, a pod manifest, or a single module, which answers every path.
+
+    Raises: ConfigurationError with every problem.
+    """
+    if path.suffix in (".wasm", ".wat"):
+        if not path.is_file():
+            raise ConfigurationError(Problem(f"no such file: {path}"))
+        entry = ModuleEntry(route="/...", module=path.name)
+
+        def place(message: str, _index: int | None, _key: str, exit_status: int) -> Problem:
+            return Problem(message, path, exit_status=exit_status)
+
+        return RouteMap([entry], path.absolute().parent, place, lambda _: "the module")
+    return read_pods(path) if path.suffix in (".yaml", ".yml") else read_manifest(path)
+
+
 def plan(
-    path: Path,
+    route_map: RouteMap,
+    modules: Sequence[Fetched | WagiError],
     variables: Mapping[str, str],
     logs: ModuleLogs,
     runtime: Runtime,
     report: Callable[[int, int], None] = lambda done, all: None,
 ) -> Plan:
-    """Load a modules.toml, or a single module, which answers every path.
+    """Compile and check all that a route map names.
 
-    Parameters: ``variables`` of the operator for every handler; ``logs`` for the handlers'
-    stderr; ``report(done, all)`` is called while modules are compiled.
+    Parameters: ``modules`` of its entries, or what is wrong with them; ``variables`` of the
+    operator for every handler; ``logs`` for the handlers' stderr; ``report(done, all)`` is called
+    while modules are compiled.
     Raises: ConfigurationError with every problem.
     """
-    file = _read(path)
-    loader = _Loader(file, variables, logs, runtime)
-    entries = list(enumerate(file.manifest.entries))
-    sources = [loader.source(index, entry) for index, entry in entries]
+    loader = _Loader(route_map, variables, logs, runtime)
+    entries = list(enumerate(route_map.entries))
+    sources = [
+        loader.source(index, entry, module)
+        for (index, entry), module in zip(entries, modules, strict=True)
+    ]
     runtime.compile((source for source in sources if source), report)
     routes: list[PlannedRoute] = []
-    for (index, entry), source in zip(entries, sources, strict=True):
-        routes += loader.routes(index, entry, source)
+    for (index, entry), source, module in zip(entries, sources, modules, strict=True):
+        files = module.files if isinstance(module, Fetched) else None
+        routes += loader.routes(index, entry, source, files)
     if loader.problems:
         raise ConfigurationError(
             sorted(loader.problems, key=lambda problem: (problem.line is None, problem.line))
         )
     if not routes:
-        loader.warnings.append(file.problem("no [[module]]: every path is answered 404"))
-    return Plan(tuple(routes), file.manifest.default_host, tuple(loader.warnings))
+        message = "no [[module]]: every path is answered 404"
+        loader.warnings.append(route_map.place(message, None, "", 2))
+    warnings = (*route_map.warnings, *loader.warnings)
+    return Plan(tuple(routes), route_map.default_host, route_map.listen, warnings)
+
+
+def wanted(route_map: RouteMap) -> list[Wanted]:
+    """What the entries of a route map ask the sources for."""
+    return [
+        Wanted(
+            entry.module,
+            route_map.folder,
+            entry.sha256 or "",
+            entry.pull,
+            entry.bindle_server or "",
+        )
+        for entry in route_map.entries
+    ]
 
 
 def table(
@@ -71,6 +115,7 @@ def table(
     Raises: EngineError if an artefact cannot be used here.
     """
     shares: dict[int, Share] = {}
+    clients: dict[int, OutboundClient | None] = {}
     routes: list[tuple[RoutePattern, Route]] = []
     for planned in plan.routes:
         rules = planned.rules
@@ -78,6 +123,8 @@ def table(
             shares[planned.entry] = Share(
                 rules.max_concurrency, rules.max_queue, rules.queue_timeout
             )
+            asks = planned.outbound.allowed_hosts
+            clients[planned.entry] = OutboundClient(planned.outbound) if asks else None
         route = Route(
             planned.pattern,
             runtime.handler(planned.blueprint, artefacts[planned.blueprint.key]),
@@ -86,48 +133,47 @@ def table(
             rules,
             shares[planned.entry],
             logs.of(planned.pattern.text),
+            clients[planned.entry],
         )
         routes.append((planned.pattern, route))
     return RouteTable(routes)
-
-
-def _read(path: Path) -> ManifestFile:
-    if path.suffix in (".wasm", ".wat"):
-        if not path.is_file():
-            raise ConfigurationError(Problem(f"no such file: {path}"))
-        entry = ModuleEntry(route="/...", module=path.name)
-        return ManifestFile(path, Manifest(module=[entry]), None)
-    return read_manifest(path)
 
 
 class _Loader:
     """Loads one entry after the other and keeps what is wrong with them."""
 
     def __init__(
-        self, file: ManifestFile, variables: Mapping[str, str], logs: ModuleLogs, runtime: Runtime
+        self, route_map: RouteMap, variables: Mapping[str, str], logs: ModuleLogs, runtime: Runtime
     ) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
-        self._file = file
-        self._folder = file.path.absolute().parent
+        self._map = route_map
         self._variables = variables
         self._logs = logs
         self._runtime = runtime
-        self._lines: dict[str, int | None] = {}
+        self._first: dict[str, int] = {}  # the entries of the patterns so far
 
-    def source(self, index: int, entry: ModuleEntry) -> Source | None:
+    def source(self, index: int, entry: ModuleEntry, module: Fetched | WagiError) -> Source | None:
         """The module of an entry; None if it has mistakes."""
         try:
-            content = read_module(entry.module, self._folder)
-            return parse(entry.module, content, entry.memory_limit)
+            if isinstance(module, WagiError):
+                raise module
+            if module.warning:
+                self._warn(module.warning, index, "module")
+            return parse(entry.module, module.content, entry.memory_limit)
         except WagiError as error:
-            self._problem(str(error), index, "module")
+            self._problem(error, index, "module")
             return None
 
-    def routes(self, index: int, entry: ModuleEntry, source: Source | None) -> list[PlannedRoute]:
-        """The routes of an entry in the order in which they are tried; none if it has mistakes."""
+    def routes(
+        self, index: int, entry: ModuleEntry, source: Source | None, files: Path | None
+    ) -> list[PlannedRoute]:
+        """The routes of an entry in the order in which they are tried; none if it has mistakes.
+
+        Parameters: ``files`` a folder that its guests see as ``/``.
+        """
         pattern = self._pattern(index, entry)
-        preopens = self._preopens(index, entry)
+        preopens = self._preopens(index, entry, files)
         module = self._module(index, entry, source)
         if module is None:
             return []
@@ -135,6 +181,7 @@ class _Loader:
         if pattern and module.exports("_routes"):
             entrypoints[:0] = self._dynamic(index, entry, module, pattern)
         rules = _rules(entry)
+        outbound = self._outbound(index, entry)
         routes = []
         # Without a valid route the entrypoint is checked all the same: one run shows all mistakes.
         to_check: list[tuple[RoutePattern | None, str]] = [*entrypoints]
@@ -143,7 +190,7 @@ class _Loader:
                 blueprint = module.handler(entrypoint, _limits(entry), preopens).blueprint
             except ModuleError as error:
                 key = "memory_limit" if isinstance(error, MemoryLimitError) else "entrypoint"
-                self._problem(str(error), index, key)
+                self._problem(error, index, key)
                 continue
             if route_pattern:
                 configured = {**self._variables, **entry.environment}
@@ -151,54 +198,69 @@ class _Loader:
                     route_pattern.script_name, route_pattern.text, configured
                 )
                 routes.append(
-                    PlannedRoute(index, route_pattern, blueprint, variables, entry.argv, rules)
+                    PlannedRoute(
+                        index, route_pattern, blueprint, variables, entry.argv, rules, outbound
+                    )
                 )
         return routes
 
-    def _problem(self, message: str, index: int, key: str) -> None:
-        self.problems.append(self._file.problem(f"{key}: {message}", "module", index, key))
+    def _problem(self, error: Exception | str, index: int, key: str) -> None:
+        # A module that cannot be a handler is a mistake of who named it; a registry's is not.
+        status = 1 if isinstance(error, FetchError) else 2
+        self.problems.append(self._map.place(f"{key}: {error}", index, key, status))
 
     def _warn(self, message: str, index: int, key: str) -> None:
-        self.warnings.append(self._file.problem(f"{key}: {message}", "module", index, key))
+        self.warnings.append(self._map.place(f"{key}: {message}", index, key, 2))
 
     def _pattern(self, index: int, entry: ModuleEntry) -> RoutePattern | None:
         try:
             pattern = RoutePattern.parse(entry.route)
         except ValueError as error:
-            self._problem(str(error), index, "route")
+            self._problem(error, index, "route")
             return None
-        if pattern.text in self._lines:
-            line = self._lines[pattern.text]
-            self._problem(f"{pattern.text!r} is already the route of line {line}", index, "route")
-        elif earlier := next((text for text in pattern.covering() if text in self._lines), None):
-            first = f"{earlier!r} in line {self._lines[earlier]} comes first"
+        known = self._first
+        if pattern.text in known:
+            first = self._map.describe(known[pattern.text])
+            self._problem(f"{pattern.text!r} is already the route of {first}", index, "route")
+        elif earlier := next((text for text in pattern.covering() if text in known), None):
+            first = f"{earlier!r} in {self._map.describe(known[earlier])} comes first"
             self._warn(f"{pattern.text!r} can never match: {first}", index, "route")
         if why := pattern.why_unreachable():
             self._warn(f"{pattern.text!r} can never match: {why}", index, "route")
-        line = self._file.problem("", "module", index, "route").line
-        self._lines.setdefault(pattern.text, line)
+        known.setdefault(pattern.text, index)
         return pattern
 
     def _module(self, index: int, entry: ModuleEntry, source: Source | None) -> Module | None:
-        if entry.allowed_hosts:
-            self._warn("outbound HTTP is not there yet in this version", index, "allowed_hosts")
         if source is None:
             return None
         try:
             return self._runtime.load(source)
         except WagiError as error:
-            self._problem(str(error), index, "module")
+            self._problem(error, index, "module")
             return None
 
-    def _preopens(self, index: int, entry: ModuleEntry) -> tuple[Preopen, ...]:
-        preopens = []
+    def _preopens(self, index: int, entry: ModuleEntry, files: Path | None) -> tuple[Preopen, ...]:
+        preopens = [Preopen(str(files.absolute()), "/", readonly=True)] if files else []
         for guest_path, volume in entry.volumes.items():
-            path = existing(volume.path, self._folder)
+            path = existing(volume.path, self._map.folder)
             if not path.is_dir():
                 what = "is not a directory" if path.exists() else "does not exist"
                 self._problem(f"the folder {path} of {guest_path!r} {what}", index, "volumes")
             preopens.append(Preopen(str(path.absolute()), guest_path, volume.readonly))
         return tuple(preopens)
+
+    def _outbound(self, index: int, entry: ModuleEntry) -> OutboundRules:
+        hosts = tuple(entry.allowed_hosts)
+        try:
+            Destinations(hosts)
+        except ValueError as error:
+            self._problem(error, index, "allowed_hosts")
+        return OutboundRules(
+            hosts,
+            entry.http_max_concurrency,
+            entry.http_timeout or None,
+            entry.http_response_limit or None,
+        )
 
     def _dynamic(
         self, index: int, entry: ModuleEntry, module: Module, parent: RoutePattern

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from wagi.admission import Share
 from wagi.cgi.environment import RouteVariables
+from wagi.config.values import HostPort
 from wagi.errors import Problem
 from wagi.guest.engine import Blueprint, Handler
 from wagi.observe.module_log import ModuleLog
+from wagi.outbound.client import OutboundClient, OutboundRules
 from wagi.routing import RoutePattern
 
 
@@ -47,17 +49,19 @@ class PlannedRoute:
     variables: RouteVariables
     argv: str | None
     rules: RouteRules
+    outbound: OutboundRules
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that is served, in the order in which it is tried.
 
-    Attributes: ``default_host`` that the file names; ``warnings`` with their place.
+    Attributes: ``default_host`` and ``listen`` that the file names; ``warnings`` with their place.
     """
 
     routes: tuple[PlannedRoute, ...]
     default_host: str | None
+    listen: HostPort | None
     warnings: tuple[Problem, ...]
 
 
@@ -65,7 +69,8 @@ class Plan:
 class Route:
     """A route with all that serving it takes.
 
-    Attributes: ``share`` of the places for guests, one for all routes of an entry.
+    Attributes: ``share`` of the places for guests, and ``client`` for their outbound requests if
+    they may ask anybody, one for all routes of an entry.
     """
 
     pattern: RoutePattern
@@ -75,3 +80,4 @@ class Route:
     rules: RouteRules
     share: Share
     log: ModuleLog
+    client: OutboundClient | None

@@ -30,6 +30,8 @@ ENVIRONMENT = {
     # One unless said otherwise: what a test measures is then in one place.
     "WAGI_WORKERS": os.environ.get("WAGI_TEST_WORKERS", "1"),
     "WAGI_ARTEFACT_CACHE": str(CACHE / "artefacts"),
+    "WAGI_MODULE_CACHE": str(CACHE / "modules"),
+    "DOCKER_CONFIG": str(CACHE / "no-credentials"),
 }
 
 
@@ -214,22 +216,24 @@ def serving(
     manifest: str | None = None,
     *options: str,
     modules: Mapping[str, str | bytes] | None = None,
-    target: str = "modules.toml",
+    target: str | None = "modules.toml",
     environment: dict[str, str] | None = None,
-    listen: str = "127.0.0.1:0",
+    listen: str | None = "127.0.0.1:0",
     stdout: int | IO[bytes] = subprocess.PIPE,
     files_limit: int | None = None,
 ) -> Iterator[Server]:
     """Write modules.toml and modules into a folder and serve them on a free port.
 
-    Parameters: ``files_limit`` how many files the server may have open.
+    Parameters: ``target`` None for what the options name, ``listen`` for what the target names;
+    ``files_limit`` how many files the server may have open.
     """
     write_files(folder, modules or {})
     if manifest is not None:
         (folder / "modules.toml").write_text(manifest)
     limited = [] if files_limit is None else ["prlimit", f"--nofile={files_limit}"]
+    listening = [] if listen is None else ["--listen", listen]
     process = subprocess.Popen(
-        [*limited, *WAGI, "serve", "--listen", listen, *options, target],
+        [*limited, *WAGI, "serve", *listening, *options, *([target] if target else [])],
         cwd=folder,
         env={**ENVIRONMENT, **(environment or {})},
         stdin=subprocess.DEVNULL,

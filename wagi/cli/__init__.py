@@ -19,6 +19,8 @@ Examples:
   wagi -c modules.toml             the same as wagi serve modules.toml
   wagi check modules.toml          load everything, report every problem, serve nothing
   wagi compile modules.toml        compile ahead of time: serving then starts at once
+  wagi push hello.wasm oci://registry.example/hello:1.0
+  wagi inspect hello.wasm          what a module is, and what it needs
 """
 
 
@@ -32,6 +34,9 @@ def _add_commands() -> None:
     # Imported here, so that a wasmtime that does not fit is an error like any other.
     from wagi.cli.check import check
     from wagi.cli.compile import compile_
+    from wagi.cli.inspect import inspect
+    from wagi.cli.pull import pull
+    from wagi.cli.push import push
     from wagi.cli.serve import serve
     from wagi.cli.snapshot import snapshot
 
@@ -39,6 +44,9 @@ def _add_commands() -> None:
     cli.add_command(check)
     cli.add_command(compile_)
     cli.add_command(snapshot)
+    cli.add_command(push)
+    cli.add_command(pull)
+    cli.add_command(inspect)
 
 
 def main() -> None:

@@ -31,19 +31,19 @@ from wagi.server import listening, service
 def check(file: Path | None, config: Path | None, **options: Any) -> None:
     """Check a modules.toml."""
     settings = settings_from(options)
-    path = manifest_path(file, config)
+    path = manifest_path(file, config, settings)
     listening.tls_context(settings.tls_cert, settings.tls_key)
     plan = load(settings, path)
-    click.echo(f"{path}: {count(plan)}, no problems")
+    click.echo(f"{path or settings.bindle}: {count(plan)}, no problems")
 
 
-def load(settings: Settings, path: Path) -> Plan:
+def load(settings: Settings, path: Path | None) -> Plan:
     """Load and compile for a command that does not serve; warnings go to stderr."""
     with (
         tempfile.TemporaryDirectory(prefix="wagi-check-") as log_dir,
-        service.artefacts(settings) as store,
+        service.stores(settings) as kept,
     ):
-        plan = service.load(settings, path, store, Path(log_dir), show_progress)
+        plan = service.load(settings, path, kept, Path(log_dir), show_progress)
     for warning in plan.warnings:
         click.echo(f"warning: {warning}", err=True)
     return plan

@@ -32,10 +32,11 @@ from wagi.guest.artefacts import default_folder
 def compile_(file: Path | None, config: Path | None, **options: Any) -> None:
     """Compile the modules of a modules.toml."""
     settings = settings_from(options)
-    path = manifest_path(file, config)
+    path = manifest_path(file, config, settings)
     started = time.perf_counter()
     plan = load(settings, path)
     modules = len({route.blueprint.key for route in plan.routes})
     where = settings.artefact_cache or default_folder()
     seconds = time.perf_counter() - started
-    click.echo(f"{path}: {count(plan)}, {modules} compiled modules in {where}, {seconds:.2f} s")
+    what = f"{count(plan)}, {modules} compiled modules in {where}, {seconds:.2f} s"
+    click.echo(f"{path or settings.bindle}: {what}")

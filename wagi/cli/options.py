@@ -16,20 +16,42 @@ from wagi.errors import ConfigurationError, Problem
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def server_options(command: F) -> F:
-    """Give a command an option for each setting."""
-    for name, field in reversed(Settings.model_fields.items()):
-        flag = _flag(field)
-        command = click.option(
-            *flag.names,
-            name,
-            metavar=flag.metavar,
-            envvar=flag.variable,
-            multiple=flag.repeatable,
-            show_envvar=True,
-            help=field.description,
-        )(command)
-    return command
+SOURCES = (
+    "module_cache",
+    "max_module_size",
+    "insecure_registry",
+    "bindle_path",
+    "bindle_url",
+    "bindle_http_user",
+    "bindle_http_password",
+    "bindle_insecure",
+)
+"""The settings of commands that fetch modules and serve none."""
+
+
+def setting_options(*names: str) -> Callable[[F], F]:
+    """Give a command an option for each of these settings."""
+
+    def decorate(command: F) -> F:
+        for name in reversed(names):
+            field = Settings.model_fields[name]
+            flag = _flag(field)
+            command = click.option(
+                *flag.names,
+                name,
+                metavar=None if flag.is_switch else flag.metavar,
+                is_flag=flag.is_switch or None,
+                envvar=flag.variable,
+                multiple=flag.repeatable,
+                show_envvar=True,
+                help=field.description,
+            )(command)
+        return command
+
+    return decorate
+
+
+server_options = setting_options(*Settings.model_fields)
 
 
 def manifest_argument(command: F) -> F:
@@ -41,8 +63,17 @@ def manifest_argument(command: F) -> F:
     return click.argument("file", required=False, type=path, metavar="[MODULES_TOML]")(command)
 
 
-def manifest_path(file: Path | None, config: Path | None) -> Path:
-    """The file that the user named; ``modules.toml`` if none. Raises: click.UsageError for two."""
+def manifest_path(file: Path | None, config: Path | None, settings: Settings) -> Path | None:
+    """The file that the user named, ``modules.toml`` if none; None for a bindle.
+
+    Raises: click.UsageError for two.
+    """
+    if settings.bindle is not None:
+        if file is not None or config is not None:
+            raise click.UsageError(
+                f"expected a modules.toml or a bindle, found {file or config} and {settings.bindle}"
+            )
+        return None
     if file is not None and config is not None and file != config:
         raise click.UsageError(f"expected one modules.toml, found {config} and {file}")
     return file or config or Path("modules.toml")
@@ -50,7 +81,7 @@ def manifest_path(file: Path | None, config: Path | None) -> Path:
 
 def settings_from(values: dict[str, Any]) -> Settings:
     """Check the options. Raises: ConfigurationError naming each bad one."""
-    given = {k: v for k, v in values.items() if v not in (None, ())}
+    given = {k: v for k, v in values.items() if v not in (None, (), False)}
     try:
         return Settings.model_validate(given)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""How far compiling has come, on a terminal."""
+"""How far loading has come, on a terminal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ _EVERY = 0.1  # seconds between two lines
 _shown_at = -_EVERY
 
 
-def show_progress(done: int, total: int) -> None:
-    """Write over the last line; in a pipe say nothing. For a process that compiles once."""
+def show_progress(text: str) -> None:
+    """Write over the last line, or clear it; in a pipe say nothing. For a process that loads."""
     global _shown_at
     if sys.stderr is None or not sys.stderr.isatty():
         return
     now = time.monotonic()
-    if done < total and now - _shown_at < _EVERY:
+    if text and now - _shown_at < _EVERY:
         return
-    _shown_at = now
-    end = "\r\x1b[K" if done == total else ""
-    sys.stderr.write(f"\r\x1b[KCompiling modules: {done} of {total}{end}")
+    _shown_at = now if text else -_EVERY
+    sys.stderr.write(f"\r\x1b[K{text}")
     sys.stderr.flush()

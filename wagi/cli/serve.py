@@ -37,7 +37,7 @@ from wagi.server import service
 def serve(file: Path | None, config: Path | None, **options: Any) -> None:
     """Serve a modules.toml."""
     settings = settings_from(options)
-    path = manifest_path(file, config)
+    path = manifest_path(file, config, settings)
     started = time.perf_counter()
 
     def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path) -> None:

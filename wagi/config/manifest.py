@@ -4,116 +4,19 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tomli
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BaseModel, Field, StrictStr, ValidationError, field_validator
 
+from wagi.config.entries import ModuleEntry, RouteMap, Rules, Table, Volume
 from wagi.config.positions import Position, Positions
-from wagi.config.values import HostPort, Size, check_variable
+from wagi.config.text import read_text
+from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem
 
-_KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 
-
-def _seconds(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("expected seconds as a number, 0 for no limit")
-    return value
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Volume(_Table):
-    """A folder of the host for a guest: ``path`` relative to modules.toml."""
-
-    path: Annotated[StrictStr, Field(min_length=1)]
-    readonly: StrictBool = False
-
-
-def _volume(value: object) -> object:
-    return {"path": value} if isinstance(value, str) else value
-
-
-class Rules(_Table):
-    """The keys that an entry may set and that ``[defaults]`` sets for all of them.
-
-    The defaults are explained in docs/security.md. A limit of 0 means none.
-    """
-
-    environment: dict[StrictStr, StrictStr] = Field(default_factory=dict)
-    timeout: Seconds = 30.0
-    """Seconds from the start of a guest to the end of its response."""
-    cpu_timeout: Seconds = 10.0
-    """Seconds of CPU time of a guest."""
-    memory_limit: Size = 256 * _MIB
-    """Bytes of linear memory; tables get an eighth of it besides."""
-    max_concurrency: Annotated[StrictInt, Field(ge=1)] | None = None
-    """Guests at a time; the worker's own limit holds in any case."""
-    max_queue: Annotated[StrictInt, Field(ge=0)] = 1000
-    """Requests that wait for a place; one more is answered 503."""
-    queue_timeout: Seconds = 10.0
-    """Seconds that a request waits for a place."""
-    body_limit: Size = 1 * _GIB
-    """Bytes of a request body."""
-    environment_limit: Size = 256 * _KIB
-    """Bytes of the variables and the argv that a request becomes."""
-    output_buffer: Annotated[Size, Field(ge=_KIB)] = 256 * _KIB
-    """Bytes of output that nobody has taken at which a guest is suspended."""
-    header_limit: Annotated[Size, Field(ge=_KIB)] = 64 * _KIB
-    """Bytes of the header block of a response."""
-    stderr_limit: Size = 1 * _MIB
-    """Bytes of one guest's stderr that are kept."""
-
-    @field_validator("environment")
-    @classmethod
-    def _variables(cls, value: dict[str, str]) -> dict[str, str]:
-        for key, text in value.items():
-            check_variable(key, text)
-        return value
-
-
-class ModuleEntry(Rules):
-    """One ``[[module]]``: a route and the module behind it."""
-
-    route: StrictStr
-    module: StrictStr
-    entrypoint: StrictStr = "_start"
-    argv: StrictStr | None = None
-    volumes: dict[StrictStr, Annotated[Volume, BeforeValidator(_volume)]] = Field(
-        default_factory=dict
-    )
-    # For outbound HTTP and for bindles: accepted so that the original's files load.
-    allowed_hosts: list[StrictStr] | None = None
-    http_max_concurrency: Annotated[StrictInt, Field(ge=0)] | None = None
-    bindle_server: StrictStr | None = None
-    repository: StrictStr | None = None
-
-    @field_validator("volumes")
-    @classmethod
-    def _volumes(cls, value: dict[str, Volume]) -> dict[str, Volume]:
-        for guest_path, volume in value.items():
-            if not guest_path or "\0" in guest_path + volume.path:
-                raise ValueError('expected {"/guest/path" = "host/path"}, both not empty')
-        return value
-
-
-class Manifest(_Table):
+class Manifest(Table):
     """The whole file."""
 
     default_host: StrictStr | None = None
@@ -143,41 +46,12 @@ class Manifest(_Table):
         return value
 
 
-class ManifestFile:
-    """A manifest with the place of each of its keys.
-
-    Attributes: ``manifest`` the validated content; ``path`` the file, whose folder relative
-    references start from.
-    """
-
-    def __init__(self, path: Path, manifest: Manifest, positions: Positions | None) -> None:
-        self.path = path
-        self.manifest = manifest
-        self._positions = positions
-
-    def problem(self, message: str, *path: str | int) -> Problem:
-        """A problem at the key ``path``, for mistakes that show only when an entry is loaded."""
-        line = None if self._positions is None else self._positions.line(path)
-        return Problem(message, self.path, line)
-
-
-def read_manifest(path: Path) -> ManifestFile:
+def read_manifest(path: Path) -> RouteMap:
     """Read and check modules.toml.
 
     Raises: ConfigurationError with every mistake, each with file, line and key.
     """
-    try:
-        text = path.read_bytes().decode()
-    except FileNotFoundError:
-        hint = "expected a modules.toml; name it after the command or with -c"
-        raise ConfigurationError(Problem(f"no such file: {path} ({hint})")) from None
-    except OSError as error:
-        raise ConfigurationError(Problem(f"cannot be read: {error.strerror}", path)) from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigurationError(
-            Problem("expected UTF-8 text, found other bytes", path, line)
-        ) from None
+    text = read_text(path)
     # tomli reads universal line ends and refuses the bare CR that str.splitlines would split at.
     try:
         content = tomli.loads(text)
@@ -193,7 +67,17 @@ def read_manifest(path: Path) -> ManifestFile:
             Problem(_explain(i), path, positions.line(_place(i["loc"]))) for i in error.errors()
         )
         raise ConfigurationError(sorted(found, key=lambda problem: problem.line or 0)) from None
-    return ManifestFile(path, manifest, positions)
+
+    def place(message: str, index: int | None, key: str, exit_status: int) -> Problem:
+        keys = () if index is None else ("module", index, key)
+        line = None if index is None else positions.line(keys)
+        return Problem(message, path, line, exit_status)
+
+    def describe(index: int) -> str:
+        return f"line {positions.line(('module', index, 'route'))}"
+
+    folder = path.absolute().parent
+    return RouteMap(manifest.entries, folder, place, describe, manifest.default_host)
 
 
 def _place(location: tuple[int | str, ...]) -> Position:
@@ -225,6 +109,10 @@ def _explain(item: Any) -> str:
             expected = "a whole number"
         case "bool_type":
             expected = "true or false"
+        case "literal_error":
+            expected = item["ctx"]["expected"]
+        case "string_pattern_mismatch":
+            expected = "64 hex digits, in small letters"
         case "string_too_short":
             expected = "a text that is not empty"
         case "greater_than_equal":

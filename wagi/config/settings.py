@@ -26,13 +26,15 @@ class Flag:
     """How a setting is given on the command line.
 
     Parameters: ``names`` its flags; ``metavar`` what its value is called in the help;
-    ``variable`` the environment variable that sets it; ``repeatable`` whether it may come often.
+    ``variable`` the environment variable that sets it; ``repeatable`` whether it may come often;
+    ``is_switch`` whether it takes no value.
     """
 
     names: tuple[str, ...]
     metavar: str
     variable: str | None = None
     repeatable: bool = False
+    is_switch: bool = False
 
 
 def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
@@ -127,8 +129,40 @@ class Settings(BaseModel):
         description="wasmtime's cache configuration (TOML): compiled modules are kept as it says.",
     )
     module_cache: Annotated[Path | None, Flag(("--module-cache",), "DIR", "WAGI_MODULE_CACHE")] = (
-        Field(default=None, description="Where modules from registries are kept.")
+        Field(
+            default=None,
+            description="Where modules from registries, bindles and the web are kept: wagi/modules"
+            " in the user's cache directory unless given.",
+        )
     )
+    max_module_size: Annotated[
+        Size, Flag(("--max-module-size",), "SIZE", "WAGI_MAX_MODULE_SIZE")
+    ] = Field(default=256 * 1024**2, description="The largest module that is downloaded.")
+    insecure_registry: Annotated[
+        tuple[str, ...],
+        Flag(("--insecure-registry",), "HOST[:PORT]", "WAGI_INSECURE_REGISTRY", repeatable=True),
+    ] = Field(default=(), description="A registry that speaks plain HTTP, as loopback ones do.")
+    bindle: Annotated[str | None, Flag(("-b", "--bindle"), "NAME/VERSION", "WAGI_BINDLE")] = Field(
+        default=None, description="Serve the handlers of a bindle instead of a modules.toml."
+    )
+    bindle_path: Annotated[Path | None, Flag(("--bindle-path",), "DIR", "WAGI_BINDLE_PATH")] = (
+        Field(
+            default=None,
+            description="The directory of standalone bindles; goes before --bindle-url.",
+        )
+    )
+    bindle_url: Annotated[str | None, Flag(("--bindle-url",), "URL", "BINDLE_URL")] = Field(
+        default=None, description="The Bindle server, with the version's path: http://HOST:8080/v1."
+    )
+    bindle_http_user: Annotated[
+        str | None, Flag(("--bindle-http-user",), "USER", "BINDLE_HTTP_USER")
+    ] = Field(default=None, description="Who asks the Bindle server (basic authentication).")
+    bindle_http_password: Annotated[
+        str | None, Flag(("--bindle-http-password",), "PASSWORD", "BINDLE_HTTP_PASSWORD")
+    ] = Field(default=None, repr=False, description="The password of --bindle-http-user.")
+    bindle_insecure: Annotated[
+        bool, Flag(("-k", "--bindle-insecure"), "", "WAGI_BINDLE_INSECURE", is_switch=True)
+    ] = Field(default=False, description="Take any certificate of the Bindle server.")
     tls_cert: Annotated[Path | None, Flag(("--tls-cert",), "FILE", "WAGI_TLS_CERT")] = Field(
         default=None, description="Certificate chain (PEM): serve HTTPS. Needs --tls-key."
     )

@@ -12,23 +12,19 @@ import hashlib
 import os
 import platform
 import stat
-import tempfile
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from wagi.errors import WagiError
+from wagi.storage import remove_stale, user_cache, write_whole
 
 SUFFIX = ".cwasm"
-_PARTIAL = ".partial"
-_STALE = 3600.0  # seconds after which nobody writes on at a partial file
 
 
 def default_folder() -> Path:
-    """Where artefacts are kept unless the user says otherwise: in the user's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
-    return home / "wagi" / "artefacts"
+    """Where artefacts are kept unless the user says otherwise."""
+    return user_cache("artefacts")
 
 
 def artefact_key(wasm_digest: bytes, engine: str) -> str:
@@ -92,40 +88,25 @@ class Artefacts:
     def add(self, key: str, code: bytes) -> Path:
         """Keep an artefact. Raises: WagiError if it cannot be written."""
         try:
-            path = _write(self._folder / (key + SUFFIX), code)
+            path = write_whole(self._folder / (key + SUFFIX), code)
         except OSError as error:
             if self._spare is None:
                 raise WagiError(f"{self._folder}: {error.strerror}") from None
-            return _write(self._spare / (key + SUFFIX), code)
+            return write_whole(self._spare / (key + SUFFIX), code)
         self._make_room(path)
         return path
 
     def _make_room(self, newest: Path) -> None:
         """Remove what has not been used for the longest time. Whoever has it open keeps it."""
+        remove_stale(self._folder.iterdir(), newest.stat().st_mtime)
         found: list[tuple[float, int, Path]] = []
         for path in self._folder.iterdir():
             with contextlib.suppress(OSError):  # another process removes too
                 status = path.stat()
                 if path.suffix == SUFFIX and path != newest:
                     found.append((status.st_mtime, status.st_size, path))
-                elif path.suffix == _PARTIAL and status.st_mtime < newest.stat().st_mtime - _STALE:
-                    path.unlink()
         room = self._size_limit - newest.stat().st_size
         for _, size, path in sorted(found, reverse=True):
             room -= size
             if room < 0:
                 path.unlink(missing_ok=True)
-
-
-def _write(path: Path, code: bytes) -> Path:
-    """Write a file whole or not at all."""
-    descriptor, partial = tempfile.mkstemp(_PARTIAL, dir=path.parent)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - it is a descriptor
-            file.write(code)
-            file.flush()
-            os.fsync(descriptor)  # after a crash the name must not lead to half of it
-        return Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 PAGE = 64 * 1024
 _MODULE = b"\0asm\x01\0\0\0"
 _COMPONENT = b"\0asm\x0d\0\x01\0"
+_CUSTOM_SECTION = 0
 _IMPORT_SECTION = 2
 _TABLE_SECTION = 4
 _MEMORY_SECTION = 5
@@ -57,6 +58,29 @@ def initial_sizes(wasm: bytes) -> Sizes:
         elif section.number == _TABLE_SECTION:
             tables = tuple(reader.tables())
     return Sizes(memories, tables)
+
+
+def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
+    """The names and contents of the custom sections."""
+    for section in sections(wasm):
+        if section.number == _CUSTOM_SECTION:
+            reader = Reader(wasm, section.start, section.end)
+            name = reader.name()
+            yield name, wasm[reader.at : section.end]
+
+
+def producers(content: bytes) -> dict[str, list[str]]:
+    """What a ``producers`` section says: language, tools and kits, each with its version.
+
+    https://github.com/WebAssembly/tool-conventions/blob/main/ProducersSection.md
+    """
+    reader = Reader(content, 0, len(content))
+    fields: dict[str, list[str]] = {}
+    for _ in range(reader.count()):
+        field = reader.name()
+        values = [(reader.name(), reader.name()) for _ in range(reader.count())]
+        fields[field] = [f"{name} {version}".strip() for name, version in values]
+    return fields
 
 
 def rename_imports(wasm: bytes, rename: Callable[[str, str], str]) -> bytes:

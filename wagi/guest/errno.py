@@ -17,5 +17,12 @@ class GuestFault(Exception):
         self.errno = errno
 
 
+class NoMemoryFault(GuestFault):
+    """The guest exports no memory."""
+
+    def __init__(self) -> None:
+        super().__init__(EFAULT)
+
+
 class GuestTrap(Exception):
     """What a guest asked for is a trap: wasmtime's WASI answers bad pointers with it."""

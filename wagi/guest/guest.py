@@ -6,16 +6,19 @@ can be taken, and its input given.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from wagi.errors import WagiError
 from wagi.guest.ends import Exit, Trap
 from wagi.guest.engine import Handler
 from wagi.guest.files import Files
 from wagi.guest.memory import GuestMemory
+from wagi.guest.outbound import Client, Outbound
 from wagi.guest.run import Run
 from wagi.guest.streams import Stdin, Stdout
 
@@ -26,13 +29,15 @@ class GuestBugError(WagiError):
 
 @dataclass(slots=True)
 class Need:
-    """What a suspended guest waits for: input, a time, whichever is first, or (neither) its turn.
+    """What a suspended guest waits for: input, a time, whichever is first; the end of an outbound
+    request's ``future``; or (none of them) its turn.
 
     Attributes: ``wake_at`` in seconds of ``time.monotonic``.
     """
 
     input: bool = False
     wake_at: float | None = None
+    future: asyncio.Future[Any] | None = None
 
 
 class Guest:
@@ -48,14 +53,19 @@ class Guest:
         argv: Sequence[bytes],
         environment: Sequence[bytes],
         stderr: Callable[[bytes], None],
+        client: Client | None = None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Parameters: ``environment`` as NAME=value; ``stderr`` gets what the guest writes there.
+        """Parameters: ``environment`` as NAME=value; ``stderr`` gets what the guest writes there;
+        ``client`` sends its outbound requests, ``note`` takes what the log should say of them.
 
         Raises: EngineError if no instance can be made.
         """
         self.argv = argv
         self.environment = environment
         self.stderr = stderr
+        self._client = client
+        self._note = note
         self.stdin = Stdin()
         self.stdout = Stdout()
         self.closed: set[int] = set()
@@ -78,7 +88,7 @@ class Guest:
         Raises: GuestBugError if a host call failed for a reason of ours.
         """
         need = self.need
-        need.input, need.wake_at = False, None
+        need.input, need.wake_at, need.future = False, None, None
         self._ticker.enter()
         started = time.thread_time()
         try:
@@ -98,16 +108,24 @@ class Guest:
     @property
     def is_busy(self) -> bool:
         """Whether a suspended guest waits for nothing but its turn."""
-        return not self.need.input and self.need.wake_at is None
+        need = self.need
+        return not need.input and need.wake_at is None and need.future is None
 
     def close(self) -> None:
-        """Free the instance; one that has not ended is cancelled. Once."""
+        """Free the instance; one that has not ended is cancelled, with its requests. Once."""
+        if "outbound" in self.__dict__:
+            self.outbound.close()
         self._run.close()
 
     @cached_property
     def files(self) -> Files:
         """The guest's files, for host calls."""
         return Files(self._kit.file_calls, self._run)
+
+    @cached_property
+    def outbound(self) -> Outbound:
+        """The guest's requests to other servers, for host calls."""
+        return Outbound(self._client, self._note)
 
     def suspend(self) -> None:
         """For host calls: make the guest suspend soon."""
@@ -116,6 +134,10 @@ class Guest:
     def wait_for_input(self) -> None:
         """For host calls: the guest cannot go on without input."""
         self.need.input = True
+
+    def wait_for(self, future: asyncio.Future[Any]) -> None:
+        """For host calls: the guest cannot go on before something of the event loop has ended."""
+        self.need.future = future
 
     def wait_until(self, wake_at: float | None) -> None:
         """For host calls: the guest cannot go on before a time."""

@@ -9,10 +9,7 @@ _PROVIDERS = (
         " without wasm-bindgen",
     ),
     (("gojs", "go."), "this module was built for the browser (GOOS=js): build with GOOS=wasip1"),
-    (
-        ("wasi_experimental_http",),
-        "outbound HTTP is not there yet in this version",
-    ),
+    (("wasi_experimental_http",), "outbound HTTP has no function of this name"),
     (
         ("wasi:",),
         "this is an interface of WASI preview 2: build for preview 1 (wasm32-wasip1)",
@@ -42,4 +39,4 @@ def explain(module: str, name: str) -> str:
     for prefixes, explanation in _PROVIDERS:
         if full.startswith(prefixes) or name.startswith("__wbindgen"):
             return explanation
-    return "nothing of that name is provided: a guest may import WASI preview 1"
+    return "nothing of that name is provided: a guest may import WASI preview 1 and outbound HTTP"

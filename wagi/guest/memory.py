@@ -13,6 +13,7 @@ from typing import Protocol
 from wagi.guest.capi import peek, poke
 from wagi.guest.errno import EFAULT, EINVAL, GuestFault
 
+_U16 = Struct("<H")
 _U32 = Struct("<I")
 _PAIR = Struct("<II")
 _IOVEC_SIZE = 8
@@ -62,6 +63,10 @@ class GuestMemory:
     def write_u32(self, pointer: int, value: int) -> None:
         """Store a number as WASI does: little-endian, 32 bits."""
         poke(self._check(pointer, 4), _U32.pack(value), 4)
+
+    def write_u16(self, pointer: int, value: int) -> None:
+        """Store a number of 16 bits, little-endian."""
+        poke(self._check(pointer, 2), _U16.pack(value), 2)
 
     def gather(self, pointer: int, count: int, limit: int) -> bytes:
         """Copy a list of buffers out, at most ``limit`` bytes of them. All of them are checked."""

@@ -11,7 +11,7 @@ import wasmtime
 from wagi.guest import capi
 from wagi.guest.capi import Continuation, Linker, Prepared
 from wagi.guest.ends import EngineError, Exit, Trap
-from wagi.guest.errno import EFAULT, GuestFault, GuestTrap
+from wagi.guest.errno import GuestTrap, NoMemoryFault
 from wagi.guest.scheduler import SLICE_TICKS
 
 
@@ -138,7 +138,7 @@ class Run:
         """Address and size in bytes of the guest's memory, as it is now.
 
         It may grow whenever the guest runs, and only then: ``span`` is forgotten at the start of
-        each host call. Raises: GuestFault if the guest exports none.
+        each host call. Raises: NoMemoryFault if the guest exports none.
         """
         if self.span is not None:
             return self.span
@@ -148,7 +148,7 @@ class Run:
                 not capi.caller_export(self.caller, b"memory", 6, at)
                 or self._slots.memory.kind != capi.EXTERN_MEMORY
             ):
-                raise GuestFault(EFAULT)
+                raise NoMemoryFault
             self._has_memory = True
         at = self._at + capi.MEMORY
         size = capi.memory_size(self._context, at)

@@ -13,19 +13,20 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from wagi.config.env_files import configured_variables
 from wagi.config.settings import DEFAULT_HOST, Settings
 from wagi.config.values import HostPort
-from wagi.errors import WagiError
+from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.gateway import Gateway
 from wagi.guest.artefacts import Artefacts, default_folder
 from wagi.guest.engine import Runtime
 from wagi.intake import Intake
-from wagi.loading import plan, table
+from wagi.loading import plan, read_route_map, table, wanted
 from wagi.observe.access_log import AccessLog
 from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
@@ -34,19 +35,25 @@ from wagi.server import listening
 from wagi.server.http import HttpLimits
 from wagi.server.supervisor import Post, Supervisor
 from wagi.server.worker import Worker
+from wagi.sources import cache
+from wagi.sources.cache import ModuleCache
+from wagi.sources.credentials import Credential
+from wagi.sources.fetch import FetchRules, fetch_all, fetch_invoice
+from wagi.sources.references import parse_bindle
+from wagi.sources.route_map import bindle_routes
+from wagi.sources.transfer import Report
 from wagi.trust import TrustedProxies
 
 _log = logging.getLogger("wagi")
 
 Announce = Callable[[ServerLog, str, Plan, Path], None]
 """``announce(log, url, plan, log_dir)`` says that the service is ready."""
-Report = Callable[[int, int], None]
-"""``report(done, all)`` tells how far compiling has come."""
 
 
-def serve(settings: Settings, file: Path, announce: Announce, report: Report) -> int:
-    """Serve a modules.toml, or a single module, until a signal ends it.
+def serve(settings: Settings, file: Path | None, announce: Announce, report: Report) -> int:
+    """Serve a modules.toml, a pod manifest, or a single module, until a signal ends it.
 
+    Parameters: ``file`` None for the bindle of the settings.
     Returns: the exit status. Raises: WagiError if it cannot begin.
     """
     _prepare_process()
@@ -54,19 +61,24 @@ def serve(settings: Settings, file: Path, announce: Announce, report: Report) ->
     with (
         server_log() as log,
         _log_dir(settings) as log_dir,
-        artefacts(settings) as store,
+        stores(settings) as kept,
         contextlib.ExitStack() as stack,
     ):
         tls = listening.tls_context(settings.tls_cert, settings.tls_key)
-        sockets = listening.listen(settings.listen, settings.worker_count)
+
+        def listen(plan: Plan) -> Sequence[socket.socket]:
+            where = settings.listen
+            if plan.listen and "listen" not in settings.model_fields_set:
+                where = plan.listen
+            return stack.enter_context(listening.listen(where, settings.worker_count))
 
         def ready(plan: Plan, listening_socket: socket.socket) -> None:
             announce(log, listening.url(listening_socket, tls is not None), plan, log_dir)
 
         supervisor = Supervisor(
-            load=lambda: _load_apart(settings, file, store, log_dir, report),
-            listen=lambda: stack.enter_context(sockets),
-            find=store.find,
+            load=lambda: _load_apart(settings, file, kept, log_dir, report),
+            listen=listen,
+            find=kept.artefacts.find,
             work=lambda post: _work(settings, post, tls, log_dir),
             announce=ready,
         )
@@ -76,50 +88,104 @@ def serve(settings: Settings, file: Path, announce: Announce, report: Report) ->
         return supervisor.run()
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is kept from one start to the next."""
+
+    artefacts: Artefacts
+    modules: ModuleCache
+
+
 def _load_apart(
-    settings: Settings, file: Path, store: Artefacts, log_dir: Path, report: Report
+    settings: Settings, file: Path | None, kept: Stores, log_dir: Path, report: Report
 ) -> Plan:
     """Load, in a process of its own: what ``_routes`` writes to stderr is logged from there."""
     with server_log():
-        return load(settings, file, store, log_dir, report)
+        return load(settings, file, kept, log_dir, report)
 
 
-def load(settings: Settings, file: Path, store: Artefacts, log_dir: Path, report: Report) -> Plan:
-    """Load everything, compile what has not been compiled yet.
+def load(
+    settings: Settings, file: Path | None, kept: Stores, log_dir: Path, report: Report
+) -> Plan:
+    """Load everything: fetch what is elsewhere, compile what has not been compiled yet.
 
     Raises: ConfigurationError with every problem.
     """
+    rules = fetch_rules(settings)
+
+    def compiling(done: int, total: int) -> None:
+        report(f"Compiling modules: {done} of {total}" if done < total else "")
+
+    if file is None:
+        assert settings.bindle is not None
+        name = parse_bindle(settings.bindle).id
+        invoice, warning = fetch_invoice(name, kept.modules, rules, report)
+        route_map = bindle_routes(invoice, rules.bindle_server, warning)
+    else:
+        route_map = read_route_map(file)
+    modules = fetch_all(wanted(route_map), kept.modules, rules, report)
     with contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs:
-        runtime = Runtime(store, settings.cache, settings.max_concurrency)
-        return plan(file, configured_variables(settings), logs, runtime, report)
+        runtime = Runtime(kept.artefacts, settings.cache, settings.max_concurrency)
+        variables = configured_variables(settings)
+        return plan(route_map, modules, variables, logs, runtime, compiling)
+
+
+def fetch_rules(settings: Settings) -> FetchRules:
+    """What the settings say about sources. Raises: ConfigurationError."""
+    server = str(settings.bindle_path.absolute()) if settings.bindle_path else settings.bindle_url
+    if settings.bindle is not None and server is None:
+        raise ConfigurationError(
+            Problem(f"-b {settings.bindle}: where is it? Add --bindle-url or --bindle-path")
+        )
+    user = settings.bindle_http_user
+    return FetchRules(
+        settings.max_module_size,
+        frozenset(settings.insecure_registry),
+        server or "",
+        Credential(user, settings.bindle_http_password or "") if user else None,
+        settings.bindle_insecure,
+    )
 
 
 @contextlib.contextmanager
-def artefacts(settings: Settings) -> Iterator[Artefacts]:
-    """Where compiled modules are kept, as the settings say.
+def stores(settings: Settings) -> Iterator[Stores]:
+    """What is kept from one start to the next, where the settings say.
 
-    Without a place in the user's cache directory they are kept until the end.
-    Raises: WagiError if the folder that the settings name cannot be used.
+    Without a place in the user's cache directory it is kept until the end.
+    Raises: WagiError if a folder that the settings name cannot be used.
     """
-    size = settings.artefact_cache_size
-    folder = settings.artefact_cache or default_folder()
     with contextlib.ExitStack() as stack:
 
-        def temporary() -> Path:
-            context = tempfile.TemporaryDirectory(prefix="wagi-artefacts-")
+        def temporary(name: str) -> Path:
+            context = tempfile.TemporaryDirectory(prefix=f"wagi-{name}-")
             return Path(stack.enter_context(context))
 
-        try:
-            store = Artefacts(folder, size)
-        except WagiError as error:
-            if settings.artefact_cache is not None:
-                raise WagiError(f"--artefact-cache {error}") from None
-            _log.warning("compiled modules are not kept for the next start: %s", error)
-            store = Artefacts(temporary(), size)
-        else:
-            if not os.access(folder, os.W_OK):
-                store = Artefacts(folder, size, spare=temporary())
-        yield store
+        yield Stores(_artefacts(settings, temporary), _module_cache(settings, temporary))
+
+
+def _artefacts(settings: Settings, temporary: Callable[[str], Path]) -> Artefacts:
+    size = settings.artefact_cache_size
+    folder = settings.artefact_cache or default_folder()
+    try:
+        store = Artefacts(folder, size)
+    except WagiError as error:
+        if settings.artefact_cache is not None:
+            raise WagiError(f"--artefact-cache {error}") from None
+        _log.warning("compiled modules are not kept for the next start: %s", error)
+        return Artefacts(temporary("artefacts"), size)
+    if not os.access(folder, os.W_OK):
+        return Artefacts(folder, size, spare=temporary("artefacts"))
+    return store
+
+
+def _module_cache(settings: Settings, temporary: Callable[[str], Path]) -> ModuleCache:
+    try:
+        return ModuleCache(settings.module_cache or cache.default_folder())
+    except WagiError as error:
+        if settings.module_cache is not None:
+            raise WagiError(f"--module-cache {error}") from None
+        _log.warning("fetched modules are not kept for the next start: %s", error)
+        return ModuleCache(temporary("modules"))
 
 
 def _work(settings: Settings, post: Post, tls: ssl.SSLContext | None, log_dir: Path) -> int:

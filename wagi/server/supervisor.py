@@ -146,7 +146,7 @@ class Supervisor:
     def __init__(
         self,
         load: Load,
-        listen: Callable[[], Sequence[socket.socket]],
+        listen: Callable[[Plan], Sequence[socket.socket]],
         find: Callable[[str], Path | None],
         work: Work,
         announce: Callable[[Plan, socket.socket], None],
@@ -233,7 +233,7 @@ class Supervisor:
             try:
                 generation = _Generation(result, self._find)
                 if not self._slots:
-                    self._slots = [_Slot(listening) for listening in self._listen()]
+                    self._slots = [_Slot(listening) for listening in self._listen(result)]
             except WagiError as error:
                 result = error
             else:

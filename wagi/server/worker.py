@@ -79,6 +79,7 @@ class Worker:
             await _settle()
             await self._drain(http)
             watcher.cancel()
+            await self._gateway.close()
 
     async def _listen(
         self, http: HttpServer, listening: socket.socket, tls: ssl.SSLContext | None

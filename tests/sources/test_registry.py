@@ -1,0 +1,495 @@
+"""Modules from real registries: pulled, pushed, cached, and who may."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.support.registry import (
+    IDENTITY_TOKEN,
+    USER,
+    Registry,
+    docker_config,
+    login,
+    registry,
+    registry_with_passwords,
+    registry_with_tokens,
+)
+from tests.support.server import ENVIRONMENT, WAGI, run_wagi, serving, write_files
+from tests.support.toolchains import HANDLERS, compiled, missing
+from tests.support.wat import TEXT_HEAD, printing
+from wagi.guest.capi import wat_to_wasm
+
+pytestmark = pytest.mark.xdist_group("registry")
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+WASM_TO_OCI = "application/vnd.wasm.content.layer.v1+wasm"
+CNCF = "application/wasm"
+
+
+def module(text: str) -> bytes:
+    """A handler that prints a text."""
+    return wat_to_wasm(printing(TEXT_HEAD + text))
+
+
+def entry(reference: str, route: str = "/", extra: str = "") -> str:
+    return f'[[module]]\nroute = "{route}"\nmodule = "{reference}"\n{extra}\n'
+
+
+def cache(folder: Path) -> dict[str, str]:
+    return {"WAGI_MODULE_CACHE": str(folder / "cache")}
+
+
+def push(folder: Path, content: bytes, target: str, *options: str, **environment: str) -> str:
+    """Push with our own command; the reference by digest."""
+    write_files(folder, {"pushed.wasm": content})
+    done = run_wagi(folder, "push", *options, "pushed.wasm", target, environment=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def blobs(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "cache/blobs/sha256").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def anonymous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("anonymous")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry_with_passwords(tmp_path_factory.mktemp("guarded")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry_with_tokens(tmp_path_factory.mktemp("tokens")) as found:
+        yield found
+
+
+@pytest.mark.parametrize("layout", ["wasm-to-oci", "cncf"])
+def test_what_is_pushed_is_served(tmp_path: Path, anonymous: Registry, layout: str) -> None:
+    """By tag, by digest, and by a name without //."""
+    target = f"{anonymous.name}/team/pushed-{layout}"
+    by_digest = push(tmp_path, module("from a registry"), f"oci://{target}:1.0", "--layout", layout)
+    assert re.fullmatch(rf"oci://{target}@sha256:[0-9a-f]{{64}}", by_digest)
+    manifest = entry(f"oci://{target}:1.0", "/tag") + entry(by_digest, "/digest")
+    manifest += entry(f"oci:{target}:1.0", "/short")
+    with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
+        for route in ("/tag", "/digest", "/short"):
+            assert server.get(route).text == "from a registry"
+        server.stop()
+        assert "WARNING" not in server.log
+
+
+@pytest.mark.parametrize("layout", ["wasm-to-oci", "cncf"])
+def test_the_layouts_are_those_of_the_field(
+    tmp_path: Path, anonymous: Registry, layout: str
+) -> None:
+    content = module("layout")
+    reference = push(
+        tmp_path, content, f"oci://{anonymous.name}/layout:{layout}", "--layout", layout,
+        "--annotation", "org.opencontainers.image.version=7", SOURCE_DATE_EPOCH="1700000000",
+    )  # fmt: skip
+    manifest = json.loads(anonymous.blob(reference.partition("@")[2]).read_text())
+    config = json.loads(anonymous.blob(manifest["config"]["digest"]).read_text())
+    (layer,) = manifest["layers"]
+    assert manifest["schemaVersion"] == 2
+    assert manifest["mediaType"] == MANIFEST
+    assert manifest["annotations"] == {"org.opencontainers.image.version": "7"}
+    assert layer["annotations"] == {"org.opencontainers.image.title": "pushed.wasm"}
+    assert anonymous.blob(layer["digest"]).read_bytes() == content
+    if layout == "cncf":
+        assert layer["mediaType"] == CNCF
+        assert manifest["config"]["mediaType"] == "application/vnd.wasm.config.v0+json"
+        assert config == {
+            "created": "2023-11-14T22:13:20Z",
+            "architecture": "wasm",
+            "os": "wasip1",
+            "layerDigests": [layer["digest"]],
+        }
+    else:
+        assert layer["mediaType"] == WASM_TO_OCI
+        assert manifest["config"]["mediaType"] == "application/vnd.wasm.config.v1+json"
+        assert config == {}
+
+
+def test_the_same_module_has_the_same_digest(tmp_path: Path, anonymous: Registry) -> None:
+    first, second = (
+        push(tmp_path, module("same"), f"oci://{anonymous.name}/same:{i}", SOURCE_DATE_EPOCH="1")
+        for i in range(2)
+    )
+    assert first == second
+
+
+def test_several_modules_in_an_image(tmp_path: Path, anonymous: Registry) -> None:
+    """A title chooses; without one the layers are listed."""
+    write_files(tmp_path, {"a.wasm": module("a"), "b.wasm": module("b")})
+    target = f"oci://{anonymous.name}/several:1"
+    assert run_wagi(tmp_path, "push", "a.wasm", "b.wasm", target).returncode == 0
+    manifest = entry(f"{target}#a.wasm", "/a") + entry(f"{target}#b.wasm", "/b")
+    with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
+        assert (server.get("/a").text, server.get("/b").text) == ("a", "b")
+    write_files(tmp_path, {"modules.toml": entry(target)})
+    done = run_wagi(tmp_path, "check", environment=cache(tmp_path))
+    assert done.returncode == 2
+    assert "2 layers could be the module: add #TITLE" in done.stderr
+    assert f"{WASM_TO_OCI}, {len(module('a'))} bytes, a.wasm" in done.stderr
+    done = run_wagi(tmp_path, "push", "--layout", "cncf", "a.wasm", "b.wasm", target)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the cncf layout is for one module" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("media_type", "config_type"),
+    [
+        (WASM_TO_OCI, "application/vnd.wasm.config.v1+json"),
+        (CNCF, "application/vnd.wasm.config.v0+json"),
+    ],
+)
+def test_what_oras_pushes_we_pull_and_the_other_way_round(
+    tmp_path: Path,
+    anonymous: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    media_type: str,
+    config_type: str,
+) -> None:
+    if find_spec("oras") is None:
+        missing("oras is not installed: pip install '.[test]'")
+    import oras.client
+
+    write_files(tmp_path, {"theirs.wasm": module("theirs"), "config.json": "{}"})
+    monkeypatch.chdir(tmp_path)
+    client = oras.client.OrasClient(hostname=anonymous.name, insecure=True)
+    kind = "cncf" if media_type == CNCF else "wasm-to-oci"
+    client.push(
+        target=f"{anonymous.name}/oras-{kind}:1",
+        files=[f"theirs.wasm:{media_type}"],
+        manifest_config=f"config.json:{config_type}",
+    )
+    manifest = entry(f"oci://{anonymous.name}/oras-{kind}:1")
+    with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
+        assert server.get("/").text == "theirs"
+    push(tmp_path, module("ours"), f"oci://{anonymous.name}/wagi-{kind}:1", "--layout", kind)
+    (pulled,) = client.pull(f"{anonymous.name}/wagi-{kind}:1", outdir=str(tmp_path / "pulled"))
+    assert Path(pulled).name == "pushed.wasm"
+    assert Path(pulled).read_bytes() == module("ours")
+
+
+def archive(files: dict[str, bytes], zipped: bool = True) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return gzip.compress(buffer.getvalue()) if zipped else buffer.getvalue()
+
+
+def put_image(
+    registry: Registry, repository: str, media_type: str, content: bytes, tag: str = "1"
+) -> str:
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json"}
+    config |= registry.put_blob(repository, b"{}")
+    layer = {"mediaType": media_type, **registry.put_blob(repository, content)}
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}
+    return registry.put_manifest(repository, tag, manifest, MANIFEST)
+
+
+def test_images_built_from_scratch(tmp_path: Path, anonymous: Registry) -> None:
+    """FROM scratch, COPY hello.wasm: a tar archive, mostly zipped."""
+    layer = "application/vnd.oci.image.layer.v1.tar"
+    files = {"etc/passwd": b"root", "app/hello.wasm": module("archived")}
+    put_image(anonymous, "scratch", f"{layer}+gzip", archive(files))
+    put_image(anonymous, "scratch", layer, archive(files, zipped=False), "plain")
+    manifest = entry(f"oci://{anonymous.name}/scratch:1", "/zipped")
+    manifest += entry(f"oci://{anonymous.name}/scratch:plain", "/plain")
+    with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
+        assert server.get("/zipped").text == server.get("/plain").text == "archived"
+
+
+def test_an_index_leads_to_the_image_for_wasm(tmp_path: Path, anonymous: Registry) -> None:
+    wasm = put_image(anonymous, "indexed", CNCF, module("for wasm"), "wasm")
+    amd64 = put_image(anonymous, "indexed", "application/vnd.oci.image.layer.v1.tar", b"", "amd64")
+    images = [
+        {
+            "mediaType": MANIFEST,
+            "digest": digest,
+            "size": anonymous.blob(digest).stat().st_size,
+            "platform": {"os": system, "architecture": architecture},
+        }
+        for digest, system, architecture in (
+            (amd64, "linux", "amd64"),
+            (wasm, "wasip1", "wasm"),
+        )
+    ]
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": images}
+    anonymous.put_manifest("indexed", "1", index, INDEX)
+    anonymous.put_manifest("indexed", "two", {**index, "manifests": images[:1] * 2}, INDEX)
+    manifest = entry(f"oci://{anonymous.name}/indexed:1")
+    with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
+        assert server.get("/").text == "for wasm"
+    write_files(tmp_path, {"modules.toml": entry(f"oci://{anonymous.name}/indexed:two")})
+    done = run_wagi(tmp_path, "check", environment=cache(tmp_path))
+    assert done.returncode == 1
+    assert "an index without the one image for wasm; it has:\n  sha256:" in done.stderr
+    assert "for linux/amd64" in done.stderr
+
+
+def test_pull(tmp_path: Path, anonymous: Registry) -> None:
+    reference = push(tmp_path, module("pulled"), f"oci://{anonymous.name}/team/pulled:1")
+    environment = cache(tmp_path)
+    done = run_wagi(
+        tmp_path, "pull", f"oci://{anonymous.name}/team/pulled:1", environment=environment
+    )
+    assert (done.returncode, done.stdout) == (0, reference + "\n")
+    assert done.stderr == f"{len(module('pulled'))} bytes in pulled.wasm\n"
+    assert (tmp_path / "pulled.wasm").read_bytes() == module("pulled")
+    assert (tmp_path / "pulled.wasm").stat().st_mode & 0o777 == 0o644
+    done = run_wagi(tmp_path, "pull", "-o", "other", reference, environment=environment)
+    assert (tmp_path / "other").read_bytes() == module("pulled")
+    done = run_wagi(tmp_path, "pull", "-o", "no/where", reference, environment=environment)
+    assert (done.returncode, done.stderr) == (1, "error: no/where: No such file or directory\n")
+
+
+# Who may
+
+
+def test_passwords(tmp_path: Path, guarded: Registry) -> None:
+    """Basic authentication, with what docker login has left."""
+    environment = docker_config(tmp_path / "docker", login(guarded.name))
+    push(tmp_path, module("guarded"), f"oci://{guarded.name}/guarded:1", **environment)
+    manifest = entry(f"oci://{guarded.name}/guarded:1")
+    with serving(tmp_path, manifest, environment={**environment, **cache(tmp_path)}) as server:
+        assert server.get("/").text == "guarded"
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        {"auths": {"http://NAME/v2/": {"username": "alice", "password": "s3cret"}}},
+        {"auths": {"NAME": {"identitytoken": IDENTITY_TOKEN, "auth": "MDAwMDo="}}},
+        {"auths": {"NAME": {"auth": "YWxpY2U6czNjcmV0"}}},
+    ],
+    ids=["url-and-password", "identity-token", "auth"],
+)
+def test_tokens(tmp_path: Path, tokens: Registry, configuration: dict[str, object]) -> None:
+    """A token server: for a password, and for the identity token that az acr login leaves."""
+    text = json.dumps(configuration).replace("NAME", tokens.name)
+    environment = docker_config(tmp_path / "docker", json.loads(text))
+    push(tmp_path, module("by token"), f"oci://{tokens.name}/tokens:1", **environment)
+    manifest = entry(f"oci://{tokens.name}/tokens:1")
+    for who in (environment, {}):  # anybody may pull
+        folder = tmp_path / f"as-{len(who)}"
+        folder.mkdir()
+        with serving(folder, manifest, environment={**who, **cache(folder)}) as server:
+            assert server.get("/").text == "by token"
+
+
+HELPER = """#!/bin/sh
+read -r server
+echo "$1 $server" >> "$HELPER_LOG"
+case "$server" in
+%s) %s ;;
+*) echo "credentials not found in native keychain"; exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("key", ["credHelpers", "credsStore"])
+@pytest.mark.parametrize(
+    "answer",
+    ['{"ServerURL":"x","Username":"alice","Secret":"s3cret"}',
+     '{"Username":"<token>","Secret":"an-identity-token"}'],
+    ids=["password", "token"],
+)  # fmt: skip
+def test_helper_programs(tmp_path: Path, tokens: Registry, key: str, answer: str) -> None:
+    """docker-credential-NAME, for one registry or for all."""
+    helper = tmp_path / "bin" / "docker-credential-tests"
+    write_files(
+        tmp_path, {"bin/docker-credential-tests": HELPER % (tokens.name, f"echo '{answer}'")}
+    )
+    helper.chmod(0o755)
+    named = {tokens.name: "tests"} if key == "credHelpers" else "tests"
+    environment = docker_config(tmp_path / "docker", {key: named})
+    environment["PATH"] = f"{helper.parent}:{os.environ['PATH']}"
+    environment["HELPER_LOG"] = str(tmp_path / "asked")
+    push(tmp_path, module("helped"), f"oci://{tokens.name}/helped:1", **environment)
+    assert (tmp_path / "asked").read_text() == f"get {tokens.name}\n"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "script", "message"),
+    [
+        ({}, "", "there is no credential for it: log in, with docker login NAME"),
+        (login("NAME", password="wrong"), "", f"check the password of '{USER}', and whether they"),
+        ({"credsStore": "tests"}, "true", "docker-credential-tests: expected JSON with Username"),
+        ({"credsStore": "tests"}, "echo locked; exit 1", "docker-credential-tests failed: locked"),
+        ({"credsStore": "absent"}, "", "docker-credential-absent, which"),
+        ({"credsStore": "../x"}, "", "'../x' is not the name of a helper program"),
+        ({"auths": {"NAME": {"auth": "!"}}}, "", "auth: expected base64 of USER:PASSWORD"),
+        ({"auths": []}, "", "there is no credential for it"),
+        ({"auths": [1]}, "", "auths: expected an object"),
+        ("not JSON", "", "config.json: expected a JSON object"),
+    ],
+)  # fmt: skip
+def test_who_may_not(
+    tmp_path: Path, guarded: Registry, configuration: object, script: str, message: str
+) -> None:
+    """One message that says what to do; exit status 2, as the user can mend it."""
+    text = json.dumps(configuration).replace("NAME", guarded.name)
+    environment = docker_config(tmp_path / "docker", json.loads(text))
+    if script:
+        content = HELPER % (guarded.name, script)
+        write_files(tmp_path, {"bin/docker-credential-tests": content})
+        (tmp_path / "bin/docker-credential-tests").chmod(0o755)
+    environment["PATH"] = f"{tmp_path}/bin:{os.environ['PATH']}"
+    environment["HELPER_LOG"] = "/dev/null"
+    reference = f"oci://{guarded.name}/who:1"
+    write_files(tmp_path, {"modules.toml": entry(reference), "m.wasm": module("m")})
+    for command in (("check",), ("push", "m.wasm", reference), ("pull", reference)):
+        done = run_wagi(tmp_path, *command, environment={**environment, **cache(tmp_path)})
+        assert done.returncode == 2, done.stderr
+        assert message.replace("NAME", guarded.name) in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert "s3cret" not in done.stderr
+
+
+# The cache
+
+
+def test_a_start_without_the_registry(tmp_path: Path) -> None:
+    """A tag is what it was when it was last resolved, with a warning."""
+    reference = ""
+    with registry(tmp_path / "registry") as running:
+        target = f"oci://{running.name}/offline:1"
+        reference = push(tmp_path, module("kept"), target)
+        manifest = entry(target, "/tag") + entry(reference, "/digest")
+        with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
+            assert server.get("/tag").text == "kept"
+    with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
+        assert server.get("/tag").text == server.get("/digest").text == "kept"
+        digest = reference.partition("@")[2]
+        assert re.search(rf"{target} is {digest}, as it was resolved last", server.log)
+        assert server.log.count("cannot be reached") == 1
+    (tmp_path / "cache/tags").rename(tmp_path / "cache/gone")
+    done = run_wagi(tmp_path, "check", environment=cache(tmp_path))
+    assert done.returncode == 1
+    assert f"modules.toml:3: module: {target}: http://{running.name} cannot be reached: " in (
+        done.stderr
+    )
+
+
+def test_a_tag_that_moves(tmp_path: Path, anonymous: Registry) -> None:
+    """It is resolved again at the start and on reload; pull says otherwise."""
+    target = f"oci://{anonymous.name}/moving:1"
+    push(tmp_path, module("old"), target)
+    manifest = entry(target, "/always") + entry(target, "/kept", 'pull = "if-not-present"')
+    with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
+        assert server.get("/always").text == server.get("/kept").text == "old"
+        push(tmp_path, module("new"), target)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("reloaded")
+        assert server.get("/always").text == "new"
+
+
+def test_pull_policies(tmp_path: Path, anonymous: Registry) -> None:
+    target = f"oci://{anonymous.name}/policies:1"
+    push(tmp_path, module("old"), target)
+    write_files(tmp_path, {"modules.toml": entry(target, extra='pull = "never"')})
+    done = run_wagi(tmp_path, "check", environment=cache(tmp_path))
+    assert done.returncode == 2
+    assert f"{target}: it is not in the module cache, and pull is never" in done.stderr
+    run_wagi(tmp_path, "pull", target, environment=cache(tmp_path))
+    push(tmp_path, module("new"), target)
+    for policy in ("never", "if-not-present"):
+        manifest = entry(target, extra=f'pull = "{policy}"')
+        with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
+            assert server.get("/").text == "old"
+    write_files(tmp_path, {"modules.toml": entry(target, extra='pull = "sometimes"')})
+    done = run_wagi(tmp_path, "check", environment=cache(tmp_path))
+    assert done.returncode == 2
+    assert "modules.toml:4: pull: expected 'always', 'if-not-present' or 'never'" in done.stderr
+
+
+def test_a_damaged_cache_is_mended(tmp_path: Path, anonymous: Registry) -> None:
+    target = f"oci://{anonymous.name}/damaged:1"
+    push(tmp_path, module("whole"), target)
+    with serving(tmp_path, entry(target), environment=cache(tmp_path)):
+        pass
+    before = blobs(tmp_path)
+    for name in before:
+        (tmp_path / "cache/blobs/sha256" / name).write_bytes(b"damaged")
+    with serving(tmp_path, entry(target), environment=cache(tmp_path)) as server:
+        assert server.get("/").text == "whole"
+    assert blobs(tmp_path) == before
+    assert b"damaged" not in [p.read_bytes() for p in (tmp_path / "cache/blobs/sha256").iterdir()]
+
+
+def test_two_servers_start_at_once_on_an_empty_cache(tmp_path: Path, anonymous: Registry) -> None:
+    manifest = ""
+    for index in range(6):
+        target = f"oci://{anonymous.name}/at-once-{index}:1"
+        push(tmp_path, module(f"number {index}" + " " * 300_000), target)
+        manifest += entry(target, f"/{index}")
+    texts: list[list[str]] = []
+
+    def start() -> None:
+        with serving(tmp_path, environment=cache(tmp_path)) as server:
+            texts.append([server.get(f"/{index}").text.strip() for index in range(6)])
+
+    write_files(tmp_path, {"modules.toml": manifest})
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert texts == [[f"number {index}" for index in range(6)]] * 2
+    assert not list((tmp_path / "cache").rglob("*.partial"))
+
+
+def test_a_real_handler(tmp_path: Path, anonymous: Registry) -> None:
+    """A module of a real compiler goes there and back unchanged."""
+    hello = compiled(HANDLERS / "hello.c").read_bytes()
+    target = f"oci://{anonymous.name}/real/hello:1"
+    push(tmp_path, hello, target)
+    with serving(tmp_path, entry(target), environment=cache(tmp_path)) as server:
+        assert server.get("/").status == 200
+
+
+def test_progress_on_a_terminal(tmp_path: Path, anonymous: Registry) -> None:
+    target = f"oci://{anonymous.name}/large:1"
+    push(tmp_path, module("x" * 3_000_000), target)
+    write_files(tmp_path, {"modules.toml": entry(target)})
+    leader, follower = os.openpty()
+    environment = {**ENVIRONMENT, **cache(tmp_path)}
+    done = subprocess.Popen([*WAGI, "check"], cwd=tmp_path, env=environment, stderr=follower)
+    os.close(follower)
+    seen = b""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            seen += os.read(leader, 4096)
+        except OSError:
+            break
+    assert done.wait(60) == 0
+    os.close(leader)
+    assert f"Downloading {target}: ".encode() in seen
+    assert b" of 2.9 MiB" in seen

@@ -1,0 +1,107 @@
+"""``wagi inspect``: what a module is, and what it needs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+import click
+
+from wagi.cli.options import SOURCES, setting_options, settings_from
+from wagi.cli.pull import fetch_one
+from wagi.guest import binary
+from wagi.guest.engine import Description, Runtime, parse
+from wagi.sources.cache import digest_of
+
+_ANY_MEMORY = 2**40  # nothing is run here
+
+
+@click.command(
+    help="""Say what the module at a REFERENCE (or in a FILE) is: its imports and which of them the
+    gateway provides, its exports and entrypoints, its memory, and how it was built.
+
+    \b
+    Examples:
+      wagi inspect hello.wasm
+      wagi inspect --json oci://registry.example/hello:1.0
+    """
+)
+@click.argument("reference", metavar="REFERENCE|FILE")
+@click.option("--sha256", default="", metavar="HEX", help="What it must be; needed for https:.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@setting_options(*SOURCES)
+def inspect(reference: str, sha256: str, as_json: bool, **options: Any) -> None:
+    """Describe a module."""
+    fetched = fetch_one(reference, sha256, settings_from(options))
+    facts: dict[str, Any] = {
+        "source": fetched.resolved,
+        "digest": digest_of(fetched.content),
+        "size": len(fetched.content),
+    }
+    if binary.is_component(fetched.content):
+        facts["kind"] = "component (WASI preview 2), which the gateway does not run"
+    else:
+        facts |= _module_facts(reference, fetched.content)
+    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
+
+
+def _module_facts(reference: str, content: bytes) -> dict[str, Any]:
+    source = parse(reference, content, _ANY_MEMORY)
+    described = Runtime().describe(source)
+    sections = dict(binary.custom_sections(source.wasm))
+    return {
+        "kind": _kind(described),
+        "memory": [f"{size} bytes at the start" for size in source.sizes.memories],
+        "imports": [
+            {
+                "module": item.module,
+                "name": item.name,
+                "signature": item.signature,
+                "provided": not item.missing,
+                **({"why": item.missing} if item.missing else {}),
+            }
+            for item in described.imports
+        ],
+        "exports": described.exports,
+        "entrypoints": described.entrypoints,
+        "producers": _producers(sections.get("producers", b"\0")),
+        "custom_sections": {name: len(body) for name, body in sections.items()},
+    }
+
+
+def _kind(described: Description) -> str:
+    if "_start" in described.exports:
+        return "command"
+    return "reactor" + ("" if "_initialize" in described.exports else " without _initialize")
+
+
+def _producers(content: bytes) -> dict[str, list[str]]:
+    try:
+        return binary.producers(content)
+    except binary.MalformedModuleError:
+        return {}  # custom sections are not validated: what cannot be read says nothing
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    lines = [f"{key:<8} {facts[key]}" for key in ("source", "digest")]
+    lines += [f"size     {facts['size']:,} bytes", f"kind     {facts['kind']}"]
+    if "imports" not in facts:
+        return lines
+    lines += [f"memory   {memory}" for memory in facts["memory"]]
+    lines += [f"{key:<8} {', '.join(values)}" for key, values in facts["producers"].items()]
+    lines.append(f"entries  {', '.join(facts['entrypoints']) or 'none'}")
+    by_module = defaultdict(list)
+    for item in facts["imports"]:
+        by_module[item["module"]].append(item)
+    for module, items in by_module.items():
+        lines.append(f"imports from {module}:")
+        for item in items:
+            mark = "yes" if item["provided"] else "NO "
+            why = "" if item["provided"] else f" - {item['why']}"
+            lines.append(f"  {mark} {item['name']}: {item['signature']}{why}")
+    lines.append("exports:")
+    lines += [f"  {name}: {signature}" for name, signature in facts["exports"].items()]
+    custom = facts["custom_sections"].items()
+    lines.append("custom sections:" if custom else "custom sections: none")
+    return lines + [f"  {name}: {size:,} bytes" for name, size in custom]

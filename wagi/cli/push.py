@@ -1,0 +1,77 @@
+"""``wagi push``: publish modules to a registry."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wagi.cli.options import setting_options, settings_from
+from wagi.cli.progress import show_progress
+from wagi.config.values import parse_pair
+from wagi.errors import ConfigurationError, Problem
+from wagi.guest.binary import MalformedModuleError, sections
+from wagi.server import service
+from wagi.sources.publish import publish
+
+
+@click.command(
+    help="""Push modules (FILE…) to an OCI registry and print the reference by digest.
+
+    Credentials are Docker's: log in with `docker login`, `oras login` or `az acr login`.
+
+    \b
+    Examples:
+      wagi push hello.wasm oci://registry.example/hello:1.0
+      wagi push --layout cncf hello.wasm oci://registry.example/hello:1.0
+      wagi push --annotation org.opencontainers.image.source=https://git.example/hello \\
+          hello.wasm oci://localhost:5000/hello:1.0
+    """
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
+@click.argument("target", metavar="oci://REGISTRY/NAME:TAG")
+@click.option(
+    "--layout",
+    type=click.Choice(["wasm-to-oci", "cncf"]),
+    default="wasm-to-oci",
+    show_default=True,
+    help="wasm-to-oci is what Wagi and Krustlet pull; cncf what wkg, Spin and runwasi do.",
+)
+@click.option(
+    "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Of the manifest."
+)
+@setting_options("insecure_registry")
+def push(
+    files: tuple[Path, ...], target: str, layout: Any, annotations: tuple[str, ...], **options: Any
+) -> None:
+    """Push modules to a registry."""
+    settings = settings_from(options)
+    try:
+        pairs = dict(map(parse_pair, annotations))
+    except ValueError as error:
+        raise ConfigurationError(Problem(f"--annotation: {error}")) from None
+    modules = [(path.name, _read(path)) for path in files]
+    rules = service.fetch_rules(settings)
+    click.echo(publish(target, modules, layout, pairs, _created(files), rules, show_progress))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        for _ in sections(content):
+            pass
+    except OSError as error:
+        raise ConfigurationError(Problem(f"{path}: {error.strerror}")) from None
+    except MalformedModuleError as error:
+        raise ConfigurationError(Problem(f"{path}: {error}")) from None
+    return content
+
+
+def _created(files: tuple[Path, ...]) -> datetime:
+    """When the modules were made: the same files have the same digest whenever they are pushed."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = int(epoch) if epoch.isdigit() else max(path.stat().st_mtime for path in files)
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,139 @@
+"""Entries of a route map, wherever they are written (contract §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    field_validator,
+)
+
+from wagi.config.values import HostPort, Size, check_variable
+from wagi.errors import Problem
+
+_KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("expected seconds as a number, 0 for no limit")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+
+
+class Table(BaseModel):
+    """A table whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Volume(Table):
+    """A folder of the host for a guest: ``path`` relative to modules.toml."""
+
+    path: Annotated[StrictStr, Field(min_length=1)]
+    readonly: StrictBool = False
+
+
+def _volume(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class Rules(Table):
+    """The keys that an entry may set and that ``[defaults]`` sets for all of them.
+
+    The defaults are explained in docs/security.md. A limit of 0 means none.
+    """
+
+    environment: dict[StrictStr, StrictStr] = Field(default_factory=dict)
+    timeout: Seconds = 30.0
+    """Seconds from the start of a guest to the end of its response."""
+    cpu_timeout: Seconds = 10.0
+    """Seconds of CPU time of a guest."""
+    memory_limit: Size = 256 * _MIB
+    """Bytes of linear memory; tables get an eighth of it besides."""
+    max_concurrency: Annotated[StrictInt, Field(ge=1)] | None = None
+    """Guests at a time; the worker's own limit holds in any case."""
+    max_queue: Annotated[StrictInt, Field(ge=0)] = 1000
+    """Requests that wait for a place; one more is answered 503."""
+    queue_timeout: Seconds = 10.0
+    """Seconds that a request waits for a place."""
+    body_limit: Size = 1 * _GIB
+    """Bytes of a request body."""
+    environment_limit: Size = 256 * _KIB
+    """Bytes of the variables and the argv that a request becomes."""
+    output_buffer: Annotated[Size, Field(ge=_KIB)] = 256 * _KIB
+    """Bytes of output that nobody has taken at which a guest is suspended."""
+    header_limit: Annotated[Size, Field(ge=_KIB)] = 64 * _KIB
+    """Bytes of the header block of a response."""
+    stderr_limit: Size = 1 * _MIB
+    """Bytes of one guest's stderr that are kept."""
+    http_max_concurrency: Annotated[StrictInt, Field(ge=0)] = 8
+    """Responses of outbound HTTP that one guest holds open."""
+    http_timeout: Seconds = 30.0
+    """Seconds of one request of outbound HTTP, from its start to the end of its response."""
+    http_response_limit: Size = 16 * _MIB
+    """Bytes of the body of a response of outbound HTTP."""
+
+    @field_validator("environment")
+    @classmethod
+    def _variables(cls, value: dict[str, str]) -> dict[str, str]:
+        for key, text in value.items():
+            check_variable(key, text)
+        return value
+
+
+class ModuleEntry(Rules):
+    """One ``[[module]]``: a route and the module behind it."""
+
+    route: StrictStr
+    module: StrictStr
+    entrypoint: StrictStr = "_start"
+    argv: StrictStr | None = None
+    volumes: dict[StrictStr, Annotated[Volume, BeforeValidator(_volume)]] = Field(
+        default_factory=dict
+    )
+    allowed_hosts: list[StrictStr] = Field(default_factory=list)
+    sha256: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """What the module must be; required for downloads."""
+    pull: Literal["always", "if-not-present", "never"] = "always"
+    """When the tag of an image is resolved."""
+    bindle_server: StrictStr | None = None
+    repository: StrictStr | None = None  # reserved by the original
+
+    @field_validator("volumes")
+    @classmethod
+    def _volumes(cls, value: dict[str, Volume]) -> dict[str, Volume]:
+        for guest_path, volume in value.items():
+            if not guest_path or "\0" in guest_path + volume.path:
+                raise ValueError('expected {"/guest/path" = "host/path"}, both not empty')
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMap:
+    """What is to be served, as somebody wrote it.
+
+    Attributes: ``folder`` where relative paths start; ``place(message, index, key, exit_status)``
+    makes a problem of the entry ``index`` at one of its keys, or of the whole; ``describe(index)``
+    says where an entry is; ``default_host`` and ``listen`` if the map names them.
+    """
+
+    entries: Sequence[ModuleEntry]
+    folder: Path
+    place: Callable[[str, int | None, str, int], Problem]
+    describe: Callable[[int], str]
+    default_host: str | None = None
+    listen: HostPort | None = None
+    warnings: tuple[Problem, ...] = ()

@@ -1,0 +1,290 @@
+"""Fetch the modules of a start: side by side, each content only once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from wagi.errors import WagiError
+from wagi.sources.bindle import (
+    BindleFolder,
+    BindleServer,
+    Origin,
+    fetch_parcel,
+    is_server,
+    read_invoice,
+)
+from wagi.sources.cache import ModuleCache, digest_of
+from wagi.sources.credentials import Credential
+from wagi.sources.ends import FetchError, SourceError, UnreachableError
+from wagi.sources.files import read_file
+from wagi.sources.images import (
+    Manifest,
+    choose_layer,
+    choose_manifest,
+    module_of,
+    parse_manifest,
+)
+from wagi.sources.invoices import Invoice
+from wagi.sources.references import (
+    BindleReference,
+    FileReference,
+    ImageReference,
+    WebReference,
+    origin_of,
+    parse_reference,
+    without_secrets,
+)
+from wagi.sources.registry import Registry
+from wagi.sources.transfer import Digest, Report, Transfer
+
+_AT_A_TIME = 4
+T = TypeVar("T")
+
+Pull = Literal["always", "if-not-present", "never"]
+"""When a tag is resolved: at each start, only if it is not in the cache, or never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A module that somebody asks for.
+
+    Attributes: ``folder`` where relative paths start; ``sha256`` that it must have, as hex;
+    ``bindle_server`` URL or directory of a bindle.
+    """
+
+    reference: str
+    folder: Path
+    sha256: str = ""
+    pull: Pull = "always"
+    bindle_server: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A module that was asked for.
+
+    Attributes: ``resolved`` the reference that will always lead to it; ``files`` a folder that goes
+    with it, for guests to see as ``/``; ``warning`` why this is perhaps not the newest.
+    """
+
+    content: bytes
+    resolved: str
+    files: Path | None = None
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRules:
+    """What the operator says about sources.
+
+    Attributes: ``max_size`` of a module in bytes; ``insecure_registries`` that speak plain HTTP;
+    ``bindle_server`` for bindles that name none, its ``bindle_credential``, and whether any
+    certificate of it will do.
+    """
+
+    max_size: int
+    insecure_registries: frozenset[str] = frozenset()
+    bindle_server: str = ""
+    bindle_credential: Credential | None = None
+    bindle_insecure: bool = False
+
+
+def fetch_all(
+    wanted: Iterable[Wanted], cache: ModuleCache, rules: FetchRules, report: Report
+) -> list[Fetched | WagiError]:
+    """Fetch modules side by side. Returns: each one, or what is wrong with it, in their order."""
+
+    async def run() -> list[Fetched | WagiError]:
+        async with Transfer.start(rules.max_size, report) as transfer:
+            fetcher = _Fetcher(cache, transfer, rules)
+            slots = asyncio.Semaphore(_AT_A_TIME)
+
+            async def one(item: Wanted) -> Fetched | WagiError:
+                async with slots:
+                    try:
+                        return await fetcher.fetch(item)
+                    except WagiError as error:
+                        return error
+
+            order = list(wanted)
+            tasks = {item: asyncio.create_task(one(item)) for item in dict.fromkeys(order)}
+            return [await tasks[item] for item in order]
+
+    return asyncio.run(run())
+
+
+def fetch_invoice(
+    name: str, cache: ModuleCache, rules: FetchRules, report: Report
+) -> tuple[Invoice, str]:
+    """The invoice of the bindle NAME/VERSION, and a warning if it is not from where it should be.
+
+    Raises: SourceError, FetchError.
+    """
+
+    async def run() -> tuple[Invoice, str]:
+        async with Transfer.start(rules.max_size, report) as transfer:
+            fetcher = _Fetcher(cache, transfer, rules)
+            return await read_invoice(fetcher.origin(rules.bindle_server, Path()), name, cache)
+
+    return asyncio.run(run())
+
+
+class _Fetcher:
+    """Fetches one module after the other, or several at the same time."""
+
+    def __init__(self, cache: ModuleCache, transfer: Transfer, rules: FetchRules) -> None:
+        self._cache = cache
+        self._transfer = transfer
+        self._rules = rules
+        self._registries: dict[str, Registry] = {}
+        self._downloads: dict[str, asyncio.Lock] = {}
+
+    async def fetch(self, wanted: Wanted) -> Fetched:
+        reference = parse_reference(wanted.reference)
+        match reference:
+            case FileReference():
+                fetched = Fetched(
+                    await asyncio.to_thread(read_file, reference, wanted.folder), wanted.reference
+                )
+            case ImageReference():
+                fetched = await self._image(reference, wanted.pull)
+            case BindleReference():
+                fetched = await self._bindle(reference, wanted)
+            case WebReference():
+                fetched = await self._download(reference, wanted)
+        if wanted.sha256 and digest_of(fetched.content) != f"sha256:{wanted.sha256}":
+            raise FetchError(
+                f"{without_secrets(wanted.reference)}: expected sha256:{wanted.sha256}, found"
+                f" {digest_of(fetched.content)}"
+            )
+        return fetched
+
+    def origin(self, place: str, folder: Path) -> Origin:
+        """Where bindles are. Parameters: ``folder`` where a relative directory starts."""
+        if not is_server(place):
+            return BindleFolder(folder / place)
+        rules = self._rules
+        ours = not is_server(rules.bindle_server or place) or origin_of(place) == origin_of(
+            rules.bindle_server or place
+        )
+        credential = rules.bindle_credential if ours else None
+        return BindleServer(place, self._transfer, credential, rules.bindle_insecure)
+
+    async def _image(self, image: ImageReference, pull: Pull) -> Fetched:
+        registry = self._registry(image.registry)
+        content, warning = await self._resolve(registry, image, pull)
+        manifest = parse_manifest(str(image), content)
+        if manifest.layers is None:
+            child = replace(image, tag="", digest=choose_manifest(str(image), manifest).digest)
+            content = await self._manifest(registry, child, pull)
+            manifest = parse_manifest(str(child), content)
+        resolved = str(replace(image, tag="", digest=digest_of(content)))
+        module = await self._module(registry, image, manifest, pull)
+        return Fetched(module, resolved, warning=warning)
+
+    async def _resolve(
+        self, registry: Registry, image: ImageReference, pull: Pull
+    ) -> tuple[bytes, str]:
+        """The manifest that a tag leads to, and a warning if that was some time ago."""
+        if image.digest:
+            return await self._manifest(registry, image, pull), ""
+        known = self._cache.digest_of_tag(str(image))
+        kept = self._cache.find(known) if known else None
+        if pull != "always" and kept is not None:
+            return kept, ""
+        if pull == "never":
+            raise _not_there(image)
+        try:
+            content = await registry.manifest(image)
+        except UnreachableError as error:
+            if kept is None:
+                raise UnreachableError(f"{image}: {error}") from None
+            return kept, f"{error}: {image} is {known}, as it was resolved last"
+        self._cache.remember_tag(str(image), self._cache.add(content))
+        return content, ""
+
+    async def _manifest(self, registry: Registry, image: ImageReference, pull: Pull) -> bytes:
+        """The manifest of a digest."""
+        kept = self._cache.find(image.digest)
+        if kept is not None:
+            return kept
+        if pull == "never":
+            raise _not_there(image)
+        content = await _named(image, registry.manifest(image))
+        self._cache.add(content)
+        return content
+
+    async def _module(
+        self, registry: Registry, image: ImageReference, manifest: Manifest, pull: Pull
+    ) -> bytes:
+        layer = choose_layer(str(image), image.title, manifest)
+        async with self._downloads.setdefault(layer.digest, asyncio.Lock()):
+            content = self._cache.find(layer.digest)
+            if content is None:
+                if pull == "never":
+                    raise _not_there(image)
+                await _named(image, registry.download(image, layer, self._cache))
+                content = self._cache.find(layer.digest)
+        if content is None or len(content) != layer.size:
+            raise FetchError(
+                f"{image}: {layer.digest} has not the {layer.size} bytes that the manifest says"
+            )
+        return module_of(str(image), layer, content, self._rules.max_size)
+
+    async def _bindle(self, reference: BindleReference, wanted: Wanted) -> Fetched:
+        place = wanted.bindle_server or self._rules.bindle_server
+        if not place:
+            raise SourceError(
+                f"{wanted.reference}: where is it? Give the entry a bindle_server, or --bindle-url"
+            )
+        cache, limit = self._cache, self._rules.max_size
+        origin = self.origin(place, wanted.folder)
+        invoice, warning = await read_invoice(origin, reference.id, cache)
+        name = f"bindle:{reference.id}"
+        parcel = invoice.module(name, reference.parcel)
+        files = invoice.files(name, parcel)
+        content = await fetch_parcel(origin, reference.id, parcel.label, cache, limit)
+        for label in files.values():
+            await fetch_parcel(origin, reference.id, label, cache, limit)
+        digests = {path: label.digest for path, label in files.items()}
+        folder = cache.folder_of(digests) if files else None
+        return Fetched(content, f"{name}#{parcel.label.sha256}", folder, warning)
+
+    async def _download(self, reference: WebReference, wanted: Wanted) -> Fetched:
+        name = without_secrets(reference.url)
+        if not wanted.sha256:
+            raise SourceError(f"{name}: a download needs the key sha256: what is the module's?")
+        digest = f"sha256:{wanted.sha256}"
+        content = self._cache.find(digest)
+        if content is None:
+
+            async def open_(headers: Any) -> Any:
+                return await self._transfer.open("GET", reference.url, headers)
+
+            await self._transfer.download(name, open_, Digest(digest), self._cache)
+            content = self._cache.find(digest)
+        if content is None:
+            raise FetchError(f"{name}: it was removed from the module cache while it was read")
+        return Fetched(content, name)
+
+    def _registry(self, name: str) -> Registry:
+        insecure = name in self._rules.insecure_registries
+        return self._registries.setdefault(name, Registry(name, self._transfer, insecure))
+
+
+async def _named(image: ImageReference, work: Coroutine[Any, Any, T]) -> T:
+    """Say of which image it is that a registry cannot be reached."""
+    try:
+        return await work
+    except UnreachableError as error:
+        if str(image) in str(error):
+            raise
+        raise UnreachableError(f"{image}: {error}") from None
+
+
+def _not_there(image: ImageReference) -> SourceError:
+    return SourceError(f"{image}: it is not in the module cache, and pull is never")

@@ -1,0 +1,253 @@
+"""A client for OCI registries (OCI distribution specification 1.1): pull and push.
+
+Whoever is asked for a credential answers with what Docker's configuration has; who is not asked
+sends none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import aiohttp
+
+from wagi.sources.cache import ModuleCache, digest_of
+from wagi.sources.credentials import Credential, find_credential
+from wagi.sources.ends import FetchError, SourceError, UnreachableError
+from wagi.sources.images import ACCEPT, MANIFEST, Descriptor, Image
+from wagi.sources.references import LOOPBACK, ImageReference, origin_of
+from wagi.sources.transfer import ATTEMPTS, Digest, Transfer
+
+_HOSTS = {"docker.io": "registry-1.docker.io"}
+_CLIENT = "wagi"
+_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+
+Action = Literal["pull", "pull,push"]
+
+
+class Registry:
+    """One registry, as far as it takes to pull and to push."""
+
+    def __init__(self, name: str, transfer: Transfer, insecure: bool = False) -> None:
+        """Parameters: ``name`` HOST[:PORT]; ``insecure`` to speak plain HTTP with it."""
+        self.name = name
+        plain = insecure or LOOPBACK.fullmatch(name)
+        self._url = f"{'http' if plain else 'https'}://{_HOSTS.get(name, name)}/v2/"
+        self._transfer = transfer
+        self._authorizations: dict[tuple[str, Action], str] = {}
+        self._credential: Credential | None = None
+        self._asked = False
+        self._lock = asyncio.Lock()
+
+    async def manifest(self, image: ImageReference) -> bytes:
+        """The manifest of a tag or a digest, verified if it is a digest.
+
+        Raises: SourceError if there is none, FetchError, UnreachableError.
+        """
+        path = f"{image.repository}/manifests/{image.digest or image.tag}"
+        async with await self._open("GET", image, path, {"Accept": ACCEPT}) as response:
+            content = await self._transfer.read(response)
+        found = digest_of(content)
+        promised = image.digest or response.headers.get("Docker-Content-Digest", "")
+        if promised.startswith("sha256:") and promised != found:
+            raise FetchError(
+                f"{image}: the manifest is not what was asked for: expected {promised}, found"
+                f" {found}"
+            )
+        return content
+
+    async def download(self, image: ImageReference, layer: Descriptor, cache: ModuleCache) -> None:
+        """Bring a layer into the cache. Raises: FetchError, UnreachableError."""
+
+        async def open_(headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+            path = f"{image.repository}/blobs/{layer.digest}"
+            return await self._open("GET", image, path, headers)
+
+        await self._transfer.download(str(image), open_, Digest(layer.digest, layer.size), cache)
+
+    async def push(self, target: ImageReference, image: Image) -> None:
+        """Push an image under a tag. Raises: SourceError, FetchError, UnreachableError."""
+        for digest, content in image.contents.items():
+            await self._push_blob(target, digest, content)
+        path = f"{target.repository}/manifests/{target.tag}"
+        headers = {"Content-Type": MANIFEST}
+        response = await self._open("PUT", target, path, headers, image.manifest, "pull,push")
+        response.release()
+
+    async def _push_blob(self, target: ImageReference, digest: str, content: bytes) -> None:
+        blobs = f"{target.repository}/blobs/"
+        for is_last in (False, False, True):
+            there = await self._send("HEAD", target, blobs + digest, {}, None, "pull,push")
+            there.release()
+            if there.status == 200:
+                return
+            begun = await self._open("POST", target, f"{blobs}uploads/", {}, b"", "pull,push")
+            begun.release()
+            location = urljoin(str(begun.url), begun.headers.get("Location", ""))
+            url = f"{location}{'&' if urlsplit(location).query else '?'}digest={digest}"
+            headers = {"Content-Type": "application/octet-stream"}
+            try:
+                # What was cut is not sent again, which would append to it: it begins anew.
+                done = await self._open("PUT", target, url, headers, content, "pull,push", 1)
+            except UnreachableError:
+                if is_last:
+                    raise
+                continue
+            done.release()
+            return
+
+    async def _open(
+        self,
+        method: str,
+        image: ImageReference,
+        path: str,
+        headers: Mapping[str, str],
+        data: bytes | None = None,
+        action: Action = "pull",
+        attempts: int = ATTEMPTS,
+    ) -> aiohttp.ClientResponse:
+        """Send a request that has to succeed. Raises: SourceError, FetchError, UnreachableError."""
+        response = await self._send(method, image, path, headers, data, action, attempts)
+        if response.status < 400:
+            return response
+        async with response:
+            raise await self._refused(image, response, action)
+
+    async def _send(
+        self,
+        method: str,
+        image: ImageReference,
+        path: str,
+        headers: Mapping[str, str],
+        data: bytes | None,
+        action: Action,
+        attempts: int = ATTEMPTS,
+    ) -> aiohttp.ClientResponse:
+        """Send a request, with a credential once the registry has asked for one.
+
+        Parameters: ``path`` below /v2/, or the URL of an upload.
+        """
+        url = urljoin(self._url, path)
+        ours = origin_of(url) == origin_of(self._url)
+        scope = image.repository, action
+        refused = ""
+        while True:
+            known = self._authorizations.get(scope, "") if ours else ""
+            sent = {**headers, "Authorization": known} if known else headers
+            response = await self._transfer.open(method, url, sent, data, attempts=attempts)
+            if response.status != 401 or not ours or (known and known == refused):
+                return response
+            async with self._lock:  # of several requests that are refused, one asks for a token
+                if self._authorizations.get(scope, "") == known:
+                    challenges = response.headers.getall("WWW-Authenticate", ())
+                    answer = await self._answer(image, max(challenges, key=_rank, default=""))
+                    if not answer:
+                        return response
+                    self._authorizations[scope] = answer
+            refused = self._authorizations[scope]
+            response.release()
+
+    async def _answer(self, image: ImageReference, challenge: str) -> str:
+        """The Authorization that a challenge asks for (RFC 9110 §11.6.1); "" if we have none."""
+        scheme = _scheme(challenge)
+        credential = await self._find_credential()
+        if scheme == "basic":
+            return credential.basic if credential and credential.user else ""
+        if scheme != "bearer":
+            return ""
+        parameters = dict(_PARAMETER.findall(challenge))
+        realm = parameters.get("realm", "")
+        if urlsplit(realm).scheme != "https" and not self._url.startswith("http:"):
+            raise FetchError(
+                f"{image}: {self.name} wants a token from {realm!r}, which is not https:"
+                " a credential would be sent in the clear"
+            )
+        query = {key: parameters[key] for key in ("service", "scope") if key in parameters}
+        return f"Bearer {await self._token(image, realm, query, credential)}"
+
+    async def _token(
+        self,
+        image: ImageReference,
+        realm: str,
+        query: dict[str, str],
+        credential: Credential | None,
+    ) -> str:
+        """Ask a token server (Docker registry v2 authentication: by token, or OAuth 2)."""
+        if credential and credential.identity_token:
+            form = {
+                **query,
+                "grant_type": "refresh_token",
+                "client_id": _CLIENT,
+                "refresh_token": credential.identity_token,
+            }
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            data = urlencode(form).encode()
+            response = await self._transfer.open("POST", realm, headers, data)
+        else:
+            headers = {"Authorization": credential.basic} if credential else {}
+            url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+            response = await self._transfer.open("GET", url, headers)
+        async with response:
+            if response.status in (400, 401, 403):
+                raise self._denied(image, f"{origin_of(realm)} gives no token", "pull")
+            content = await self._transfer.read(response)
+        try:
+            answer = json.loads(content)
+            token = answer.get("token") or answer.get("access_token")
+        except (ValueError, AttributeError):
+            token = None
+        if response.status != 200 or not isinstance(token, str) or not token.isprintable():
+            raise FetchError(
+                f"{image}: {origin_of(realm)} answers {response.status} without a token"
+            )
+        return token
+
+    async def _find_credential(self) -> Credential | None:
+        if not self._asked:
+            self._credential = await find_credential(self.name)
+            self._asked = True
+        return self._credential
+
+    async def _refused(
+        self, image: ImageReference, response: aiohttp.ClientResponse, action: Action
+    ) -> SourceError | FetchError:
+        said = _message(await self._transfer.read(response))
+        match response.status:
+            case 401 | 403:
+                return self._denied(image, f"{self.name} answers {response.status}{said}", action)
+            case 404 if action == "pull":
+                return SourceError(f"{image}: {self.name} has no such image{said}")
+        return FetchError(f"{image}: {self.name} answers {response.status}{said}")
+
+    def _denied(self, image: ImageReference, what: str, action: Action) -> SourceError:
+        if self._credential is None:
+            how = f"there is no credential for it: log in, with docker login {self.name}"
+        else:
+            user = self._credential.user or "the holder of the identity token"
+            verb = "push to" if action == "pull,push" else "pull from"
+            how = f"check the password of {user!r}, and whether they may {verb} {image.repository}"
+        return SourceError(f"{image}: {what}: {how}")
+
+
+def _scheme(challenge: str) -> str:
+    return challenge.partition(" ")[0].lower()
+
+
+def _rank(challenge: str) -> int:
+    """Which of several challenges to answer: the one for a token, if there is one."""
+    return {"bearer": 2, "basic": 1}.get(_scheme(challenge), 0)
+
+
+def _message(body: bytes) -> str:
+    """What a registry says of its refusal (distribution specification, error codes)."""
+    try:
+        errors = json.loads(body)["errors"]
+        text = "; ".join(str(item.get("message") or item.get("code")) for item in errors)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    text = "".join(letter if letter.isprintable() else " " for letter in text[:200])
+    return f" ({text})" if text else ""

@@ -1,0 +1,58 @@
+"""Folders of what we keep from one start to the next: files are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+_PARTIAL = ".partial"
+_STALE = 3600.0  # seconds after which nobody writes on at a partial file
+
+
+def user_cache(name: str) -> Path:
+    """A folder of ours in the user's cache directory (XDG Base Directory)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
+    return home / "wagi" / name
+
+
+@contextmanager
+def whole_file(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """Write a file that is there when the block has ended well, and not before.
+
+    Any number of processes may write the same one. Parameters: ``mode`` its permissions.
+    Raises: OSError.
+    """
+    descriptor, partial = tempfile.mkstemp(_PARTIAL, dir=path.parent)
+    try:
+        with open(descriptor, "w+b") as file:  # noqa: PTH123 - it is a descriptor
+            yield file
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)  # after a crash the name must not lead to half of it
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> Path:
+    """Write a file whole or not at all. Raises: OSError."""
+    with whole_file(path, mode) as file:
+        file.write(content)
+    return path
+
+
+def remove_stale(paths: Iterable[Path], now: float) -> None:
+    """Remove the partial files that processes have left which did not live to finish them.
+
+    Parameters: ``now`` in seconds of the clock that dates files.
+    """
+    for path in paths:
+        with suppress(OSError):  # another process removes too
+            if path.suffix == _PARTIAL and path.stat().st_mtime < now - _STALE:
+                path.unlink()
