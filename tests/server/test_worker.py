@@ -30,7 +30,8 @@ from tests.support.server import (
     serving,
     write_files,
 )
-from tests.support.toolchains import missing, tool
+from tests.support.tls import certificate_of
+from tests.support.toolchains import missing
 from tests.support.wat import SPIN, TEXT_HEAD, Program, printing
 
 MODULES: dict[str, str | bytes] = {
@@ -106,17 +107,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        [
-            *(tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
+    return certificate_of(folder)
 
 
 @pytest.mark.parametrize("by_variable", [False, True])

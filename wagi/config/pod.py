@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -47,15 +47,15 @@ def read_pods(path: Path) -> RouteMap:
 
     Raises: ConfigurationError with every mistake.
     """
-    reader = _Reader(path)
+    found = _Found()
     for document in _documents(path, read_text(path)):
-        reader.read(document)
-    if not reader.hosts and not reader.problems:
-        reader.problems.append(Problem("expected a v1/Pod, found no document", path))
-    if reader.problems:
-        raise ConfigurationError(sorted(reader.problems, key=lambda problem: problem.line or 0))
-    entries = reader.entries
-    address = next(iter(reader.hosts))
+        _Pod(path, document, found).read()
+    if not found.hosts and not found.problems:
+        found.problems.append(Problem("expected a v1/Pod, found no document", path))
+    if found.problems:
+        raise ConfigurationError(sorted(found.problems, key=lambda problem: problem.line or 0))
+    entries = found.entries
+    address = next(iter(found.hosts))
 
     def place(message: str, index: int | None, key: str, exit_status: int) -> Problem:
         line = None if index is None else entries[index].line(key)
@@ -72,7 +72,7 @@ def read_pods(path: Path) -> RouteMap:
         describe,
         default_host=address,
         listen=HostPort.parse(address),
-        warnings=tuple(reader.warnings),
+        warnings=tuple(found.warnings),
     )
 
 
@@ -151,27 +151,36 @@ class _Mistake(Exception):
         self.place = place
 
 
-class _Reader:
-    """Reads one pod after the other, and keeps what is wrong with them."""
+@dataclass(slots=True)
+class _Found:
+    """What all pods of a file have, and the line of each address that they want."""
 
-    def __init__(self, path: Path) -> None:
-        self.entries: list[_Entry] = []
-        self.hosts: dict[str, int] = {}
-        self.problems: list[Problem] = []
-        self.warnings: list[Problem] = []
+    entries: list[_Entry] = field(default_factory=list)
+    hosts: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+class _Pod:
+    """Reads one pod, and adds what it has to what others have."""
+
+    def __init__(self, path: Path, document: _Document, found: _Found) -> None:
         self._path = path
-        self._document = _Document(None, yaml.ScalarNode("", ""))
-
-    def read(self, document: _Document) -> None:
-        """Read the pod in a document."""
         self._document = document
+        self._found = found
+
+    def read(self) -> None:
+        """Read the pod."""
         try:
             self._pod()
         except _Mistake as mistake:
             self._problem(str(mistake), mistake.place)
 
     def _problem(self, message: str, place: _Place) -> None:
-        self.problems.append(Problem(message, self._path, self._document.line(place)))
+        self._found.problems.append(Problem(message, self._path, self._document.line(place)))
+
+    def _warn(self, message: str, place: _Place) -> None:
+        self._found.warnings.append(Problem(message, self._path, self._document.line(place)))
 
     def _get(self, kind: type[Any], *place: str | int) -> Any:
         """The value at a place, or the kind's empty one. Raises: _Mistake for another kind."""
@@ -195,9 +204,9 @@ class _Reader:
         self._default_host()
         annotation = ("metadata", "annotations", MODULES)
         modules = self._modules(annotation)
-        for field, why in _NEEDS_CLUSTER.items():
-            if self._get(dict, "spec").get(field):
-                self._problem(f"spec.{field}: {why}", ("spec", field))
+        for key, why in _NEEDS_CLUSTER.items():
+            if self._get(dict, "spec").get(key):
+                self._problem(f"spec.{key}: {why}", ("spec", key))
         volumes = self._volumes()
         places: dict[str, _Place] = {}
         for index in range(len(self._get(list, "spec", "containers"))):
@@ -208,9 +217,8 @@ class _Reader:
                 continue
             places[name] = place
             if name not in modules:
-                line = self._document.line(place)
                 message = f"the container {name!r} has no entry in {MODULES}: it is not served"
-                self.warnings.append(Problem(message, self._path, line))
+                self._warn(message, place)
         for name, rules in modules.items():
             if name not in places:
                 self._problem(f"{MODULES}: there is no container {name!r}", annotation)
@@ -231,9 +239,10 @@ class _Reader:
             raise _Mistake(
                 f"{DEFAULT_HOST}: expected ADDRESS:PORT, found {text!r}", place
             ) from None
-        self.hosts.setdefault(text, self._document.line(place))
-        if len(self.hosts) > 1:
-            first, line = next(iter(self.hosts.items()))
+        hosts = self._found.hosts
+        hosts.setdefault(text, self._document.line(place))
+        if len(hosts) > 1:
+            first, line = next(iter(hosts.items()))
             self._problem(
                 f"{DEFAULT_HOST}: {text} here and {first} in line {line}: the pods of a file are"
                 " served together, on one address",
@@ -265,13 +274,12 @@ class _Reader:
         self, name: str, rules: dict[str, Any], place: _Place, volumes: dict[str, str | None]
     ) -> None:
         container = self._get(dict, *place)
-        for field, why in _NEEDS_PROCESS.items():
-            if container.get(field):
-                self._problem(f"container {name!r}: {field}: {why}", (*place, field))
+        for key, why in _NEEDS_PROCESS.items():
+            if container.get(key):
+                self._problem(f"container {name!r}: {key}: {why}", (*place, key))
         if container.get("resources"):
-            line = self._document.line((*place, "resources"))
             message = f"container {name!r}: resources are not honoured: see memory_limit"
-            self.warnings.append(Problem(message, self._path, line))
+            self._warn(message, (*place, "resources"))
         image = self._get(str, *place, "image")
         if not image:
             raise _Mistake("image: expected REGISTRY/NAME:TAG", (*place, "image"))
@@ -297,7 +305,7 @@ class _Reader:
             item = error.errors()[0]
             key = ".".join(map(str, item["loc"]))
             raise _Mistake(f"{key}: {item['msg']}", place) from None
-        self.entries.append(_Entry(name, entry, self._document, place))
+        self._found.entries.append(_Entry(name, entry, self._document, place))
 
     def _environment(self, container: _Place) -> dict[str, str]:
         variables: dict[str, str] = {}

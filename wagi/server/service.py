@@ -111,14 +111,13 @@ def load(
 
     Raises: ConfigurationError with every problem.
     """
+    name = parse_bindle(settings.bindle).id if settings.bindle else ""
     rules = fetch_rules(settings)
 
     def compiling(done: int, total: int) -> None:
         report(f"Compiling modules: {done} of {total}" if done < total else "")
 
     if file is None:
-        assert settings.bindle is not None
-        name = parse_bindle(settings.bindle).id
         invoice, warning = fetch_invoice(name, kept.modules, rules, report)
         route_map = bindle_routes(invoice, rules.bindle_server, warning)
     else:

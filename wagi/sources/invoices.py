@@ -94,6 +94,9 @@ class Invoice(BaseModel):
                     path = _checked_path(name, item.label.name)
                     if found.setdefault(path, item.label).sha256 != item.label.sha256:
                         raise FetchError(f"{name}: two parcels are the file {path!r}")
+        for path in found:
+            if folder := next((str(p) for p in PurePosixPath(path).parents if str(p) in found), ""):
+                raise FetchError(f"{name}: {folder!r} is a file, and the folder of {path!r}")
         return found
 
     def _members(self, group: str) -> list[Parcel]:

@@ -1,0 +1,183 @@
+"""Pod manifests: what is honoured, and what is named because it cannot be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from wagi.config.entries import RouteMap
+from wagi.config.pod import read_pods
+from wagi.config.values import HostPort
+from wagi.errors import ConfigurationError
+
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: sample
+  annotations:
+    alpha.wagi.krustlet.dev/default-host: "0.0.0.0:3001"
+    alpha.wagi.krustlet.dev/modules: |
+      {
+        "second": {"route": "/second/...", "entrypoint": "run", "allowed_hosts": ["https://a.b"]},
+        "first": {"route": "/"}
+      }
+spec:
+  hostNetwork: true
+  containers:
+    - name: first
+      image: registry.example/first:1.0.0
+      env:
+        - {name: GREETING, value: hi}
+        - name: EMPTY
+      volumeMounts:
+        - {name: data, mountPath: /data, readOnly: true}
+        - {name: data, mountPath: /again}
+    - name: second
+      image: registry.example/second
+      imagePullPolicy: Never
+  volumes:
+    - name: data
+      hostPath: {path: /srv/data, type: Directory}
+  nodeSelector:
+    kubernetes.io/arch: wasm32-wagi
+  tolerations:
+    - {key: node.kubernetes.io/network-unavailable, operator: Exists}
+"""
+
+
+def read(folder: Path, text: str = POD) -> RouteMap:
+    path = folder / "pod.yaml"
+    path.write_text(text)
+    return read_pods(path)
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        read(folder, text)
+    assert caught.value.exit_status == 2
+    return [str(problem).removeprefix(f"{folder}/") for problem in caught.value.problems]
+
+
+def test_everything_that_is_honoured(tmp_path: Path) -> None:
+    """The order of the annotation is the order of the routes."""
+    found = read(tmp_path, POD)
+    second, first = found.entries
+    assert (second.route, second.entrypoint, second.allowed_hosts) == (
+        "/second/...", "run", ["https://a.b"],
+    )  # fmt: skip
+    assert (second.module, second.pull) == ("oci:registry.example/second", "never")
+    assert (first.route, first.entrypoint) == ("/", "_start")
+    assert (first.module, first.pull) == ("oci:registry.example/first:1.0.0", "if-not-present")
+    assert first.environment == {"GREETING": "hi", "EMPTY": ""}
+    assert {guest: (v.path, v.readonly) for guest, v in first.volumes.items()} == {
+        "/data": ("/srv/data", True),
+        "/again": ("/srv/data", False),
+    }
+    assert (found.listen, found.default_host) == (HostPort("0.0.0.0", 3001), "0.0.0.0:3001")
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("image", "policy", "pull"),
+    [
+        ("r.example/a:1", "", "if-not-present"),
+        ("r.example/a", "", "always"),
+        ("r.example:5000/a", "", "always"),
+        ("r.example/a:latest", "", "always"),
+        ("r.example/a@sha256:" + "0" * 64, "", "if-not-present"),
+        ("r.example/a:latest", "IfNotPresent", "if-not-present"),
+        ("r.example/a:1", "Always", "always"),
+    ],
+)
+def test_the_pull_policy(tmp_path: Path, image: str, policy: str, pull: str) -> None:
+    """Kubernetes' own default where the pod says nothing."""
+    text = POD.replace("registry.example/second", image).replace("Never", policy or '""')
+    found = read(tmp_path, text)
+    assert found.entries[0].pull == pull
+
+
+def test_a_container_without_an_entry_is_a_warning(tmp_path: Path) -> None:
+    found = read(tmp_path, POD.replace('"first": {"route": "/"}', "").replace("]},", "]}"))
+    assert len(found.entries) == 1
+    (warning,) = found.warnings
+    assert str(warning).endswith(
+        "pod.yaml:15: the container 'first' has no entry in alpha.wagi.krustlet.dev/modules: it is"
+        " not served"
+    )
+
+
+def test_the_default_address(tmp_path: Path) -> None:
+    found = read(tmp_path, re.sub(r".*default-host.*\n", "", POD))
+    assert found.listen == HostPort("127.0.0.1", 3000)
+
+
+def test_several_documents(tmp_path: Path) -> None:
+    other = POD.replace("first", "third").replace("second", "fourth").replace('"/"', '"/third"')
+    found = read(tmp_path, f"---\n{POD}---\n{other}---\n")
+    entries = found.entries
+    assert [entry.route for entry in entries] == ["/second/...", "/", "/fourth/...", "/third"]
+    text = f"{POD}---\n{other.replace('3001', '3002')}"
+    (problem,) = problems(tmp_path, text)
+    assert problem == (
+        "pod.yaml:39: alpha.wagi.krustlet.dev/default-host: 0.0.0.0:3002 here and 0.0.0.0:3001 in"
+        " line 6: the pods of a file are served together, on one address"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("kind: Pod", "kind: Service", 2, "expected a pod (apiVersion: v1, kind: Pod), found v1/S"),
+        (POD, "just text", 1, "expected a pod (apiVersion: v1, kind: Pod), found something else"),
+        (POD, "", None, "expected a v1/Pod, found no document"),
+        (POD, "a: [1", 1, "not valid YAML"),
+        (POD, "a: !!python/object:os.system x", 1, "not valid YAML"),
+        ("name: first\n      image", "name: 5\n      image", 15, "expected a text, found 5"),
+        ("  containers:", "  container:", 7, "there is no container 'second'"),
+        ('"first": {"route": "/"}', "oops", 7, "modules: not valid JSON: "),
+        ('"first": {"route": "/"}', '"first": {"route": 5}', 7, 'first: expected {"route": '),
+        ('"first": {"route"', '"first": {"rout": 1, "route"', 7, "first: unknown key 'rout'"),
+        ('"first": {"route"', '"fist": {"route"', 7, "modules: there is no container 'fist'"),
+        ('["https://a.b"]', '"https://a.b"', 23, "allowed_hosts: Input should be a valid list"),
+        ("|\n      {", ">\n      [", 7, "modules: not valid JSON"),
+        ("0.0.0.0:3001", "nonsense", 6, "default-host: expected ADDRESS:PORT, found 'nonsense'"),
+        ("0.0.0.0:3001", ":3001", 6, "default-host: expected ADDRESS:PORT"),
+        ("value: hi", "value: 5", 18, "containers[0].env[0].value: expected a text, found 5"),
+        ("value: hi", "valueFrom: {secretKeyRef: {}}", 18, "env 'GREETING': valueFrom needs"),
+        ("imagePullPolicy: Never", "imagePullPolicy: Sometimes", 25, "expected Always, IfNot"),
+        ("image: registry.example/second", "image: ''", 24, "image: expected REGISTRY/NAME:TAG"),
+        ("hostPath: {path: /srv/data, type: Directory}", "secret: {secretName: x}", 27,
+         "the volume 'data' is of a kind that needs a cluster: expected hostPath with"),
+        ("{name: data, mountPath: /again}", "{name: dat, mountPath: /x}", 22, "is no volume 'dat'"),
+        ("mountPath: /again", "mountPath: /again, subPath: x", 22, "subPath is not supported"),
+        ("hostNetwork: true", "imagePullSecrets: [{name: x}]", 13, "there is no cluster to ask"),
+        ("hostNetwork: true", "initContainers: [{name: x}]", 13, "initContainers: containers"),
+        ("imagePullPolicy: Never", "args: [x]", 25, "args: a handler's arguments come from"),
+        ("imagePullPolicy: Never", "envFrom: [{}]", 25, "envFrom: config maps and secrets need"),
+        ("name: second\n", "name: first\n", 23, "containers[1].name: expected a name of its own"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_named(
+    tmp_path: Path, old: str, new: str, line: int | None, message: str
+) -> None:
+    assert old in POD
+    found = problems(tmp_path, POD.replace(old, new))
+    place = "pod.yaml: " if line is None else f"pod.yaml:{line}: "
+    assert any(text.startswith(place) and message in text for text in found), found
+
+
+def test_resources_are_a_warning(tmp_path: Path) -> None:
+    found = read(
+        tmp_path, POD.replace("imagePullPolicy: Never", "resources: {limits: {memory: 1Gi}}")
+    )
+    (warning,) = found.warnings
+    assert "pod.yaml:25: container 'second': resources are not honoured" in str(warning)
+
+
+def test_aliases_do_not_explode(tmp_path: Path) -> None:
+    """The billion laughs."""
+    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
+    assert "expected a pod" in problems(tmp_path, "\n".join(lines))[0]

@@ -1,0 +1,272 @@
+"""Handlers in bindles, from standalone directories and from servers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sources.test_registry import module
+from tests.support.bindles import (
+    BindleServer,
+    bindle_server,
+    file,
+    handler,
+    parcel,
+    write_standalone,
+)
+from tests.support.server import run_wagi, serving, write_files
+from tests.support.tls import certificate_of
+from tests.support.toolchains import HANDLERS, compiled
+
+NAME = "example.com/site/1.2.3"
+
+
+def show() -> bytes:
+    """A handler that prints the file that the query names."""
+    return compiled(HANDLERS / "show.c").read_bytes()
+
+
+def parcels() -> list[dict[str, Any]]:
+    return [
+        handler(module("root"), "/"),
+        handler(module("deep"), "/deep/...", allowed_hosts=" https://a.example , b.example"),
+        parcel("unrouted.wasm", module("unrouted"), "application/wasm"),
+        parcel("library.wasm", module("library"), "application/wasm", {"route": "/no"}, ("lib",)),
+        handler(show(), "/files", "static", argv="show ${ARGS}"),
+        file("a.txt", b"file a", "static"),
+        file("deep/er/b.txt", b"file b", "pictures", "other"),
+        file("not-there.txt", b"not there", "unrelated"),
+        parcel("no-file.txt", b"no file", member_of=("static",)),
+    ]
+
+
+GROUPS = {"static": ["pictures"], "pictures": [], "unrelated": []}
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {"WAGI_MODULE_CACHE": str(folder / "cache")}
+
+
+def get(folder: Path, *options: str, **more: str) -> dict[str, str]:
+    """What the routes of the bindle answer."""
+    with serving(
+        folder, None, "-b", NAME, *options, target=None,
+        environment={**environment(folder), **more},
+    ) as server:  # fmt: skip
+        paths = ("/", "/deep/x", "/no", "/files?a.txt", "/files?deep/er/b.txt",
+                 "/files?not-there.txt", "/files?no-file.txt")  # fmt: skip
+        return {path: server.get(path).text for path in paths}
+
+
+def assert_all_is_there(answers: dict[str, str]) -> None:
+    assert answers["/"] == "root"
+    assert answers["/deep/x"] == "deep"
+    assert "No route matches" in answers["/no"]
+    assert answers["/files?a.txt"] == "file a"
+    assert answers["/files?deep/er/b.txt"] == "file b"
+    assert "not there" not in answers["/files?not-there.txt"]
+    assert "no file" not in answers["/files?no-file.txt"]
+
+
+def test_a_standalone_bindle(tmp_path: Path) -> None:
+    """-b with --bindle-path: routes, and the files of the groups that a handler requires."""
+    write_standalone(tmp_path / "bindles", NAME, parcels(), GROUPS)
+    assert_all_is_there(get(tmp_path, "--bindle-path", "bindles"))
+
+
+def test_a_server(tmp_path: Path) -> None:
+    """-b with --bindle-url, the same from a server; BINDLE_URL; redirects are followed."""
+    with bindle_server() as server:
+        server.add(NAME, parcels(), GROUPS)
+        assert_all_is_there(get(tmp_path, "--bindle-url", server.url))
+        moved = f"/v1/_i/{NAME}"
+        server.content["/elsewhere"] = server.content.pop(moved)
+        server.redirects[moved] = "/elsewhere"
+        assert_all_is_there(get(tmp_path, BINDLE_URL=server.url + "/"))
+    # Nobody is there any more, and a version never changes.
+    assert_all_is_there(get(tmp_path, "--bindle-url", server.url))
+
+
+def test_without_a_command(tmp_path: Path) -> None:
+    """wagi -b ID is wagi serve -b ID, as in the original."""
+    write_standalone(tmp_path / "bindles", NAME, parcels(), GROUPS)
+    done = run_wagi(tmp_path, "-b", NAME, "--bindle-path", "bindles", "--listen", "nonsense")
+    assert done.returncode == 2
+    assert "--listen" in done.stderr
+    done = run_wagi(
+        tmp_path, "check", "-b", NAME, "--bindle-path", "bindles",
+        environment=environment(tmp_path),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{NAME}: 3 routes, no problems\n")
+
+
+def test_basic_authentication(tmp_path: Path) -> None:
+    """--bindle-http-user and -password, or their variables."""
+    with bindle_server() as server:
+        server.add(NAME, parcels(), GROUPS)
+        server.authorization = "Basic " + base64.b64encode(b"bob:pa:ss").decode()
+        options = ("--bindle-url", server.url)
+        user = ("--bindle-http-user", "bob", "--bindle-http-password", "pa:ss")
+        assert_all_is_there(get(tmp_path, *options, *user))
+        variables = {"BINDLE_HTTP_USER": "bob", "BINDLE_HTTP_PASSWORD": "pa:ss"}
+        assert_all_is_there(get(tmp_path, *options, **variables))
+        done = run_wagi(tmp_path, "check", "-b", NAME, *options, "--bindle-http-user", "eve")
+    assert done.returncode == 2
+    assert "answers 401: check --bindle-http-user and --bindle-http-password" in done.stderr
+
+
+def test_references(tmp_path: Path) -> None:
+    """bindle: in modules.toml: the first module that is in no group, with its files."""
+    with bindle_server() as server:
+        server.add("cat/1.0.0", [file("a.txt", b"file a", "g"), handler(show(), "/x", "g")])
+        write_standalone(tmp_path / "bindles", "hello/0.1.0", [
+            parcel("lib.wasm", module("lib"), "application/wasm", member_of=("g",)),
+            parcel("hello.wasm", module("hello"), "application/wasm"),
+        ])  # fmt: skip
+        manifest = (
+            f'[[module]]\nroute = "/cat"\nmodule = "bindle:cat/1.0.0"\n'
+            f'bindle_server = "{server.url}"\n'
+            '[[module]]\nroute = "/hello"\nmodule = "bindle:hello/0.1.0"\n'
+            'bindle_server = "bindles"\n'
+            '[[module]]\nroute = "/default"\nmodule = "bindle:cat/1.0.0"\n'
+        )
+        options = ("--bindle-url", server.url)
+        with serving(tmp_path, manifest, *options, environment=environment(tmp_path)) as running:
+            assert running.get("/cat?a.txt").text == "file a"
+            assert running.get("/hello").text == "hello"
+            assert running.get("/default?a.txt").text == "file a"
+
+
+def test_the_files_are_only_read(tmp_path: Path) -> None:
+    write_standalone(tmp_path / "bindles", NAME, [
+        handler(compiled(HANDLERS / "show.c").read_bytes(), "/files", "g"),
+        file("a.txt", b"file a", "g"),
+    ])  # fmt: skip
+    options = ("--bindle-path", "bindles")
+    with serving(
+        tmp_path, None, "-b", NAME, *options, target=None, environment=environment(tmp_path)
+    ) as server:
+        assert "a.txt: " in server.get("/files?+a.txt").text
+        assert "new.txt: " in server.get("/files?+new.txt").text
+        assert server.get("/files?a.txt").text == "file a"
+    (kept,) = (tmp_path / "cache/folders").rglob("a.txt")
+    assert kept.read_bytes() == b"file a"
+    kept.chmod(0o644)
+    kept.write_bytes(b"damaged")
+    with serving(
+        tmp_path, None, "-b", NAME, *options, target=None, environment=environment(tmp_path)
+    ):
+        assert kept.read_bytes() == b"file a"
+
+
+Break = Callable[[BindleServer], None]
+
+
+def _remove(path: str) -> Break:
+    def change(server: BindleServer) -> None:
+        for key in [key for key in server.content if path in key]:
+            del server.content[key]
+
+    return change
+
+
+def _write(path: str, old: bytes, new: bytes) -> Break:
+    def change(server: BindleServer) -> None:
+        found = [key for key, text in server.content.items() if path in key and old in text]
+        assert found
+        for key in found:
+            server.content[key] = server.content[key].replace(old, new)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("break_it", "status", "message"),
+    [
+        (_remove("@"), 1, "is missing there"),
+        (_remove("_i/"), 2, "answers 404: it has no such bindle"),
+        (_write("@", b"root", b"r00t"), 1, "what was sent is not what was asked for"),
+        (_write("1.2.3", b"[[parcel]]", b"[[parcel"), 1, "the invoice is not valid TOML"),
+        (_write("1.2.3", b"size =", b"sizes ="), 1, "the invoice is not valid: parcel.0.label"),
+        (_write("1.2.3", b'version = "1.2.3"', b'version = "6.6.6"'), 1, "for another bindle"),
+        (_write("1.2.3", b'requires = ["pictures"]', b'requires = ["pictures", "static"]'), 1,
+         "groups require each other in a circle: static → static"),
+        (_write("1.2.3", b'requires = ["pictures"]', b'requires = ["gone"]'), 1,
+         "the group 'gone' is required, and it is not there"),
+        (_write("1.2.3", b'"a.txt"', b'"../a.txt"'), 1, "leaves the folder or cannot be one"),
+        (_write("1.2.3", b'"a.txt"', b'"/etc/passwd"'), 1, "leaves the folder or cannot be one"),
+        (_write("1.2.3", b'"a.txt"', b'"x/../../y"'), 1, "leaves the folder or cannot be one"),
+        (_write("1.2.3", b'"a.txt"', b'"deep"'), 1,
+         "'deep' is a file, and the folder of 'deep/er/b.txt'"),
+        (_write("1.2.3", b'"a.txt"', b'"deep/er/b.txt"'), 1, "two parcels are the file"),
+        (_write("1.2.3", b'route = "/"', b'route = "nowhere"'), 1, "parcel root.wasm: route: "),
+        (_write("1.2.3", b'route = "/', b'rout = "/'), 1, "no parcel is a handler"),
+        (_write("1.2.3", b"size = ", b"size = 9999999999"), 1, "(--max-module-size)"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(tmp_path: Path, break_it: Break, status: int, message: str) -> None:
+    """One clear message; whoever names a bindle has not written its invoice: exit status 1."""
+    with bindle_server() as server:
+        server.add(NAME, parcels(), GROUPS)
+        break_it(server)
+        options = ("-b", NAME, "--bindle-url", server.url)
+        done = run_wagi(tmp_path, "check", *options, environment=environment(tmp_path))
+    assert done.returncode == status, done.stderr
+    assert message in done.stderr
+    assert "bindle:example.com/site/1.2.3" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_standalone_bindles_that_are_wrong(tmp_path: Path) -> None:
+    own = write_standalone(tmp_path / "bindles", NAME, parcels(), GROUPS)
+    options = ("check", "-b", NAME, "--bindle-path", "bindles")
+    first = next((own / "parcels").glob(f"{parcels()[0]['sha256']}*"))
+    content = first.read_bytes()
+    for broken, message in (
+        (content[:-1], "bytes, and the invoice says"),
+        (content[:-1] + b"?", "is not what the invoice says: expected sha256:"),
+        (None, "No such file"),
+    ):
+        first.unlink(missing_ok=True)
+        if broken is not None:
+            first.write_bytes(broken)
+        done = run_wagi(tmp_path, *options, environment=environment(tmp_path))
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert "bindle:example.com/site/1.2.3" in done.stderr
+    done = run_wagi(tmp_path, "check", "-b", "absent/1.0.0", "--bindle-path", "bindles")
+    assert done.returncode == 2
+    assert "bindle:absent/1.0.0: no such file: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-b", NAME), "where is it? Add --bindle-url or --bindle-path"),
+        (("-b", "name"), "expected bindle:NAME/VERSION"),
+        (("-b", "../x", "--bindle-path", "."), "expected bindle:NAME/VERSION"),
+        (("-b", NAME, "--bindle-url", "ftp://x/v1"), "expected http://HOST/v1, https://HOST/v1"),
+        (("-b", NAME, "modules.toml"), "expected a modules.toml or a bindle"),
+    ],
+)
+def test_bad_usage(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    write_files(tmp_path, {"modules.toml": ""})
+    done = run_wagi(tmp_path, "check", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_server_with_a_certificate_of_its_own(tmp_path: Path) -> None:
+    """-k takes any certificate."""
+    with bindle_server(certificate_of(tmp_path / "tls")) as server:
+        server.add(NAME, parcels(), GROUPS)
+        options = ("-b", NAME, "--bindle-url", server.url)
+        done = run_wagi(tmp_path, "check", *options, environment=environment(tmp_path))
+        assert done.returncode == 1
+        assert "certificate" in done.stderr
+        assert_all_is_there(get(tmp_path, "--bindle-url", server.url, "-k"))
