@@ -47,9 +47,8 @@ def test_the_seed_case(tmp_path: Path) -> None:
         write_files(tmp_path, {"pod.yaml": pod})
         with serving(tmp_path, target="pod.yaml", listen=None, environment=environment) as server:
             assert server.port == port
-            site = (
-                (EXAMPLES / "nginx.conf").read_text().replace("127.0.0.1:3000", f"127.0.0.1:{port}")
-            )
+            site = (EXAMPLES / "nginx.conf").read_text()
+            site = site.replace("unix:/run/wagi/wagi.sock", f"127.0.0.1:{port}")
             with nginx(tmp_path / "nginx", site) as front:
                 answer = subprocess.run(
                     [tool("curl"), "-sS", "-i", f"http://127.0.0.1:{front}/?name=seed"],
@@ -57,7 +56,7 @@ def test_the_seed_case(tmp_path: Path) -> None:
                     text=True,
                     check=True,
                 ).stdout
-    assert answer.startswith("HTTP/1.1 200 OK\r\n")
+    assert answer.startswith("HTTP/1.1 200 OK\n")
     assert "Hello, world!" in answer
 
 

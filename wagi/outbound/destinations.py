@@ -54,7 +54,7 @@ class Destinations:
             except ValueError:
                 raise ValueError(f"{text!r}: {_EXPECTED}") from None
             return
-        address = _address(text.strip("[]"))
+        address = _address(text[1:-1] if text[:1] + text[-1:] == "[]" else text)
         if address is not None:
             self._entries.append(_Entry(str(address)))
             return

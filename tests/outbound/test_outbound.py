@@ -1,0 +1,415 @@
+"""Outbound HTTP, driven by handlers that real compilers have built for its ABI."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.support.server import Server, run_wagi, serving, write_files
+from tests.support.toolchains import HANDLERS, compiled, native_c_library
+from tests.support.upstream import Upstream, upstream
+from tests.support.wat import TEXT_HEAD, printing
+
+pytestmark = pytest.mark.xdist_group("outbound")
+SUPPORT = Path(__file__).parents[1] / "support"
+
+
+def entry(route: str, hosts: list[str], module: str = "outbound.wasm", **keys: str) -> str:
+    rules = "".join(f"{key} = {value}\n" for key, value in keys.items())
+    return (
+        f'[[module]]\nroute = "{route}"\nmodule = "{module}"\n'
+        f"allowed_hosts = {json.dumps(hosts)}\n{rules}"
+    )
+
+
+@pytest.fixture(scope="module")
+def asked() -> Iterator[Upstream]:
+    with upstream() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, asked: Upstream) -> Iterator[Server]:
+    port = asked.port
+    manifest = "".join(
+        (
+            entry("/any", ["127.0.0.1"]),
+            entry("/rust", ["127.0.0.1"], "rust.wasm"),
+            entry("/none", []),
+            entry("/all", ["insecure:allow-all"]),
+            entry("/local", [f"http://localhost:{port}"]),
+            entry("/other-port", [f"http://127.0.0.1:{port + 1}"]),
+            entry("/https", [f"https://127.0.0.1:{port}"]),
+            entry("/name", ["localhost", "rebind.example"]),
+            entry("/two", ["127.0.0.1"], http_max_concurrency="2"),
+            entry("/hurried", ["127.0.0.1"], http_timeout="0.5"),
+            entry("/short", ["127.0.0.1"], timeout="1", http_timeout="0"),
+            entry("/small", ["127.0.0.1"], http_response_limit='"10KiB"'),
+            '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n',
+        )
+    )
+    modules: dict[str, str | bytes] = {
+        "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes(),
+        "rust.wasm": compiled(HANDLERS / "outbound.rs").read_bytes(),
+        "hello.wat": printing(TEXT_HEAD + "hello"),
+    }
+    folder = tmp_path_factory.mktemp("outbound")
+    with serving(folder, manifest, modules=modules) as running:
+        yield running
+
+
+def ask(
+    server: Server,
+    path: str,
+    url: str,
+    method: str = "GET",
+    headers: str = "",
+    body: str = "",
+) -> str:
+    """Have a handler send a request; what it says of it."""
+    request = f"{method}\n{url}\n{headers}\n{body}".encode()
+    answer = server.post(path, request)
+    assert answer.status == 200, answer.text
+    return answer.text
+
+
+def echoed(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text.partition("body\n")[2].partition("\nend ")[0])
+    return found
+
+
+def test_a_request(server: Server, asked: Upstream) -> None:
+    """Method, URL, headers and body there; status, headers and body back."""
+    url = f"http://127.0.0.1:{asked.port}/echo?a=%20b"
+    text = ask(server, "/any?all", url, "POST", "x-one:1\nX-Two: zwei ü\n", "the body")
+    assert text.startswith("req 0\nstatus 200\nheaders 0\n")
+    assert "Content-Type:text/plain\n" in text
+    assert "X-Twice:a\n" in text
+    assert "X-Twice:b\n" in text
+    assert text.endswith("close 0\n")
+    seen = echoed(text)
+    headers = {name.lower(): value for name, value in seen["headers"]}
+    assert (seen["method"], seen["path"], seen["body"]) == ("POST", "/echo?a=%20b", "the body")
+    assert headers["x-one"] == "1"
+    assert headers["x-two"].encode("latin-1").decode() == "zwei ü"
+    assert headers["host"] == f"127.0.0.1:{asked.port}"
+    assert headers["user-agent"].startswith("wagi/")
+    assert "accept-encoding" not in headers
+    assert "content-type" not in headers
+
+
+def test_a_rust_handler(server: Server, asked: Upstream) -> None:
+    answer = server.get(f"/rust?http://127.0.0.1:{asked.port}/echo")
+    assert answer.status == 200
+    assert ["x-from", "rust"] in json.loads(answer.text)["headers"]
+    assert server.get(f"/rust?http://127.0.0.1:{asked.port}/status&code=404").status == 502
+    answer = server.get(f"/rust?http://127.0.0.1:{asked.port}/status?code=404")
+    assert (answer.status, answer.text) == (404, "said so")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "get"])
+def test_methods(server: Server, asked: Upstream, method: str) -> None:
+    text = ask(server, "/any", f"http://127.0.0.1:{asked.port}/echo", method)
+    assert text.startswith("req 0\nstatus 200\n")
+    if method != "HEAD":
+        assert echoed(text)["method"] == method.upper()
+
+
+def test_headers(server: Server, asked: Upstream) -> None:
+    """The name of a header in any case; a guest cannot set what would lead elsewhere."""
+    url = f"http://127.0.0.1:{asked.port}/echo"
+    assert "header 0 text/plain\n" in ask(server, "/any?get=cOnTeNt-TyPe", url)
+    assert "header 0 a\n" in ask(server, "/any?get=x-twice", url)
+    assert "header 5 \n" in ask(server, "/any?get=x-none", url)
+    text = ask(
+        server, "/any", url, headers="Host:evil\nContent-Length:5\nConnection:upgrade\nTE:x\n"
+    )
+    headers = dict(echoed(text)["headers"])
+    assert headers["Host"] == f"127.0.0.1:{asked.port}"
+    assert headers.keys() & {"te", "TE", "connection", "Content-Length"} == set()
+
+
+def test_pieces(server: Server, asked: Upstream) -> None:
+    """body_read goes on where it ended, whatever the room."""
+    url = f"http://127.0.0.1:{asked.port}/large?n=300000"
+    for room in ("7000", "1", "1000000"):
+        size = "300000" if room != "1" else "2000"
+        text = ask(server, f"/any?count&room={room}", url.replace("300000", size))
+        assert f"\nend 0 {size}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("bad", "numbers"),
+    [
+        ("handle", [1, 1, 1, 1]),
+        ("closed", [0, 1]),
+        ("pointers", [3] * 10),
+        ("utf8", [6, 6, 6]),
+        ("room", [4, 4, 5, 0]),
+    ],
+)
+def test_bad_calls(server: Server, asked: Upstream, bad: str, numbers: list[int]) -> None:
+    text = ask(server, f"/any?bad={bad}", f"http://127.0.0.1:{asked.port}/echo")
+    assert [int(line) for line in re.findall(r"^\d+$", text, re.M)] == numbers
+
+
+@pytest.mark.parametrize(
+    ("url", "method", "headers", "number"),
+    [
+        ("nonsense", "GET", "", 10),
+        ("", "GET", "", 10),
+        ("ftp://127.0.0.1/", "GET", "", 10),
+        ("file:///etc/passwd", "GET", "", 10),
+        ("http://", "GET", "", 10),
+        ("http://127.0.0.1:99999/", "GET", "", 10),
+        ("http://127.0.0.1:PORT/", "G ET", "", 8),
+        ("http://127.0.0.1:PORT/", "", "", 8),
+        ("http://127.0.0.1:PORT/", "CONNECT", "", 8),
+        ("http://127.0.0.1:PORT/", "GET", "no colon\n", 9),
+        ("http://127.0.0.1:PORT/", "GET", "bad name:x\n", 9),
+        ("http://127.0.0.1:PORT/", "GET", "a:b\rX-Injected: c\n", 9),
+        ("http://127.0.0.1:PORT/nonsense", "GET", "", 11),
+        ("http://127.0.0.1:1/", "GET", "", 11),
+    ],
+)  # fmt: skip
+def test_bad_requests(
+    server: Server, asked: Upstream, url: str, method: str, headers: str, number: int
+) -> None:
+    url = url.replace("PORT", str(asked.port))
+    assert ask(server, "/any", url, method, headers) == f"req {number}\n"
+
+
+def test_a_url_cannot_inject(server: Server, asked: Upstream) -> None:
+    url = f"http://127.0.0.1:{asked.port}/echo?a b\rX-Injected:c"
+    text = ask(server, "/any", url)
+    if text != "req 10\n":
+        assert "X-Injected" not in dict(echoed(text)["headers"])
+
+
+@pytest.mark.parametrize(
+    ("path", "url", "number"),
+    [
+        ("/none", "http://127.0.0.1:PORT/", 7),
+        ("/any", "http://127.0.0.2:PORT/", 7),
+        ("/any", "http://localhost:PORT/", 7),
+        ("/all", "http://127.0.0.1:PORT/", 7),
+        ("/all", "http://localhost:PORT/", 7),
+        ("/all", "http://[::1]:PORT/", 7),
+        ("/all", "http://0.0.0.0:PORT/", 7),
+        ("/all", "http://127.1:PORT/", 7),
+        ("/all", "http://2130706433:PORT/", 7),
+        ("/all", "http://0x7f000001:PORT/", 7),
+        ("/all", "http://[::ffff:127.0.0.1]:PORT/", 7),
+        ("/all", "http://169.254.169.254/latest/meta-data", 7),
+        ("/local", "http://localhost:PORT/", 0),
+        ("/local", "http://LOCALHOST:PORT/", 0),
+        ("/local", "http://127.0.0.1:PORT/", 7),
+        ("/local", "http://127.0.0.1@localhost:PORT/", 0),
+        ("/local", "http://localhost@127.0.0.1:PORT/", 7),
+        ("/other-port", "http://127.0.0.1:PORT/", 7),
+        ("/https", "http://127.0.0.1:PORT/", 7),
+        ("/https", "https://127.0.0.1:PORT/", 11),
+    ],
+)
+def test_who_may_be_asked(
+    server: Server, asked: Upstream, path: str, url: str, number: int
+) -> None:
+    """Scheme, host and port; what is not public is named itself, also under allow-all."""
+    before = len(asked.requests)
+    text = ask(server, path, url.replace("PORT", str(asked.port)))
+    # Some spellings of an address are none for the client, and no name leads anywhere either.
+    expected = ("req 7\n", "req 10\n", "req 11\n") if number == 7 else (f"req {number}\n",)
+    assert text.startswith(expected)
+    assert (len(asked.requests) > before) == (number == 0)
+
+
+def test_the_log_says_why(server: Server, asked: Upstream) -> None:
+    ask(server, "/none", f"http://127.0.0.1:{asked.port}/")
+    ask(server, "/other-port", f"http://127.0.0.1:{asked.port}/")
+    ask(server, "/all", f"http://localhost:{asked.port}/")
+    server.wait_for_log(
+        r"\[[0-9a-f]+-\d+\] POST /none, route /none, module outbound.wasm: outbound HTTP: the"
+        r" handler has no allowed_hosts"
+    )
+    server.wait_for_log(rf"http://127.0.0.1:{asked.port} is not in allowed_hosts")
+    server.wait_for_log("localhost is (127.0.0.1|::1), which is not a public address: name it")
+
+
+def test_redirects(server: Server, asked: Upstream) -> None:
+    """Followed, with the rules of browsers and curl for methods; ten of them, and no circle."""
+    base = f"http://127.0.0.1:{asked.port}"
+    for code, method, expected in (
+        (301, "GET", "GET"), (302, "POST", "GET"), (303, "PUT", "GET"), (307, "POST", "POST"),
+        (308, "PUT", "PUT"), (302, "PUT", "PUT"),
+    ):  # fmt: skip
+        url = f"{base}/redirect?code={code}&to=/echo"
+        seen = echoed(ask(server, "/any", url, method, "x-kept:1\ncontent-type:a/b\n", "body"))
+        assert (seen["method"], seen["body"]) == (expected, "body" if expected == method else "")
+        names = {name.lower() for name, _ in seen["headers"]}
+        assert "x-kept" in names
+        assert ("content-type" in names) == (expected == method)
+    twice = quote("/redirect?to=%2Fecho", safe="")
+    assert "status 200" in ask(server, "/any", f"{base}/redirect?to={twice}")
+    assert ask(server, "/any", f"{base}/circle") == "req 11\n"
+    assert asked.requests[-11:] == ["GET /circle"] * 11
+
+
+def test_every_hop_is_checked(server: Server, asked: Upstream) -> None:
+    to = quote(f"http://127.0.0.2:{asked.port}/echo", safe="")
+    url = f"http://127.0.0.1:{asked.port}/redirect?to={to}"
+    assert ask(server, "/any", url) == "req 7\n"
+    to = quote("file:///etc/passwd", safe="")
+    assert ask(server, "/any", f"http://127.0.0.1:{asked.port}/redirect?to={to}") == "req 10\n"
+    to = quote(f"http://127.0.0.1:{asked.port}/echo", safe="")
+    url = f"http://localhost:{asked.port}/redirect?to={to}"
+    assert ask(server, "/local", url) == "req 7\n"
+
+
+def test_secrets_do_not_cross_origins(tmp_path: Path, asked: Upstream) -> None:
+    manifest = entry("/", ["127.0.0.1", "127.0.0.2"])
+    modules: dict[str, str | bytes] = {
+        "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes()
+    }
+    headers = "Authorization:Bearer x\nCookie:a=b\nX-Kept:1\n"
+    with serving(tmp_path, manifest, modules=modules) as server:
+        for host, kept in (("127.0.0.1", True), ("127.0.0.2", False)):
+            to = quote(f"http://{host}:{asked.port}/echo", safe="")
+            url = f"http://127.0.0.1:{asked.port}/redirect?to={to}"
+            names = {
+                n.lower() for n, _ in echoed(ask(server, "/", url, headers=headers))["headers"]
+            }
+            assert "x-kept" in names
+            assert ({"authorization", "cookie"} <= names) == kept
+            assert ("authorization" in names) == kept
+
+
+def test_a_name_that_changes(tmp_path: Path, asked: Upstream) -> None:
+    """The address that is checked is the one that is connected to: one question a connection."""
+    library = native_c_library(SUPPORT / "names.c")
+    modules: dict[str, str | bytes] = {
+        "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes()
+    }
+    manifest = entry("/", ["rebind.test", "127.0.0.2"])
+    url = f"http://rebind.test:{asked.port}/echo"
+    for answers, expected in (
+        ("127.0.0.2\n127.0.0.1\n127.0.0.1\n", "127.0.0.2"),
+        ("127.0.0.1\n127.0.0.2\n127.0.0.2\n", None),
+    ):
+        names = tmp_path / "names"
+        names.write_text(answers)
+        environment = {"LD_PRELOAD": str(library), "NAMES_FILE": str(names)}
+        with serving(tmp_path, manifest, modules=modules, environment=environment) as server:
+            text = ask(server, "/", url)
+        assert Path(f"{names}.log").read_text() == "rebind.test\n"
+        Path(f"{names}.log").unlink()
+        if expected:
+            assert echoed(text)["address"] == expected
+        else:
+            assert text == "req 7\n"
+
+
+# Limits
+
+
+def test_responses_that_are_held_open(server: Server, asked: Upstream) -> None:
+    """http_max_concurrency: error 13."""
+    url = f"http://127.0.0.1:{asked.port}/large?n=100"
+    assert ask(server, "/two?hold=4", url) == "req 0\nreq 0\nreq 13\nreq 13\n"
+    assert ask(server, "/any?hold=8", url).startswith("req 0\n" * 8 + "status 200")
+    assert ask(server, "/any?hold=9", url).endswith("req 13\n")
+
+
+def test_a_response_that_is_too_large(server: Server, asked: Upstream) -> None:
+    url = f"http://127.0.0.1:{asked.port}/large?n="
+    assert "\nend 0 10240\n" in ask(server, "/small?count", url + "10240")
+    text = ask(server, "/small?count&room=1000", url + "10241")
+    assert re.search(r"\nend 12 \d+\nclose 0\n", text)
+    server.wait_for_log(r"the response has more than 10240 bytes \(http_response_limit\)")
+
+
+def test_a_response_that_takes_too_long(server: Server, asked: Upstream) -> None:
+    started = time.monotonic()
+    assert ask(server, "/hurried", f"http://127.0.0.1:{asked.port}/slow?s=30") == "req 11\n"
+    text = ask(server, "/hurried?count", f"http://127.0.0.1:{asked.port}/trickle")
+    assert re.search(r"\nend 12 \d+\n", text)
+    assert time.monotonic() - started < 10
+
+
+def test_a_response_that_is_cut(server: Server, asked: Upstream) -> None:
+    assert "\nend 12 0\n" in ask(server, "/any", f"http://127.0.0.1:{asked.port}/cut")
+
+
+@pytest.mark.parametrize("path", ["slow?s=30", "trickle"])
+def test_the_guest_s_deadline(server: Server, asked: Upstream, path: str) -> None:
+    """A guest that waits for a server is out of time like any other."""
+    started = time.monotonic()
+    url = f"http://127.0.0.1:{asked.port}/{path}"
+    answer = server.post("/short?count", f"GET\n{url}\n\n".encode())
+    assert answer.status == 504
+    assert time.monotonic() - started < 5
+
+
+def test_a_client_that_goes_away_ends_the_request(server: Server, asked: Upstream) -> None:
+    asked.gone.clear()
+    body = f"GET\nhttp://127.0.0.1:{asked.port}/trickle\n\n".encode()
+    with server.connect() as connection:
+        connection.sendall(
+            b"POST /any?count HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        deadline = time.monotonic() + 10
+        while "GET /trickle" not in asked.requests[-1:] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.3)
+    deadline = time.monotonic() + 10
+    while "/trickle" not in asked.gone:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_waiting_holds_nobody_up(server: Server, asked: Upstream) -> None:
+    """Twenty guests wait for a slow server; others are answered at once, and all in the end."""
+    url = f"http://127.0.0.1:{asked.port}/slow?s=2"
+    with ThreadPoolExecutor(20) as pool:
+        started = time.monotonic()
+        waiting = [pool.submit(ask, server, "/any", url) for _ in range(20)]
+        time.sleep(0.5)
+        for _ in range(20):
+            assert server.get("/hello").text == "hello"
+        assert time.monotonic() - started < 1.9
+        assert all("at last" in item.result() for item in waiting)
+        assert time.monotonic() - started < 10
+
+
+def test_a_shutdown_waits_for_them(tmp_path: Path, asked: Upstream) -> None:
+    modules: dict[str, str | bytes] = {
+        "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes()
+    }
+    answers: list[str] = []
+    url = f"http://127.0.0.1:{asked.port}/slow?s=1"
+    with serving(tmp_path, entry("/", ["127.0.0.1"]), modules=modules) as server:
+        thread = Thread(target=lambda: answers.append(ask(server, "/", url)))
+        thread.start()
+        time.sleep(0.4)
+        assert server.stop() == 0
+        thread.join()
+        assert "at last" in answers[0]
+        assert "nclosed" not in server.log
+        assert "never retrieved" not in server.log
+
+
+def test_bad_hosts_are_problems(tmp_path: Path) -> None:
+    write_files(
+        tmp_path, {"m.wat": printing("x"), "modules.toml": entry("/", ["ftp://x"], "m.wat")}
+    )
+    done = run_wagi(tmp_path, "check")
+    assert done.returncode == 2
+    assert "modules.toml:4: allowed_hosts: 'ftp://x': expected https://HOST" in done.stderr
