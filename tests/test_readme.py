@@ -1,7 +1,8 @@
 """Everything the README shows works as shown.
 
 Blocks with a file name are written, consoles are run in their order in one shell session: what
-follows a command is its output. Port 3000 is exchanged for a free one.
+follows a command is its output, in which … is any text. Ports 3000 and 5000 are exchanged for those
+of our server and of a registry.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from tests.support import toolchains
 from tests.support.nginx import free_port
+from tests.support.registry import registry
 from tests.support.server import ROOT, WAGI, run_wagi
 from wagi.config.manifest import Manifest, ModuleEntry, Rules
 
@@ -30,6 +33,7 @@ class Session:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._port = free_port()
+        self.registry = ""
         self._server: subprocess.Popen[bytes] | None = None
         tools = folder / "bin"
         tools.mkdir()
@@ -41,11 +45,13 @@ class Session:
             "PATH": os.pathsep.join(places),
             "PYTHONPATH": str(ROOT),
             "GOCACHE": str(folder / "gocache"),
+            "WAGI_MODULE_CACHE": str(folder / "modules"),
         }
 
     def run(self, command: str) -> str:
         command = INSTALL.sub("", command)
         command = command.replace("localhost:3000", f"127.0.0.1:{self._port}")
+        command = command.replace("localhost:5000", self.registry)
         if command.startswith("wagi serve"):
             self._serve(command.rstrip(" &"))
             return ""
@@ -65,7 +71,7 @@ class Session:
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return done.stdout.replace(self.registry, "localhost:5000")
 
     def _serve(self, command: str) -> None:
         self.close()
@@ -100,18 +106,18 @@ def test_everything_it_shows(tmp_path: Path) -> None:
     shutil.copy(ROOT / "modules.toml", tmp_path)
     session = Session(tmp_path)
     commands = 0
-    try:
+    with registry(tmp_path / "registry") as running, closing(session):
+        session.registry = running.name
         for language, name, content in BLOCK.findall(README):
             if name:
-                (tmp_path / name).write_text(content)
+                (tmp_path / name).write_text(content.replace("localhost:5000", running.name))
             elif language == "console":
                 for command, output in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", content, re.M):
                     commands += 1
                     # The suite is running already: continuous integration starts it as shown.
                     if not command.endswith("pytest"):
-                        assert session.run(command).rstrip("\n") == output.rstrip("\n")
-    finally:
-        session.close()
+                        shown = re.escape(output.rstrip("\n")).replace("…", ".*")
+                        assert re.fullmatch(shown, session.run(command).rstrip("\n"))
     assert commands == len(re.findall(r"^\$ ", README, re.MULTILINE)) > 8
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.server import Server, run_wagi, serving, write_files
-from tests.support.toolchains import HANDLERS, compiled, native_c_library
+from tests.support.toolchains import EXAMPLES, HANDLERS, compiled, native_c_library
 from tests.support.upstream import Upstream, upstream
 from tests.support.wat import TEXT_HEAD, printing
 
@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, asked: Upstream) -> Iterato
     )
     modules: dict[str, str | bytes] = {
         "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes(),
-        "rust.wasm": compiled(HANDLERS / "outbound.rs").read_bytes(),
+        "rust.wasm": compiled(EXAMPLES / "rust/ask.rs").read_bytes(),
         "hello.wat": printing(TEXT_HEAD + "hello"),
     }
     folder = tmp_path_factory.mktemp("outbound")

@@ -227,7 +227,7 @@ class _Fetcher:
             if content is None:
                 if pull == "never":
                     raise _not_there(image)
-                await _named(image, registry.download(image, layer, self._cache))
+                await registry.download(image, layer, self._cache)
                 content = self._cache.find(layer.digest)
         if content is None or len(content) != layer.size:
             raise FetchError(

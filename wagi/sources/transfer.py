@@ -16,14 +16,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import IO
+from typing import IO, Any
 
 import aiohttp
+from aiohttp.helpers import get_env_proxy_for_url
+from yarl import URL
 
 from wagi import __version__
 from wagi.sources.cache import ModuleCache
 from wagi.sources.ends import FetchError, SourceError, UnreachableError
-from wagi.sources.references import origin_of
+from wagi.sources.references import LOOPBACK, origin_of
 
 ATTEMPTS = 4
 _FIRST_PAUSE = 0.4  # seconds; each pause is twice the last one
@@ -71,7 +73,6 @@ class Transfer:
             headers={"User-Agent": f"wagi/{__version__}"},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # what is verified is what was sent
-            trust_env=True,
         ) as session:
             yield Transfer(session, limit, report)
 
@@ -94,10 +95,13 @@ class Transfer:
             attempt += 1
             pause = _FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(1, 1.5)
             try:
+                target = URL(url)
                 response = await self._session.request(
-                    method, url, headers=headers, data=data, ssl=not insecure, max_redirects=10
+                    method, target, headers=headers, data=data, ssl=not insecure, **_proxy(target)
                 )
-            except aiohttp.InvalidURL:
+            except aiohttp.InvalidUrlRedirectClientError:
+                raise FetchError(f"{origin_of(url)} redirects to what is no http URL") from None
+            except (aiohttp.InvalidURL, ValueError):
                 raise SourceError(f"not a URL that can be asked: {origin_of(url)}") from None
             except aiohttp.TooManyRedirects:
                 raise FetchError(f"{origin_of(url)} redirects in a circle") from None
@@ -143,6 +147,8 @@ class Transfer:
         with cache.writing(digest.text) as file:
             try:
                 await self._fill(file, name, open_, digest)
+            except UnreachableError as error:
+                raise error if name in str(error) else UnreachableError(f"{name}: {error}") from None
             finally:
                 self._report("")
 
@@ -202,6 +208,20 @@ class Transfer:
         return FetchError(
             f"{name}: it has {found}, and a module may have {self.limit} bytes (--max-module-size)"
         )
+
+
+def _proxy(target: URL) -> dict[str, Any]:
+    """The proxy that the environment names, as curl and Docker understand it.
+
+    aiohttp's ``trust_env`` would take credentials from .netrc besides, where ours are Docker's.
+    """
+    if LOOPBACK.fullmatch(target.host or ""):
+        return {}
+    try:
+        proxy, auth = get_env_proxy_for_url(target)
+    except LookupError:
+        return {}
+    return {"proxy": proxy, "proxy_auth": auth}
 
 
 def _starts_at(response: aiohttp.ClientResponse) -> int | None:

@@ -1,4 +1,9 @@
-//! Asks the URL in the query and passes the answer on, by wasi_experimental_http's own imports.
+//! Asks the URL in the query and passes the answer on: /ask?https://api.example.com/
+//!
+//! The five functions of wasi_experimental_http, of which this takes three, need no library. Whom a
+//! handler may ask is said by allowed_hosts in modules.toml.
+//!
+//! rustc --target wasm32-wasip1 -O ask.rs
 
 use std::env;
 use std::io::{stdout, Write};
