@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,7 +17,7 @@ from tests.sources.test_registry import MANIFEST, archive, cache, entry, module,
 from tests.support.faulty import Faults, faulty_proxy
 from tests.support.nginx import free_port
 from tests.support.registry import Registry, background, registry
-from tests.support.server import run_wagi, serving, write_files
+from tests.support.server import ENVIRONMENT, WAGI, run_wagi, serving, write_files
 
 pytestmark = pytest.mark.xdist_group("faults")
 LARGE = module("a large module" + "!" * 400_000)
@@ -113,6 +116,45 @@ def test_what_does_not_pass_is_said(
     assert not [path for path in kept(tmp_path) if path.suffix == ".partial"]
     faults.plan("nothing")
     assert check(tmp_path, reference)[0] == 0
+
+
+def test_a_server_that_stalls_is_asked_again(
+    tmp_path: Path, running: Registry, faults: Faults
+) -> None:
+    """After 20 seconds without a byte, from where it stopped."""
+    push(tmp_path, LARGE, f"oci://{running.name}/stalls:1")
+    faults.plan("/blobs/", "stall")
+    manifest = entry(f"oci://localhost:{faults.port}/stalls:1")
+    with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
+        assert server.get("/").text.startswith("a large module")
+    ranges = [wanted for _, path, wanted in faults.seen if "/blobs/" in path]
+    assert ranges == ["", f"bytes={len(LARGE) // 2}-"]
+
+
+def test_a_start_that_waits_can_be_stopped(
+    tmp_path: Path, running: Registry, faults: Faults
+) -> None:
+    """SIGTERM ends it at once, and nothing half-written is taken for a module."""
+    push(tmp_path, LARGE, f"oci://{running.name}/stopped:1")
+    faults.plan("/blobs/", "stall")
+    write_files(tmp_path, {"modules.toml": entry(f"oci://localhost:{faults.port}/stopped:1")})
+    process = subprocess.Popen(
+        [*WAGI, "serve", "--listen", "127.0.0.1:0"],
+        cwd=tmp_path,
+        env={**ENVIRONMENT, **cache(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while not any("/blobs/" in path for _, path, _ in faults.seen):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "Traceback" not in stderr
+    assert not [p for p in kept(tmp_path) if p.suffix != ".partial" and p.stat().st_size > 10_000]
 
 
 def test_a_push_that_is_cut_is_begun_anew(

@@ -105,3 +105,40 @@ def test_pull(tmp_path: Path, web: str) -> None:
     )
     assert (done.returncode, done.stdout) == (0, f"{web}/moved.wasm\n")
     assert (tmp_path / "moved.wasm").read_bytes() == CONTENT
+
+
+def test_the_proxy_of_the_environment(tmp_path: Path) -> None:
+    """HTTP_PROXY, as curl has it; loopback is asked directly."""
+    seen: list[str] = []
+
+    class Proxy(Handler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.path = "/hello.wasm"
+            super().do_GET()
+
+    manifest = entry("http://modules.invalid/x.wasm", extra=f'sha256 = "{SHA256}"')
+    with background(Proxy) as port:
+        environment = {**cache(tmp_path), "HTTP_PROXY": f"http://127.0.0.1:{port}", "NO_PROXY": ""}
+        environment["http_proxy"] = environment["HTTP_PROXY"]
+        with serving(tmp_path, manifest, environment=environment) as server:
+            assert server.get("/").status == 200
+    assert seen == ["http://modules.invalid/x.wasm"]
+
+
+def test_netrc_is_not_for_us(tmp_path: Path, web: str) -> None:
+    """Credentials are Docker's: one in ~/.netrc is neither sent nor in the way."""
+    write_files(tmp_path, {".netrc": "default login eve password evil\n"})
+    seen: list[str | None] = []
+
+    class Watching(Handler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization"))
+            super().do_GET()
+
+    with background(Watching) as port:
+        url = f"http://127.0.0.1:{port}/hello.wasm"
+        write_files(tmp_path, {"modules.toml": entry(url, extra=f'sha256 = "{SHA256}"')})
+        environment = {**cache(tmp_path), "HOME": str(tmp_path), "NETRC": f"{tmp_path}/.netrc"}
+        assert run_wagi(tmp_path, "check", environment=environment).returncode == 0
+    assert seen == [None]

@@ -55,7 +55,7 @@ class BindleServer:
         if response.status in (200, 206, 416):
             return response
         response.release()
-        where = f"bindle:{name}: {origin_of(self.url)} answers {response.status}"
+        where = f"{origin_of(self.url)} answers {response.status}"
         match response.status:
             case 401 | 403:
                 raise SourceError(f"{where}: check --bindle-http-user and --bindle-http-password")
@@ -79,9 +79,9 @@ class BindleFolder:
         try:
             return await asyncio.to_thread(path.read_bytes)
         except FileNotFoundError:
-            raise SourceError(f"bindle:{name}: no such file: {path}") from None
+            raise SourceError(f"no such file: {path}") from None
         except OSError as error:
-            raise SourceError(f"bindle:{name}: {path}: {error.strerror}") from None
+            raise SourceError(f"{path}: {error.strerror}") from None
 
     async def parcel(self, name: str, label: Label, cache: ModuleCache) -> None:
         """Bring a parcel into the cache. Raises: FetchError."""
@@ -89,15 +89,14 @@ class BindleFolder:
         try:
             if path.stat().st_size != label.size:
                 raise FetchError(
-                    f"bindle:{name}: {path} has {path.stat().st_size} bytes, and the invoice says"
-                    f" {label.size}"
+                    f"{path} has {path.stat().st_size} bytes, and the invoice says {label.size}"
                 )
             content = await asyncio.to_thread(path.read_bytes)
         except OSError as error:
-            raise FetchError(f"bindle:{name}: {path}: {error.strerror}") from None
+            raise FetchError(f"{path}: {error.strerror}") from None
         if digest_of(content) != label.digest:
             raise FetchError(
-                f"bindle:{name}: {path} is not what the invoice says: expected {label.digest},"
+                f"{path} is not what the invoice says: expected {label.digest},"
                 f" found {digest_of(content)}"
             )
         cache.add(content)
@@ -134,7 +133,7 @@ async def read_invoice(origin: Origin, name: str, cache: ModuleCache) -> tuple[I
         known = cache.digest_of_tag(key)
         kept = cache.find(known) if known else None
         if kept is None:
-            raise UnreachableError(f"bindle:{name}: {error}") from None
+            raise
         return parse_invoice(name, kept), f"{error}: the invoice in the module cache is used"
     invoice = parse_invoice(name, content)
     cache.remember_tag(key, cache.add(content))
@@ -150,7 +149,7 @@ async def fetch_parcel(
     """
     if label.size > limit:
         raise FetchError(
-            f"bindle:{name}: the parcel {label.name or label.sha256} has {label.size} bytes, and a"
+            f"the parcel {label.name or label.sha256} has {label.size} bytes, and a"
             f" module or file may have {limit} (--max-module-size)"
         )
     content = cache.find(label.digest)
@@ -158,5 +157,5 @@ async def fetch_parcel(
         await origin.parcel(name, label, cache)
         content = cache.find(label.digest)
     if content is None or len(content) != label.size:
-        raise FetchError(f"bindle:{name}: the parcel {label.sha256} has not {label.size} bytes")
+        raise FetchError(f"the parcel {label.sha256} has not {label.size} bytes")
     return content

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from wagi.errors import WagiError
 from wagi.sources.bindle import (
@@ -33,16 +34,15 @@ from wagi.sources.references import (
     BindleReference,
     FileReference,
     ImageReference,
+    Reference,
     WebReference,
     origin_of,
     parse_reference,
-    without_secrets,
 )
 from wagi.sources.registry import Registry
 from wagi.sources.transfer import Digest, Report, Transfer
 
 _AT_A_TIME = 4
-T = TypeVar("T")
 
 Pull = Literal["always", "if-not-present", "never"]
 """When a tag is resolved: at each start, only if it is not in the cache, or never."""
@@ -128,9 +128,19 @@ def fetch_invoice(
     async def run() -> tuple[Invoice, str]:
         async with Transfer.start(rules.max_size, report) as transfer:
             fetcher = _Fetcher(cache, transfer, rules)
-            return await read_invoice(fetcher.origin(rules.bindle_server, Path()), name, cache)
+            with naming(BindleReference(name)):
+                return await read_invoice(fetcher.origin(rules.bindle_server, Path()), name, cache)
 
     return asyncio.run(run())
+
+
+@contextmanager
+def naming(reference: Reference) -> Iterator[None]:
+    """Say in errors which reference it was that led nowhere."""
+    try:
+        yield
+    except (SourceError, FetchError) as error:
+        raise type(error)(f"{reference}: {error}") from None
 
 
 class _Fetcher:
@@ -145,23 +155,27 @@ class _Fetcher:
 
     async def fetch(self, wanted: Wanted) -> Fetched:
         reference = parse_reference(wanted.reference)
+        if isinstance(reference, FileReference):  # its messages name the path
+            fetched = await self._fetch(reference, wanted)
+        else:
+            with naming(reference):
+                fetched = await self._fetch(reference, wanted)
+        found = digest_of(fetched.content)
+        if wanted.sha256 and found != f"sha256:{wanted.sha256}":
+            raise FetchError(f"{reference}: expected sha256:{wanted.sha256}, found {found}")
+        return fetched
+
+    async def _fetch(self, reference: Reference, wanted: Wanted) -> Fetched:
         match reference:
             case FileReference():
-                fetched = Fetched(
-                    await asyncio.to_thread(read_file, reference, wanted.folder), wanted.reference
-                )
+                content = await asyncio.to_thread(read_file, reference, wanted.folder)
+                return Fetched(content, str(reference))
             case ImageReference():
-                fetched = await self._image(reference, wanted.pull)
+                return await self._image(reference, wanted.pull)
             case BindleReference():
-                fetched = await self._bindle(reference, wanted)
+                return await self._bindle(reference, wanted)
             case WebReference():
-                fetched = await self._download(reference, wanted)
-        if wanted.sha256 and digest_of(fetched.content) != f"sha256:{wanted.sha256}":
-            raise FetchError(
-                f"{without_secrets(wanted.reference)}: expected sha256:{wanted.sha256}, found"
-                f" {digest_of(fetched.content)}"
-            )
-        return fetched
+                return await self._download(reference, wanted)
 
     def origin(self, place: str, folder: Path) -> Origin:
         """Where bindles are. Parameters: ``folder`` where a relative directory starts."""
@@ -177,11 +191,11 @@ class _Fetcher:
     async def _image(self, image: ImageReference, pull: Pull) -> Fetched:
         registry = self._registry(image.registry)
         content, warning = await self._resolve(registry, image, pull)
-        manifest = parse_manifest(str(image), content)
+        manifest = parse_manifest(content)
         if manifest.layers is None:
-            child = replace(image, tag="", digest=choose_manifest(str(image), manifest).digest)
+            child = replace(image, tag="", digest=choose_manifest(manifest).digest)
             content = await self._manifest(registry, child, pull)
-            manifest = parse_manifest(str(child), content)
+            manifest = parse_manifest(content)
         resolved = str(replace(image, tag="", digest=digest_of(content)))
         module = await self._module(registry, image, manifest, pull)
         return Fetched(module, resolved, warning=warning)
@@ -197,12 +211,12 @@ class _Fetcher:
         if pull != "always" and kept is not None:
             return kept, ""
         if pull == "never":
-            raise _not_there(image)
+            raise _not_there()
         try:
             content = await registry.manifest(image)
         except UnreachableError as error:
             if kept is None:
-                raise UnreachableError(f"{image}: {error}") from None
+                raise
             return kept, f"{error}: {image} is {known}, as it was resolved last"
         self._cache.remember_tag(str(image), self._cache.add(content))
         return content, ""
@@ -213,51 +227,49 @@ class _Fetcher:
         if kept is not None:
             return kept
         if pull == "never":
-            raise _not_there(image)
-        content = await _named(image, registry.manifest(image))
+            raise _not_there()
+        content = await registry.manifest(image)
         self._cache.add(content)
         return content
 
     async def _module(
         self, registry: Registry, image: ImageReference, manifest: Manifest, pull: Pull
     ) -> bytes:
-        layer = choose_layer(str(image), image.title, manifest)
+        layer = choose_layer(image.title, manifest)
         async with self._downloads.setdefault(layer.digest, asyncio.Lock()):
             content = self._cache.find(layer.digest)
             if content is None:
                 if pull == "never":
-                    raise _not_there(image)
+                    raise _not_there()
                 await registry.download(image, layer, self._cache)
                 content = self._cache.find(layer.digest)
         if content is None or len(content) != layer.size:
             raise FetchError(
-                f"{image}: {layer.digest} has not the {layer.size} bytes that the manifest says"
+                f"{layer.digest} has not the {layer.size} bytes that the manifest says"
             )
-        return module_of(str(image), layer, content, self._rules.max_size)
+        return module_of(layer, content, self._rules.max_size)
 
     async def _bindle(self, reference: BindleReference, wanted: Wanted) -> Fetched:
         place = wanted.bindle_server or self._rules.bindle_server
         if not place:
-            raise SourceError(
-                f"{wanted.reference}: where is it? Give the entry a bindle_server, or --bindle-url"
-            )
+            raise SourceError("where is it? Give the entry a bindle_server, or --bindle-url")
         cache, limit = self._cache, self._rules.max_size
         origin = self.origin(place, wanted.folder)
         invoice, warning = await read_invoice(origin, reference.id, cache)
-        name = f"bindle:{reference.id}"
-        parcel = invoice.module(name, reference.parcel)
-        files = invoice.files(name, parcel)
+        parcel = invoice.module(reference.parcel)
+        files = invoice.files(parcel)
         content = await fetch_parcel(origin, reference.id, parcel.label, cache, limit)
         for label in files.values():
             await fetch_parcel(origin, reference.id, label, cache, limit)
         digests = {path: label.digest for path, label in files.items()}
         folder = cache.folder_of(digests) if files else None
-        return Fetched(content, f"{name}#{parcel.label.sha256}", folder, warning)
+        resolved = str(BindleReference(reference.id, parcel.label.sha256))
+        return Fetched(content, resolved, folder, warning)
 
     async def _download(self, reference: WebReference, wanted: Wanted) -> Fetched:
-        name = without_secrets(reference.url)
+        name = str(reference)
         if not wanted.sha256:
-            raise SourceError(f"{name}: a download needs the key sha256: what is the module's?")
+            raise SourceError("a download needs the key sha256: what is the module's?")
         digest = f"sha256:{wanted.sha256}"
         content = self._cache.find(digest)
         if content is None:
@@ -268,7 +280,7 @@ class _Fetcher:
             await self._transfer.download(name, open_, Digest(digest), self._cache)
             content = self._cache.find(digest)
         if content is None:
-            raise FetchError(f"{name}: it was removed from the module cache while it was read")
+            raise FetchError("it was removed from the module cache while it was read")
         return Fetched(content, name)
 
     def _registry(self, name: str) -> Registry:
@@ -276,15 +288,5 @@ class _Fetcher:
         return self._registries.setdefault(name, Registry(name, self._transfer, insecure))
 
 
-async def _named(image: ImageReference, work: Coroutine[Any, Any, T]) -> T:
-    """Say of which image it is that a registry cannot be reached."""
-    try:
-        return await work
-    except UnreachableError as error:
-        if str(image) in str(error):
-            raise
-        raise UnreachableError(f"{image}: {error}") from None
-
-
-def _not_there(image: ImageReference) -> SourceError:
-    return SourceError(f"{image}: it is not in the module cache, and pull is never")
+def _not_there() -> SourceError:
+    return SourceError("it is not in the module cache, and pull is never")

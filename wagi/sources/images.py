@@ -74,20 +74,20 @@ class Manifest(BaseModel):
     manifests: list[Descriptor] | None = None
 
 
-def parse_manifest(name: str, content: bytes) -> Manifest:
+def parse_manifest(content: bytes) -> Manifest:
     """Read a manifest. Raises: FetchError if it is none."""
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "it"
-        raise FetchError(f"{name}: the manifest is not valid: {place}: {first['msg']}") from None
+        raise FetchError(f"the manifest is not valid: {place}: {first['msg']}") from None
     if manifest.layers is None and manifest.manifests is None:
-        raise FetchError(f"{name}: the manifest is not valid: it has no layers")
+        raise FetchError("the manifest is not valid: it has no layers")
     return manifest
 
 
-def choose_manifest(name: str, index: Manifest) -> Descriptor:
+def choose_manifest(index: Manifest) -> Descriptor:
     """The image in an index that is for wasm; the only one there is, otherwise.
 
     Raises: FetchError listing them.
@@ -103,10 +103,10 @@ def choose_manifest(name: str, index: Manifest) -> Descriptor:
         else f"\n  {i.digest} for no platform"
         for i in images
     )
-    raise FetchError(f"{name}: an index without the one image for wasm; it has:{found or ' none'}")
+    raise FetchError(f"an index without the one image for wasm; it has:{found or ' none'}")
 
 
-def choose_layer(name: str, title: str, manifest: Manifest) -> Descriptor:
+def choose_layer(title: str, manifest: Manifest) -> Descriptor:
     """The layer that is the module.
 
     Parameters: ``title`` which of several, if the reference says it.
@@ -126,14 +126,14 @@ def choose_layer(name: str, title: str, manifest: Manifest) -> Descriptor:
     )
     if not candidates:
         what = f"no module with the title {title!r}" if title else "no layer that is a module"
-        raise FetchError(f"{name}: {what}; its layers are:{listing or ' none'}")
+        raise FetchError(f"{what}; its layers are:{listing or ' none'}")
     raise SourceError(
-        f"{name}: {len(candidates)} layers could be the module: add #TITLE to the reference to"
+        f"{len(candidates)} layers could be the module: add #TITLE to the reference to"
         f" choose one; its layers are:{listing}"
     )
 
 
-def module_of(name: str, layer: Descriptor, content: bytes, limit: int) -> bytes:
+def module_of(layer: Descriptor, content: bytes, limit: int) -> bytes:
     """The module in a layer, which may be an archive with one .wasm file.
 
     Parameters: ``limit`` of its size in bytes. Raises: FetchError.
@@ -149,24 +149,24 @@ def module_of(name: str, layer: Descriptor, content: bytes, limit: int) -> bytes
         ) as stream:
             unpacked = stream.read(limit + _ARCHIVE_ROOM)
         if len(unpacked) == limit + _ARCHIVE_ROOM:
-            raise _too_large(name, limit)
+            raise _too_large(limit)
         with tarfile.open(fileobj=BytesIO(unpacked), mode="r:") as archive:
             members = archive.getmembers()
             files = [item for item in members if item.isfile() and item.name.endswith(".wasm")]
             if len(files) == 1:
                 if files[0].size > limit:  # a sparse file takes no room in its archive
-                    raise _too_large(name, limit)
+                    raise _too_large(limit)
                 file = archive.extractfile(files[0])
                 assert file is not None
                 return file.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise FetchError(f"{name}: the layer is not a tar archive: {error}") from None
+        raise FetchError(f"the layer is not a tar archive: {error}") from None
     found = ", ".join(sorted(item.name for item in members)) or "nothing"
-    raise FetchError(f"{name}: expected an archive with one .wasm file, found {found}")
+    raise FetchError(f"expected an archive with one .wasm file, found {found}")
 
 
-def _too_large(name: str, limit: int) -> FetchError:
-    return FetchError(f"{name}: the archive has more than {limit} bytes (--max-module-size)")
+def _too_large(limit: int) -> FetchError:
+    return FetchError(f"the archive has more than {limit} bytes (--max-module-size)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,53 +74,51 @@ class Invoice(BaseModel):
     group: list[Group] = Field(default_factory=list)
     parcel: list[Parcel] = Field(default_factory=list)
 
-    def module(self, name: str, parcel: str) -> Parcel:
+    def module(self, parcel: str) -> Parcel:
         """The module of a bindle: the first one, or the one of this sha256. Raises: FetchError."""
         for item in self.parcel:
             if item.label.sha256 == parcel if parcel else item.is_module:
                 return item
-        raise FetchError(f"{name}: no parcel of it is a module ({WASM}, in no group)")
+        raise FetchError(f"no parcel of it is a module ({WASM}, in no group)")
 
-    def files(self, name: str, parcel: Parcel) -> dict[str, Label]:
+    def files(self, parcel: Parcel) -> dict[str, Label]:
         """The files of a handler by their paths: of the groups that it requires.
 
         Raises: FetchError for a group that is not there or requires itself, and for a path that
         leaves the folder.
         """
         found: dict[str, Label] = {}
-        for group in self._required(name, parcel.conditions.requires, (), set()):
+        for group in self._required(parcel.conditions.requires, (), set()):
             for item in self._members(group):
                 if item.label.wagi.get("file") == "true":
-                    path = _checked_path(name, item.label.name)
+                    path = _checked_path(item.label.name)
                     if found.setdefault(path, item.label).sha256 != item.label.sha256:
-                        raise FetchError(f"{name}: two parcels are the file {path!r}")
+                        raise FetchError(f"two parcels are the file {path!r}")
         for path in found:
             if folder := next((str(p) for p in PurePosixPath(path).parents if str(p) in found), ""):
-                raise FetchError(f"{name}: {folder!r} is a file, and the folder of {path!r}")
+                raise FetchError(f"{folder!r} is a file, and the folder of {path!r}")
         return found
 
     def _members(self, group: str) -> list[Parcel]:
         return [item for item in self.parcel if group in item.conditions.memberOf]
 
-    def _required(
-        self, name: str, groups: list[str], path: tuple[str, ...], seen: set[str]
-    ) -> Iterator[str]:
+    def _required(self, groups: list[str], path: tuple[str, ...], seen: set[str]) -> Iterator[str]:
         """Groups, and what they require in turn, themselves or by their parcels; each once."""
         for group in groups:
             if group in path:
                 circle = " → ".join((*path, group))
-                raise FetchError(f"{name}: groups require each other in a circle: {circle}")
+                raise FetchError(f"groups require each other in a circle: {circle}")
             if group in seen:
                 continue
             seen.add(group)
             declared = [item for item in self.group if item.name == group]
             members = self._members(group)
             if not declared and not members:
-                raise FetchError(f"{name}: the group {group!r} is required, and it is not there")
+                raise FetchError(f"the group {group!r} is required, and it is not there")
             yield group
             further = [item for either in declared for item in either.requires]
             further += [item for member in members for item in member.conditions.requires]
-            yield from self._required(name, further, (*path, group), seen)
+            yield from self._required(further, (*path, group), seen)
 
 
 def parse_invoice(name: str, content: bytes) -> Invoice:
@@ -131,25 +129,21 @@ def parse_invoice(name: str, content: bytes) -> Invoice:
     try:
         invoice = Invoice.model_validate(tomli.loads(content.decode()))
     except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
-        raise FetchError(f"bindle:{name}: the invoice is not valid TOML: {error}") from None
+        raise FetchError(f"the invoice is not valid TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise FetchError(
-            f"bindle:{name}: the invoice is not valid: {place}: {first['msg']}"
-        ) from None
+        raise FetchError(f"the invoice is not valid: {place}: {first['msg']}") from None
     found = f"{invoice.bindle.name}/{invoice.bindle.version}"
     if found != name:
-        raise FetchError(f"bindle:{name}: the invoice is for another bindle: {found}")
+        raise FetchError(f"the invoice is for another bindle: {found}")
     return invoice
 
 
-def _checked_path(name: str, path: str) -> str:
+def _checked_path(path: str) -> str:
     """A path below the folder that a guest sees. Raises: FetchError."""
     parts = PurePosixPath(path).parts
     bad = not parts or path.startswith("/") or ".." in parts or "\\" in path
     if bad or any(ord(letter) < 32 for letter in path) or len(path.encode()) > 1024:
-        raise FetchError(
-            f"{name}: the name of a file parcel leaves the folder or cannot be one: {path!r}"
-        )
+        raise FetchError(f"the name of a file parcel leaves the folder or cannot be one: {path!r}")
     return str(PurePosixPath(path))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from wagi.sources.ends import SourceError
-from wagi.sources.fetch import FetchRules
+from wagi.sources.fetch import FetchRules, naming
 from wagi.sources.images import Layout, build_image
 from wagi.sources.references import ImageReference, parse_reference
 from wagi.sources.registry import Registry
@@ -37,7 +37,8 @@ def publish(
     async def run() -> None:
         async with Transfer.start(rules.max_size, report) as transfer:
             insecure = reference.registry in rules.insecure_registries
-            await Registry(reference.registry, transfer, insecure).push(reference, image)
+            with naming(reference):
+                await Registry(reference.registry, transfer, insecure).push(reference, image)
 
     asyncio.run(run())
     return f"oci://{reference.registry}/{reference.repository}@{image.digest}"

@@ -29,6 +29,9 @@ class FileReference:
     path: str
     is_url: bool = False
 
+    def __str__(self) -> str:
+        return self.path
+
 
 @dataclass(frozen=True, slots=True)
 class ImageReference:
@@ -56,12 +59,18 @@ class BindleReference:
     id: str
     parcel: str = ""
 
+    def __str__(self) -> str:
+        return f"bindle:{self.id}{f'#{self.parcel}' if self.parcel else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class WebReference:
-    """A download."""
+    """A download. As a text it has neither credentials nor a query, which may be signed."""
 
     url: str
+
+    def __str__(self) -> str:
+        return origin_of(self.url) + urlsplit(self.url).path
 
 
 Reference = FileReference | ImageReference | BindleReference | WebReference
@@ -146,14 +155,9 @@ def file_name(reference: Reference) -> str:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL: what may be shown, without credentials and signed queries."""
+    """Scheme, host and port of a URL: what may be shown of it."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def without_secrets(url: str) -> str:
-    """A URL as it may be shown: without credentials and without its query."""
-    return origin_of(url) + urlsplit(url).path
 
 
 def _is_registry(name: str) -> bool:

@@ -55,8 +55,7 @@ class Registry:
         promised = image.digest or response.headers.get("Docker-Content-Digest", "")
         if promised.startswith("sha256:") and promised != found:
             raise FetchError(
-                f"{image}: the manifest is not what was asked for: expected {promised}, found"
-                f" {found}"
+                f"the manifest is not what was asked for: expected {promised}, found {found}"
             )
         return content
 
@@ -163,7 +162,7 @@ class Registry:
         realm = parameters.get("realm", "")
         if urlsplit(realm).scheme != "https" and not self._url.startswith("http:"):
             raise FetchError(
-                f"{image}: {self.name} wants a token from {realm!r}, which is not https:"
+                f"{self.name} wants a token from {realm!r}, which is not https:"
                 " a credential would be sent in the clear"
             )
         query = {key: parameters[key] for key in ("service", "scope") if key in parameters}
@@ -201,9 +200,7 @@ class Registry:
         except (ValueError, AttributeError):
             token = None
         if response.status != 200 or not isinstance(token, str) or not token.isprintable():
-            raise FetchError(
-                f"{image}: {origin_of(realm)} answers {response.status} without a token"
-            )
+            raise FetchError(f"{origin_of(realm)} answers {response.status} without a token")
         return token
 
     async def _find_credential(self) -> Credential | None:
@@ -220,8 +217,8 @@ class Registry:
             case 401 | 403:
                 return self._denied(image, f"{self.name} answers {response.status}{said}", action)
             case 404 if action == "pull":
-                return SourceError(f"{image}: {self.name} has no such image{said}")
-        return FetchError(f"{image}: {self.name} answers {response.status}{said}")
+                return SourceError(f"{self.name} has no such image{said}")
+        return FetchError(f"{self.name} answers {response.status}{said}")
 
     def _denied(self, image: ImageReference, what: str, action: Action) -> SourceError:
         if self._credential is None:
@@ -230,7 +227,7 @@ class Registry:
             user = self._credential.user or "the holder of the identity token"
             verb = "push to" if action == "pull,push" else "pull from"
             how = f"check the password of {user!r}, and whether they may {verb} {image.repository}"
-        return SourceError(f"{image}: {what}: {how}")
+        return SourceError(f"{what}: {how}")
 
 
 def _scheme(challenge: str) -> str:

@@ -31,7 +31,7 @@ ATTEMPTS = 4
 _FIRST_PAUSE = 0.4  # seconds; each pause is twice the last one
 _LONGEST_PAUSE = 20.0  # seconds, whatever Retry-After says
 _TRY_AGAIN = (408, 429, 500, 502, 503, 504)
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=20)
 _SMALL = 4 * 1024**2  # the largest manifest that the OCI distribution specification asks for
 _PIECE = 64 * 1024
 _LOST = (aiohttp.ClientError, TimeoutError, ConnectionError)
@@ -99,14 +99,14 @@ class Transfer:
                 response = await self._session.request(
                     method, target, headers=headers, data=data, ssl=not insecure, **_proxy(target)
                 )
+            except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
+                raise UnreachableError(f"{origin_of(url)}: {_reason(error)}") from None
             except aiohttp.InvalidUrlRedirectClientError:
                 raise FetchError(f"{origin_of(url)} redirects to what is no http URL") from None
             except (aiohttp.InvalidURL, ValueError):
                 raise SourceError(f"not a URL that can be asked: {origin_of(url)}") from None
             except aiohttp.TooManyRedirects:
                 raise FetchError(f"{origin_of(url)} redirects in a circle") from None
-            except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
-                raise UnreachableError(f"{origin_of(url)}: {_reason(error)}") from None
             except _LOST as error:
                 if attempt == attempts:
                     raise UnreachableError(
@@ -139,16 +139,14 @@ class Transfer:
     async def download(self, name: str, open_: Open, digest: Digest, cache: ModuleCache) -> None:
         """Bring a content into the cache, going on where the connection was cut.
 
-        Parameters: ``name`` for messages.
+        Parameters: ``name`` for the progress.
         Raises: FetchError if it is not what it must be, or too large; UnreachableError.
         """
         if digest.size is not None and digest.size > self.limit:
-            raise self._too_large(name, f"{digest.size} bytes")
+            raise self._too_large(f"{digest.size} bytes")
         with cache.writing(digest.text) as file:
             try:
                 await self._fill(file, name, open_, digest)
-            except UnreachableError as error:
-                raise error if name in str(error) else UnreachableError(f"{name}: {error}") from None
             finally:
                 self._report("")
 
@@ -161,7 +159,7 @@ class Transfer:
                 break
             except _LOST as error:
                 if attempt == ATTEMPTS:
-                    raise UnreachableError(f"{name}: the download {_cut(error)}") from None
+                    raise UnreachableError(f"the download {_cut(error)}") from None
             await asyncio.sleep(_FIRST_PAUSE * 2 ** (attempt - 1))
         file.seek(0)
         content = hashlib.sha256()
@@ -169,7 +167,7 @@ class Transfer:
             content.update(piece)
         if f"sha256:{content.hexdigest()}" != digest.text:
             raise FetchError(
-                f"{name}: what was sent is not what was asked for: expected {digest.text}, found"
+                f"what was sent is not what was asked for: expected {digest.text}, found"
                 f" sha256:{content.hexdigest()}"
             )
 
@@ -188,25 +186,23 @@ class Transfer:
                 if response.status == 416:
                     raise aiohttp.ClientPayloadError("the server has less than it sent before")
             else:
-                raise FetchError(
-                    f"{name}: {_origin(response)} answers {response.status} {response.reason}"
-                )
+                raise FetchError(f"{_origin(response)} answers {response.status} {response.reason}")
             most = self.limit if digest.size is None else digest.size
             received = start
             async for piece in response.content.iter_chunked(_PIECE):
                 received += len(piece)
                 if received > most:
                     if digest.size is None:
-                        raise self._too_large(name, "more")
-                    raise FetchError(f"{name}: more than the {most} bytes that it should have")
+                        raise self._too_large("more")
+                    raise FetchError(f"more than the {most} bytes that it should have")
                 file.write(piece)
                 self._report(f"Downloading {name}: {_mib(received)}{_of(digest.size)}")
             if digest.size is not None and received < digest.size:
                 raise aiohttp.ClientPayloadError(f"it ends after {received} of {digest.size} bytes")
 
-    def _too_large(self, name: str, found: str) -> FetchError:
+    def _too_large(self, found: str) -> FetchError:
         return FetchError(
-            f"{name}: it has {found}, and a module may have {self.limit} bytes (--max-module-size)"
+            f"it has {found}, and a module may have {self.limit} bytes (--max-module-size)"
         )
 
 
