@@ -16,7 +16,7 @@ def certificate_of(folder: Path) -> tuple[Path, Path]:
         [
             *(tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
             *("-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:0.0.0.0"),
         ],
         check=True,
         capture_output=True,
