@@ -112,3 +112,15 @@ def test_the_examples_can_be_served() -> None:
         found = facts(path)
         assert found["kind"] == "command"
         assert all(item["provided"] for item in found["imports"])
+
+
+def test_no_name_moves_the_cursor(tmp_path: Path) -> None:
+    """What a module calls its exports reaches a terminal as text."""
+    write_files(tmp_path, {"m.wasm": wat_to_wasm('(module (func (export "a\\1b[2Jb\\0ac")))')})
+    done = run_wagi(tmp_path, "inspect", "m.wasm")
+    assert "\x1b" not in done.stdout
+    assert "  a\\x1b[2Jb\\x0ac: func() -> ()\n" in done.stdout
+    write_files(tmp_path, {"modules.toml": '[[module]]\nroute = "/"\nmodule = "m.wasm"\n'})
+    done = run_wagi(tmp_path, "check")
+    assert "it exports: a\\x1b[2Jb" in done.stderr
+    assert "\x1b" not in done.stderr

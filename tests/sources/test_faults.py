@@ -213,7 +213,7 @@ def test_a_manifest_without_a_module(tmp_path: Path, running: Registry) -> None:
     assert status == 1
     assert stderr == (
         f"error: modules.toml:3: module: {reference}: no layer that is a module; its layers are:\n"
-        "  text/plain, 5 bytes\n"
+        "    text/plain, 5 bytes\n"
     )
     empty = image(running, "empty", {"layers": []})
     assert "its layers are: none\n" in check(tmp_path, empty)[1]

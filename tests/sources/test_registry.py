@@ -249,7 +249,7 @@ def test_an_index_leads_to_the_image_for_wasm(tmp_path: Path, anonymous: Registr
     write_files(tmp_path, {"modules.toml": entry(f"oci://{anonymous.name}/indexed:two")})
     done = run_wagi(tmp_path, "check", environment=cache(tmp_path))
     assert done.returncode == 1
-    assert "an index without the one image for wasm; it has:\n  sha256:" in done.stderr
+    assert "an index without the one image for wasm; it has:\n    sha256:" in done.stderr
     assert "for linux/amd64" in done.stderr
 
 

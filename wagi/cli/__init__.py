@@ -7,6 +7,7 @@ import sys
 import click
 
 from wagi import __version__
+from wagi.cli.stderr import complain
 from wagi.errors import ConfigurationError, WagiError
 
 _HELP = """The WebAssembly gateway: CGI for WASI modules.
@@ -67,10 +68,10 @@ def main() -> None:
         sys.exit(130)
     except ConfigurationError as error:
         for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
+            complain("error", problem)
         sys.exit(error.exit_status)
     except WagiError as error:
-        click.echo(f"error: {error}", err=True)
+        complain("error", error)
         sys.exit(error.exit_status)
     except BrokenPipeError:
         sys.exit(1)

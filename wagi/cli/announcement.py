@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from wagi.observe.text import paragraph
 from wagi.route import Plan
 
 
 def announcement(url: str, plan: Plan, seconds: float, log_dir: Path) -> str:
     """The text. Parameters: ``seconds`` that the start took."""
-    lines = [f"warning: {warning}" for warning in plan.warnings]
+    lines = [f"warning: {paragraph(str(warning))}" for warning in plan.warnings]
     rows = [(route.pattern.text, route.blueprint.name) for route in plan.routes]
     if sys.stderr is not None and sys.stderr.isatty():
         return "\n".join([*lines, _for_person(url, rows, seconds, log_dir)])

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
-from wagi.cli.progress import show_progress
+from wagi.cli.stderr import complain, show_progress
 from wagi.config.settings import Settings
 from wagi.route import Plan
 from wagi.server import listening, service
@@ -45,7 +45,7 @@ def load(settings: Settings, path: Path | None) -> Plan:
     ):
         plan = service.load(settings, path, kept, Path(log_dir), show_progress)
     for warning in plan.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        complain("warning", warning)
     return plan
 
 

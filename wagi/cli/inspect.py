@@ -12,6 +12,7 @@ from wagi.cli.options import SOURCES, setting_options, settings_from
 from wagi.cli.pull import fetch_one
 from wagi.guest import binary
 from wagi.guest.engine import Description, Runtime, parse
+from wagi.observe.text import one_line
 from wagi.sources.cache import digest_of
 
 _ANY_MEMORY = 2**40  # nothing is run here
@@ -43,7 +44,10 @@ def inspect(reference: str, sha256: str, as_json: bool, **options: Any) -> None:
         facts["kind"] = "component (WASI preview 2), which the gateway does not run"
     else:
         facts |= _module_facts(reference, fetched.content)
-    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        click.echo("\n".join(map(one_line, _lines(facts))))
 
 
 def _module_facts(reference: str, content: bytes) -> dict[str, Any]:

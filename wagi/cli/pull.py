@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from wagi.cli.options import SOURCES, setting_options, settings_from
-from wagi.cli.progress import show_progress
+from wagi.cli.stderr import complain, show_progress
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
 from wagi.server import service
@@ -66,7 +66,7 @@ def fetch_one(reference: str, sha256: str, settings: Settings) -> Fetched:
     if isinstance(fetched, WagiError):
         raise fetched
     if fetched.warning:
-        click.echo(f"warning: {fetched.warning}", err=True)
+        complain("warning", fetched.warning)
     return fetched
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from wagi.cli.options import setting_options, settings_from
-from wagi.cli.progress import show_progress
+from wagi.cli.stderr import show_progress
 from wagi.config.values import parse_pair
 from wagi.errors import ConfigurationError, Problem
 from wagi.guest.binary import MalformedModuleError, sections

@@ -11,7 +11,7 @@ import click
 
 from wagi.cli.announcement import announcement
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
-from wagi.cli.progress import show_progress
+from wagi.cli.stderr import show_progress
 from wagi.observe.server_log import ServerLog
 from wagi.route import Plan
 from wagi.server import service

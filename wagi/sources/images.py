@@ -98,9 +98,9 @@ def choose_manifest(index: Manifest) -> Descriptor:
         if len(candidates) == 1:
             return candidates[0]
     found = "".join(
-        f"\n  {i.digest} for {i.platform.os}/{i.platform.architecture}"
+        f"\n{i.digest} for {i.platform.os}/{i.platform.architecture}"
         if i.platform
-        else f"\n  {i.digest} for no platform"
+        else f"\n{i.digest} for no platform"
         for i in images
     )
     raise FetchError(f"an index without the one image for wasm; it has:{found or ' none'}")
@@ -120,7 +120,7 @@ def choose_layer(title: str, manifest: Manifest) -> Descriptor:
     if len(candidates) == 1:
         return candidates[0]
     listing = "".join(
-        f"\n  {layer.mediaType or 'no media type'}, {layer.size} bytes"
+        f"\n{layer.mediaType or 'no media type'}, {layer.size} bytes"
         f"{f', {layer.title}' if layer.title else ''}"
         for layer in layers
     )

@@ -1,12 +1,24 @@
-"""How far loading has come, on a terminal."""
+"""What a command says on stderr: what is wrong, and on a terminal how far loading has come."""
 
 from __future__ import annotations
 
 import sys
 import time
 
+import click
+
+from wagi.observe.text import paragraph
+
 _EVERY = 0.1  # seconds between two lines
 _shown_at = -_EVERY
+
+
+def complain(kind: str, problem: object) -> None:
+    """Tell of a problem, whose text may come from a module or a server.
+
+    Parameters: ``kind`` error or warning.
+    """
+    click.echo(f"{kind}: {paragraph(str(problem))}", err=True)
 
 
 def show_progress(text: str) -> None:
