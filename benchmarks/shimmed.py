@@ -23,10 +23,11 @@ from wagi.guest.engine import Handler, Runtime, parse
 from wagi.guest.guest import Need
 from wagi.guest.streams import Stdin, Stdout
 from wagi.intake import Intake
-from wagi.loading import plan, table
+from wagi.loading import plan, read_route_map, table
 from wagi.observe.access_log import AccessLog
 from wagi.observe.module_log import ModuleLogs
 from wagi.server.http import HttpLimits, HttpServer
+from wagi.sources.fetch import Fetched
 from wagi.trust import TrustedProxies
 
 
@@ -34,7 +35,7 @@ async def _main(module: Path, content: bytes, folder: Path) -> None:
     logs = ModuleLogs(folder, 1024**2)
     store = Artefacts(folder / "artefacts", 1024**3)
     runtime = Runtime(store)
-    planned = plan(module, {}, logs, runtime)
+    planned = plan(read_route_map(module), [Fetched(content, "")], {}, logs, runtime)
     paths = {route.blueprint.key: store.find(route.blueprint.key) for route in planned.routes}
     routes = table(planned, {key: path for key, path in paths.items() if path}, logs, runtime)
     ((_, route),) = routes

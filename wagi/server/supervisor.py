@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from wagi.errors import WagiError
+from wagi.observe.text import paragraph
 from wagi.route import Plan
 from wagi.server.signals import HANDLED, RETIRE, Signals, has_terminal, signals_blocked
 
@@ -244,10 +245,11 @@ class Supervisor:
             if self._generation is None:
                 self._fail(result)
             else:
-                _log.error("not reloaded, the old routes are served on:\n%s", result)
+                why = paragraph(f"not reloaded, the old routes are served on:\n{result}")
+                _log.error("%s", why)
         else:
             for warning in result.warnings if self._announced else ():
-                _log.warning("%s", warning)
+                _log.warning("%s", paragraph(str(warning)))
             self._rolling = self._announced
             self._roll()
         if self._reload_again:
