@@ -28,7 +28,7 @@ from wagi.guest.ends import Exit, Trap
 from wagi.guest.guest import Guest
 from wagi.guest.scheduler import Turns
 from wagi.intake import Body, Intake, Request, Target, protocol_of, read_head
-from wagi.observe.exchange import Exchange
+from wagi.observe.exchange import Exchange, GuestRecord
 from wagi.observe.module_log import Stderr
 from wagi.observe.text import one_line, paragraph
 from wagi.refusal import RETRY_SOON, Refusal
@@ -55,13 +55,17 @@ class Gateway:
         intake: Intake,
         places: int,
         access_log: Callable[[Exchange], None],
+        records_guests: bool = False,
     ) -> None:
-        """Parameters: ``intake`` of request bodies; ``places`` for guests."""
+        """Parameters: ``intake`` of request bodies; ``places`` for guests; ``records_guests``
+        whether exchanges say what guests saw and did.
+        """
         self._table = table
         self._default_host = default_host
         self._proxies = proxies
         self._intake = intake
         self._access_log = access_log
+        self._records_guests = records_guests
         self._turns = Turns()
         self._admission = Admission(places, len({id(route.share) for _, route in table}))
         self._id_prefix = secrets.token_hex(6)
@@ -182,10 +186,11 @@ class Gateway:
         rules = route.rules
         stderr = Stderr(route.log, exchange.request_id, rules.stderr_limit)
         warnings: list[str] = []
+        record = GuestRecord(argv, environment) if self._records_guests else None
+        exchange.guest = record
+        write = stderr.write if record is None else _to_both(record.complain, stderr.write)
         try:
-            guest = Guest(
-                route.handler, argv, environment, stderr.write, route.client, warnings.append
-            )
+            guest = Guest(route.handler, argv, environment, write, route.client, warnings.append)
         except WagiError as error:
             raise Refusal(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "The handler could not be started.", str(error)
@@ -194,6 +199,8 @@ class Gateway:
             _feed(guest, body)
             ended = guest.step()
             output = guest.stdout.take()
+            if record is not None:
+                record.print(output)
             if ended and guest.end is None:  # most guests: done before anybody had to wait
                 whole = send_at_once(request, output, rules.header_limit, warnings)
                 if whole is not None:
@@ -205,6 +212,8 @@ class Gateway:
             return await self._deliver_all(guest, ended, exchange, route, body, delivery)
         finally:
             exchange.cpu_seconds = guest.cpu_seconds
+            if record is not None:
+                _record_end(record, guest)
             stderr.close()
             guest.close()
             for warning in warnings:
@@ -225,7 +234,7 @@ class Gateway:
         try:
             async with _NO_TIMEOUT if at_once else asyncio.timeout(timeout):
                 if not ended:
-                    await self._drive(guest, delivery, body, route)
+                    await self._drive(guest, delivery, body, route, exchange.guest)
                 return await _end(guest, delivery)
         except (TimeoutError, Refusal) as error:
             refusal = error if isinstance(error, Refusal) else _out_of_time(timeout or 0)
@@ -237,19 +246,29 @@ class Gateway:
             exchange.status = delivery.status
             exchange.sent = delivery.sent
 
-    def _step(self, guest: Guest, delivery: Delivery) -> bool:
+    def _step(self, guest: Guest, delivery: Delivery, record: GuestRecord | None) -> bool:
         ended = guest.step()
-        delivery.feed(guest.stdout.take())
+        output = guest.stdout.take()
+        if record is not None:
+            record.print(output)
+        delivery.feed(output)
         return ended
 
-    async def _drive(self, guest: Guest, delivery: Delivery, body: Body, route: Route) -> None:
+    async def _drive(
+        self,
+        guest: Guest,
+        delivery: Delivery,
+        body: Body,
+        route: Route,
+        record: GuestRecord | None,
+    ) -> None:
         ended = False
         cpu_timeout = route.rules.cpu_timeout
         while not ended:
             await self._deliver(guest, delivery, body)
             await _wait(guest, body, None if delivery.started else _PATIENCE)
             await self._turns.next(route.share)
-            ended = self._step(guest, delivery)
+            ended = self._step(guest, delivery, record)
             if cpu_timeout is not None and guest.cpu_seconds > cpu_timeout:
                 raise _out_of_time(cpu_timeout, " of CPU time")
 
@@ -329,6 +348,29 @@ async def _end(guest: Guest, delivery: Delivery) -> web.StreamResponse:
         case Exit(status) if status:
             delivery.warnings.append(f"the handler exited with status {status}")
     return await delivery.finish()
+
+
+def _to_both(
+    first: Callable[[bytes], None], second: Callable[[bytes], None]
+) -> Callable[[bytes], None]:
+    def write(data: bytes) -> None:
+        first(data)
+        second(data)
+
+    return write
+
+
+def _record_end(record: GuestRecord, guest: Guest) -> None:
+    record.memory = guest.memory_size
+    if not guest.ended:
+        return
+    match guest.end:
+        case Trap(message):
+            record.end, record.trap = "trap", message
+        case Exit(status):
+            record.end, record.exit_code = f"exit {status}", status
+        case None:
+            record.end, record.exit_code = "returned", 0
 
 
 def _length(response: web.Response) -> int:

@@ -33,21 +33,33 @@ def cli() -> None:
 
 def _add_commands() -> None:
     # Imported here, so that a wasmtime that does not fit is an error like any other.
+    from wagi.cli.call import call, run
     from wagi.cli.check import check
     from wagi.cli.compile import compile_
     from wagi.cli.inspect import inspect
     from wagi.cli.pull import pull
     from wagi.cli.push import push
+    from wagi.cli.routes import routes
     from wagi.cli.serve import serve
     from wagi.cli.snapshot import snapshot
+    from wagi.cli.test import test
+    from wagi.cli.test_server import test_server
 
-    cli.add_command(serve)
-    cli.add_command(check)
-    cli.add_command(compile_)
-    cli.add_command(snapshot)
-    cli.add_command(push)
-    cli.add_command(pull)
-    cli.add_command(inspect)
+    for command in (
+        serve,
+        check,
+        call,
+        run,
+        test,
+        test_server,
+        routes,
+        inspect,
+        compile_,
+        snapshot,
+        push,
+        pull,
+    ):
+        cli.add_command(command)
 
 
 def main() -> None:

@@ -44,7 +44,8 @@ class Guest:
     """A run of a handler.
 
     Attributes: ``stdin`` to feed; ``stdout`` to take; ``need`` after a step that returned False;
-    ``cpu_seconds`` it has used so far; ``end`` how it ended: an Exit, a Trap, or None for a return.
+    ``cpu_seconds`` it has used so far; ``ended`` whether it has, and ``end`` how: an Exit, a Trap,
+    or None for a return.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Guest:
         self.closed: set[int] = set()
         self.need = Need()
         self.cpu_seconds = 0.0
+        self.ended = False
         self.end: Exit | Trap | None = None
         self.monotonic_origin = time.monotonic()
         blueprint = handler.blueprint
@@ -98,6 +100,7 @@ class Guest:
                 self.end = self._run.take_end()
                 export = next(self._calls, None)
                 if self.end is not None or export is None:
+                    self.ended = True
                     return True
                 self._run.call(export)
             return False
@@ -110,6 +113,11 @@ class Guest:
         """Whether a suspended guest waits for nothing but its turn."""
         need = self.need
         return not need.input and need.wake_at is None and need.future is None
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of its memory, as far as host calls have seen it."""
+        return max(0, self._run.size)
 
     def close(self) -> None:
         """Free the instance; one that has not ended is cancelled, with its requests. Once."""

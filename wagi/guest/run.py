@@ -42,7 +42,8 @@ class Run:
     """One instance in its own store, polled until it ends. The owner closes it, once.
 
     Attributes: ``guest`` what host calls get as their first argument; ``failure`` an exception that
-    a host call raised: a bug of the gateway, not of the guest.
+    a host call raised: a bug of the gateway, not of the guest; ``size`` of the memory in bytes, as
+    a host call has seen it last, or -1.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Run:
         self.result = 0
         self._prepared = prepared
         self._base = 0
-        self._size = -1
+        self.size = -1
         self._future: int | None = None
         self._has_memory = False
         self._slots = capi.Slots()
@@ -152,8 +153,8 @@ class Run:
             self._has_memory = True
         at = self._at + capi.MEMORY
         size = capi.memory_size(self._context, at)
-        if size != self._size:  # it never shrinks, and moves only when it grows
-            self._size = size
+        if size != self.size:  # it never shrinks, and moves only when it grows
+            self.size = size
             self._base = capi.memory_data(self._context, at)
         self.span = self._base, size
         return self.span

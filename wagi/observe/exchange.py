@@ -3,8 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+_KEPT = 64 * 1024  # bytes of each stream
+
+
+@dataclass(slots=True)
+class GuestRecord:
+    """What a guest saw and did, for those who develop it.
+
+    Attributes: ``argv`` and ``variables`` (NAME=value) that it got; ``stdout`` and ``stderr``, the
+    first 64 KiB of each; ``end`` how it ended, in words; ``exit_code`` if it ended by itself;
+    ``trap`` with its backtrace; ``memory`` bytes that it had in the end.
+    """
+
+    argv: Sequence[bytes]
+    variables: Sequence[bytes]
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+    end: str = "cancelled"
+    exit_code: int | None = None
+    trap: str = ""
+    memory: int = 0
+
+    def print(self, output: bytes) -> None:
+        """Take what it wrote to stdout."""
+        self.stdout += output[: _KEPT - len(self.stdout)]
+
+    def complain(self, output: bytes) -> None:
+        """Take what it wrote to stderr."""
+        self.stderr += output[: _KEPT - len(self.stderr)]
 
 
 @dataclass(slots=True)
@@ -13,7 +42,7 @@ class Exchange:
 
     Attributes: ``headers`` of the request, of which the access log takes two; ``received`` in
     seconds since the epoch; ``started`` in seconds of ``time.perf_counter``; ``sent`` body bytes of
-    the response; ``cpu_seconds`` of the guest.
+    the response; ``cpu_seconds`` of the guest; ``guest`` what it saw and did, if that is recorded.
     """
 
     request_id: str
@@ -27,6 +56,7 @@ class Exchange:
     status: int = 0
     sent: int = 0
     cpu_seconds: float = 0.0
+    guest: GuestRecord | None = None
     received: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
 

@@ -13,7 +13,7 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,7 @@ from wagi.guest.engine import Runtime
 from wagi.intake import Intake
 from wagi.loading import plan, read_route_map, table, wanted
 from wagi.observe.access_log import AccessLog
+from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
 from wagi.route import Plan
@@ -195,20 +196,11 @@ def _work(settings: Settings, post: Post, tls: ssl.SSLContext | None, log_dir: P
         contextlib.closing(AccessLog(settings.access_log, sys.stdout)) as access_log,
     ):
         try:
-            runtime = Runtime(None, settings.cache, settings.max_concurrency)
-            routes = table(post.plan, post.artefacts, logs, runtime)
-            gateway = Gateway(
-                routes,
-                settings.hostname or HostPort.parse(post.plan.default_host or DEFAULT_HOST),
-                TrustedProxies(settings.trusted_proxy),
-                Intake(settings.spool_limit, settings.spool_total, settings.min_body_rate),
-                settings.max_concurrency,
-                access_log,
-            )
+            gateway = make_gateway(settings, post.plan, post.artefacts, logs, access_log)
         except WagiError as error:
             _log.error("%s", error)
             return error.exit_status
-        worker = Worker(gateway, _http_limits(settings), settings.shutdown_timeout)
+        worker = Worker(gateway, http_limits(settings), settings.shutdown_timeout)
         gc.collect()
         gc.freeze()
         with _event_loop(settings) as runner:
@@ -216,7 +208,32 @@ def _work(settings: Settings, post: Post, tls: ssl.SSLContext | None, log_dir: P
     return 0
 
 
-def _http_limits(settings: Settings) -> HttpLimits:
+def make_gateway(
+    settings: Settings,
+    plan: Plan,
+    artefacts: Mapping[str, Path],
+    logs: ModuleLogs,
+    access_log: Callable[[Exchange], None],
+    records_guests: bool = False,
+) -> Gateway:
+    """Make the gateway that serves a plan, in this process.
+
+    Parameters: ``artefacts`` the compiled modules by their keys. Raises: EngineError.
+    """
+    runtime = Runtime(None, settings.cache, settings.max_concurrency)
+    return Gateway(
+        table(plan, artefacts, logs, runtime),
+        settings.hostname or HostPort.parse(plan.default_host or DEFAULT_HOST),
+        TrustedProxies(settings.trusted_proxy),
+        Intake(settings.spool_limit, settings.spool_total, settings.min_body_rate),
+        settings.max_concurrency,
+        access_log,
+        records_guests,
+    )
+
+
+def http_limits(settings: Settings) -> HttpLimits:
+    """What a client may take, as the settings say."""
     return HttpLimits(
         request_line=settings.max_request_line,
         header=settings.max_request_header,

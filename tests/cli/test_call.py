@@ -1,0 +1,183 @@
+"""wagi call, run, test and routes: handlers without a server."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import tomli
+
+from tests.support.server import ENVIRONMENT, ROOT, WAGI, run_wagi, write_files
+from tests.support.toolchains import HANDLERS, compiled
+from tests.support.wat import TEXT_HEAD, printing
+from wagi.testing.cases import Case, _text
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    manifest = (
+        '[[module]]\nroute = "/chatty/..."\nmodule = "chatty.wasm"\nenvironment = {OWN = "1"}\n'
+        '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\ntimeout = 5\n'
+        '[[module]]\nroute = "/bad"\nmodule = "bad.wat"\n'
+    )
+    write_files(
+        tmp_path,
+        {"modules.toml": manifest, "hello.wat": printing(TEXT_HEAD + "hello\n"),
+         "bad.wat": printing("no header")},
+    )  # fmt: skip
+    shutil.copy(compiled(HANDLERS / "chatty.c"), tmp_path / "chatty.wasm")
+    return tmp_path
+
+
+def test_a_call(folder: Path) -> None:
+    """The body on stdout, the guest's stderr on stderr."""
+    done = run_wagi(folder, "call", "/hello")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+    done = run_wagi(folder, "call", "/chatty/x?a=1")
+    assert (done.returncode, done.stdout) == (0, "GET /x a=1\n\n")
+    assert done.stderr == "asked for /x\n"
+
+
+def test_methods_headers_and_data(folder: Path) -> None:
+    """As curl has them."""
+    done = run_wagi(folder, "call", "-d", "a=1", "-d", "b=2", "/chatty")
+    assert done.stdout == "POST  \napplication/x-www-form-urlencoded\na=1&b=2"
+    write_files(folder, {"body.bin": bytes(range(256))})
+    command = [*WAGI, "call", "PUT", "/chatty", "-d", "@body.bin", "-H", "content-type: x/y"]
+    raw = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, check=True)
+    assert raw.stdout == b"PUT  \nx/y\n" + bytes(range(256))
+    command = [*WAGI, "call", "-d", "@-", "/chatty"]
+    raw = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, check=True, input=b"piped"
+    )
+    assert raw.stdout.endswith(b"\npiped")
+    done = run_wagi(folder, "call", "-i", "/chatty?status=201")
+    assert done.returncode == 0
+    assert done.stdout.startswith("HTTP/1.1 201 Created\nContent-Type: text/plain\nX-Twice: 1\n")
+    assert "connection" not in done.stdout.lower()
+
+
+def test_what_the_guest_saw_and_did(folder: Path) -> None:
+    done = run_wagi(folder, "call", "-v", "-e", "GIVEN=x y", "/chatty/p?exit=4")
+    assert done.returncode == 0
+    for line in ("route     /chatty/...", "module    chatty.wasm", "end       exit 4",
+                 "argv      '/chatty' 'exit=4'", "  PATH_INFO=/p", "  GIVEN=x y",
+                 "  OWN=1"):  # fmt: skip
+        assert f"{line}\n" in done.stderr
+    assert re.search(r"\nCPU time  \d+\.\d\d ms\nmemory    [\d,]+ KiB\n", done.stderr)
+    assert "warning: " in done.stderr
+    assert "the handler exited with status 4" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("call", "/chatty?trap"), 1, "wasm `unreachable` instruction executed"),
+        (("call", "/chatty?status=404"), 1, ""),
+        (("call", "/nowhere"), 1, ""),
+        (("call", "/bad"), 1, "answered 500: "),
+        (("call", "hello"), 2, "expected a path such as /hello"),
+        (("call", "A", "B", "/c"), 2, "expected [METHOD] PATH"),
+        (("call",), 2, "Missing argument"),
+        (("call", "-H", "x", "/hello"), 2, "-H: expected NAME:VALUE"),
+        (("call", "-H", "a:b\nc:d", "/hello"), 2, "cannot have line ends"),
+        (("call", "-d", "@absent", "/hello"), 2, "-d @absent: No such file"),
+        (("call", "-c", "absent.toml", "/hello"), 2, "no such file: absent.toml"),
+        (("run", "absent.wasm"), 2, "no such file: absent.wasm"),
+        (("run", "modules.toml"), 2, "expected a module (.wasm, .wat)"),
+        (("call", "--record", "modules.toml/x", "/hello"), 1, "--record modules.toml/x: "),
+        (("test", "absent"), 2, "no such file: absent"),
+        (("test", "."), 2, "modules.toml: "),
+    ],
+)
+def test_what_fails(folder: Path, arguments: tuple[str, ...], status: int, message: str) -> None:
+    """The exit status tells success."""
+    done = run_wagi(folder, *arguments)
+    assert done.returncode == status, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_run(folder: Path) -> None:
+    """A module without a map answers every path."""
+    assert run_wagi(folder, "run", "hello.wat").stdout == "hello\n"
+    done = run_wagi(folder, "run", "chatty.wasm", "DELETE", "/any/path?x", "-i")
+    assert done.stdout.endswith("\n\nDELETE /any/path x\n\n")
+
+
+def test_record_and_replay(folder: Path) -> None:
+    """What is recorded passes; what differs is shown."""
+    record = ("call", "--record", "cases/one.toml", "-d", 'a "quoted"\nline\ttwo', "/chatty/x")
+    assert run_wagi(folder, *record).returncode == 0
+    run_wagi(folder, "call", "--record", "cases/two.toml", "/hello")
+    run_wagi(folder, "call", "--record", "cases/deep/three.toml", "/chatty?status=404")
+    done = run_wagi(folder, "test", "cases")
+    assert (done.returncode, done.stdout) == (0, "3 passed, 0 failed\n")
+    write_files(folder, {"hello.wat": printing("Content-Type: text/html\n\nhullo\n")})
+    done = run_wagi(folder, "test", "cases")
+    assert done.returncode == 1
+    assert done.stdout == (
+        "FAILED cases/two.toml\n"
+        "  -Content-Type: text/plain\n"
+        "  +Content-Type: text/html\n"
+        "  @@ -1 +1 @@\n"
+        "  -hello\n"
+        "  +hullo\n"
+        "2 passed, 1 failed\n"
+    )
+
+
+def test_cases_by_hand(folder: Path) -> None:
+    """What a file does not say is not compared; a body may match a pattern."""
+    case = '[request]\ntarget = "/hello"\n[response]\n'
+    for response, status in (
+        ("", 0),
+        ("status = 200\n", 0),
+        ("status = 201\n", 1),
+        ('body_matches = "h[ea]llo\\n"\n', 0),
+        ('body_matches = "h[ea]llo"\n', 1),
+        ('body_base64 = "aGVsbG8K"\n', 0),
+        ('body_base64 = "aGVsbG8="\n', 1),
+        ('body_base64 = "!"\n', 2),
+        ('headers = [["content-type", "text/plain"]]\n', 0),
+        ('headers = [["x-missing", "1"]]\n', 1),
+        ("stats = 1\n", 2),
+    ):
+        write_files(folder, {"case.toml": case + response})
+        done = run_wagi(folder, "test", "case.toml")
+        assert done.returncode == status, (response, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a\n", "a\nb", "a\nb\n", "\n", "\n\n", '"', '"""', 'a\n"', '\\\n\\', "\t\n\t",
+     "\r\n\r\n", "\x00\x1f\x7f\n\x00", "ü\n€", 'a\n"""\nb', "a\\\nb\n", "  \n  "],
+)  # fmt: skip
+def test_texts_of_toml(text: str) -> None:
+    assert tomli.loads(f"x = {_text(text)}") == {"x": text}
+
+
+def test_a_case_is_strict() -> None:
+    assert Case.model_validate({"request": {"target": "/"}, "response": {}}).request.content == b""
+
+
+def test_routes(folder: Path) -> None:
+    """In the order in which they are tried; all that is known of them as JSON."""
+    done = run_wagi(folder, "routes")
+    assert done.stdout == (
+        "/chatty/...\tchatty.wasm\t_start\n/hello\thello.wat\t_start\n/bad\tbad.wat\t_start\n"
+    )
+    first, second, _ = json.loads(run_wagi(folder, "routes", "--json").stdout)
+    assert (first["route"], first["module"]) == ("/chatty/...", "chatty.wasm")
+    assert second["limits"]["timeout"] == 5
+    assert second["limits"]["memory"] == 256 * 1024**2
+    assert second["allowed_hosts"] == []
+
+
+def test_the_demo_can_be_called() -> None:
+    done = run_wagi(ROOT, "call", "/hello")
+    assert (done.returncode, done.stdout) == (0, "Hello, world!\n")

@@ -1,0 +1,221 @@
+"""``wagi call`` and ``wagi run``: one request through the whole gateway, without a port."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from wagi.cli.options import SOURCES, setting_options, settings_from
+from wagi.cli.stderr import complain, show_progress
+from wagi.errors import ConfigurationError, Problem, WagiError
+from wagi.observe.exchange import GuestRecord
+from wagi.observe.text import one_line
+from wagi.server.local import Answer, local_gateway
+
+F = TypeVar("F", bound=Callable[..., Any])
+_SETTINGS = ("env", "env_file", "hostname", "artefact_cache", *SOURCES)
+_FORM = ("Content-Type", "application/x-www-form-urlencoded")
+
+
+def _request_options(command: F) -> F:
+    for option in (
+        click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE"),
+        click.option(
+            "-d",
+            "--data",
+            multiple=True,
+            metavar="DATA|@FILE",
+            help="The body; @- is stdin. Several are joined by &, as curl does.",
+        ),
+        click.option("-i", "--include", is_flag=True, help="Print status and headers, too."),
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            help="Tell on stderr what the guest saw and did: variables, argv, exit code, CPU time,"
+            " memory.",
+        ),
+        click.option(
+            "--record",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Write request and response to a file that `wagi test` replays.",
+        ),
+        setting_options(*_SETTINGS),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    help="""Send one request through the whole gateway, without a port, and print the response.
+
+    METHOD is GET, or POST with a body. The exit status is 0 for an answer below 400, 1 for any
+    other. What the handler writes to stderr comes to stderr.
+
+    \b
+    Examples:
+      wagi call /hello
+      wagi call -i -d name=Ann /form
+      wagi call PUT /file -d @picture.png -H content-type:image/png
+      wagi call -v -c deploy/modules.toml /hello?name=Ann
+      wagi call --record cases/hello.toml /hello
+    """
+)
+@click.argument("words", nargs=-1, required=True, metavar="[METHOD] PATH")
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("modules.toml"),
+    metavar="FILE",
+    help="modules.toml, a pod manifest or a module.",
+)
+@_request_options
+def call(words: tuple[str, ...], config: Path, **options: Any) -> None:
+    """Call a route."""
+    if len(words) > 2:
+        raise click.UsageError(f"expected [METHOD] PATH, found {' '.join(words)}")
+    *method, path = words
+    _call(config, method[0] if method else None, path, **options)
+
+
+@click.command(
+    help="""Send one request to the module in FILE, which answers every path. As `wagi call`.
+
+    \b
+    Examples:
+      wagi run hello.wasm
+      wagi run hello.wasm /some/path?name=Ann
+      wagi run -i -d @body.json hello.wasm POST /
+    """
+)
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("words", nargs=-1, metavar="[[METHOD] PATH]")
+@_request_options
+def run(file: Path, words: tuple[str, ...], **options: Any) -> None:
+    """Call a module."""
+    if len(words) > 2:
+        raise click.UsageError(f"expected FILE [METHOD] PATH, found {' '.join(words)}")
+    if file.suffix not in (".wasm", ".wat"):
+        raise click.UsageError(f"expected a module (.wasm, .wat), found {file}")
+    *method, path = words or ("/",)
+    _call(file, method[0] if method else None, path, **options)
+
+
+def _call(
+    file: Path,
+    method: str | None,
+    target: str,
+    headers: tuple[str, ...],
+    data: tuple[str, ...],
+    include: bool,
+    verbose: bool,
+    record: Path | None,
+    **options: Any,
+) -> None:
+    settings = settings_from(options)
+    if not target.startswith("/"):
+        raise click.UsageError(f"expected a path such as /hello, found {target!r}")
+    fields = [_header(text) for text in headers]
+    body = b"&".join(map(_data, data))
+    if data and "content-type" not in {name.lower() for name, _ in fields}:
+        fields.append(_FORM)
+    method = method or ("POST" if data else "GET")
+    logging.basicConfig(level=logging.WARNING, handlers=[_Complaints()])
+    with local_gateway(settings, file, show_progress) as gateway:
+        for warning in gateway.plan.warnings:
+            complain("warning", warning)
+        try:
+            answer = gateway.ask(method, target, fields, body)
+        except ValueError as error:
+            raise ConfigurationError(Problem(str(error))) from None
+    guest = answer.exchange.guest
+    if guest is not None:
+        sys.stderr.write("".join(f"{line}\n" for line in _lines(bytes(guest.stderr))))
+        if verbose:
+            click.echo("\n".join(_description(answer, guest)), err=True)
+    if record is not None:
+        _record(record, method, target, fields, body, answer)
+    _print(answer, include)
+    if not answer.is_whole:
+        raise WagiError("the connection broke in the middle of the response")
+    if answer.status >= 400:
+        sys.exit(1)
+
+
+def _print(answer: Answer, include: bool) -> None:
+    if include:
+        lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
+        lines += [f"{name}: {value}" for name, value in answer.headers]
+        click.echo("\n".join(map(one_line, lines)) + "\n")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(answer.body)
+    sys.stdout.buffer.flush()
+
+
+def _description(answer: Answer, guest: GuestRecord) -> list[str]:
+    exchange = answer.exchange
+    lines = [
+        f"route     {exchange.route}",
+        f"module    {exchange.module}",
+        f"argv      {' '.join(repr(word.decode(errors='replace')) for word in guest.argv)}",
+        f"end       {guest.end}",
+        f"CPU time  {exchange.cpu_seconds * 1000:.2f} ms",
+        f"memory    {guest.memory / 1024:,.0f} KiB",
+        "variables:",
+        *(f"  {variable.decode(errors='replace')}" for variable in sorted(guest.variables)),
+    ]
+    return [one_line(line) for line in lines]
+
+
+def _lines(output: bytes) -> list[str]:
+    return [one_line(line) for line in output.decode(errors="backslashreplace").splitlines()]
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.UsageError(f"-H: expected NAME:VALUE, found {text!r}")
+    return name.strip(), value.strip()
+
+
+def _data(text: str) -> bytes:
+    if not text.startswith("@"):
+        return text.encode()
+    if text == "@-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(text[1:]).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(Problem(f"-d {text}: {error.strerror}")) from None
+
+
+def _record(
+    path: Path,
+    method: str,
+    target: str,
+    headers: list[tuple[str, str]],
+    body: bytes,
+    answer: Answer,
+) -> None:
+    from wagi.testing.cases import format_case
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(format_case(method, target, headers, body, answer))
+    except OSError as error:
+        raise WagiError(f"--record {path}: {error.strerror}") from None
+
+
+class _Complaints(logging.Handler):
+    """What the gateway logs, as a command says it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "error" if record.levelno >= logging.ERROR else "warning"
+        complain(kind, record.getMessage())

@@ -1,0 +1,76 @@
+"""``wagi routes``: the table of routes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wagi.cli.check import load
+from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
+from wagi.observe.text import one_line
+from wagi.route import Plan, PlannedRoute
+
+
+@click.command(
+    help="""List the routes in the order in which they are tried, those of `_routes` included.
+
+    \b
+    Examples:
+      wagi routes
+      wagi routes --json deploy/modules.toml
+    """
+)
+@manifest_argument
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@server_options
+def routes(file: Path | None, config: Path | None, as_json: bool, **options: Any) -> None:
+    """List routes."""
+    settings = settings_from(options)
+    plan = load(settings, manifest_path(file, config, settings))
+    rows = [_row(route) for route in plan.routes]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif sys.stdout.isatty():
+        _print_table(plan)
+    else:
+        for row in rows:
+            click.echo("\t".join(one_line(str(row[key])) for key in _COLUMNS))
+
+
+_COLUMNS = ("route", "module", "entrypoint")
+
+
+def _row(route: PlannedRoute) -> dict[str, Any]:
+    blueprint, rules = route.blueprint, asdict(route.rules)
+    return {
+        "route": route.pattern.text,
+        "module": blueprint.name,
+        "entrypoint": blueprint.calls[-1].decode(),
+        "argv": route.argv,
+        "volumes": {item.guest_path: item.host_path for item in blueprint.preopens},
+        "allowed_hosts": list(route.outbound.allowed_hosts),
+        "limits": {**rules, "memory": blueprint.limits.memory},
+    }
+
+
+def _print_table(plan: Plan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("Route", "Module", "Entrypoint", "Timeout", "Memory", "At a time"):
+        table.add_column(title, overflow="fold")
+    for route in plan.routes:
+        row, rules = _row(route), route.rules
+        cells = [*(str(row[key]) for key in _COLUMNS)]
+        cells += ["none" if rules.timeout is None else f"{rules.timeout:g} s"]
+        cells += [f"{route.blueprint.limits.memory / 1024**2:g} MiB"]
+        cells += [str(rules.max_concurrency or "any")]
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
+    Console().print(table)

@@ -1,0 +1,59 @@
+"""``wagi test``: replay recorded exchanges."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wagi.cli.options import SOURCES, setting_options, settings_from
+from wagi.cli.stderr import show_progress
+from wagi.observe.text import one_line
+from wagi.server.local import NoResponseError, local_gateway
+from wagi.testing.cases import differences, find_cases
+
+
+@click.command(
+    help="""Replay recorded exchanges (CASES: files or folders) and compare the responses.
+
+    Exits with 1 if a response is not what its file says. Record with `wagi call --record FILE`.
+
+    \b
+    Examples:
+      wagi test cases/
+      wagi test -c deploy/modules.toml cases/hello.toml
+    """
+)
+@click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CASES…")
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("modules.toml"),
+    metavar="FILE",
+    help="modules.toml, a pod manifest or a module.",
+)
+@setting_options("env", "env_file", "hostname", "artefact_cache", *SOURCES)
+def test(cases: tuple[Path, ...], config: Path, **options: Any) -> None:
+    """Replay cases."""
+    settings = settings_from(options)
+    found = find_cases(cases)
+    failed = 0
+    with local_gateway(settings, config, show_progress) as gateway:
+        for item in found:
+            request = item.case.request
+            try:
+                answer = gateway.ask(
+                    request.method, request.target, request.headers, request.content
+                )
+                lines = list(differences(item.case.response, answer))
+            except (ValueError, NoResponseError) as error:
+                lines = [str(error)]
+            if lines:
+                failed += 1
+                click.echo(f"FAILED {item.path}")
+                click.echo("\n".join(f"  {one_line(line)}" for line in lines))
+    click.echo(f"{len(found) - failed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)

@@ -1,0 +1,63 @@
+"""``wagi test-server``: a server for tests in any language."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
+from wagi.cli.stderr import show_progress
+from wagi.config.values import HostPort
+from wagi.observe.server_log import ServerLog
+from wagi.route import Plan
+from wagi.server import service
+
+_LOOK = 0.2  # seconds between two looks at the parent
+
+
+@click.command(
+    "test-server",
+    help="""Serve MODULES_TOML on a free port of loopback, for tests; it ends with its parent.
+
+    When it is ready it prints one line of JSON to stdout, {"url": …, "port": …, "pid": …}; its
+    log goes to stderr. SIGTERM ends it, and so does the end of the process that started it.
+
+    \b
+    Examples:
+      wagi test-server
+      wagi test-server -e MODE=test deploy/modules.toml
+    """,
+)
+@manifest_argument
+@server_options
+def test_server(file: Path | None, config: Path | None, **options: Any) -> None:
+    """Serve for tests."""
+    parent = os.getppid()
+    given = {"listen": HostPort("127.0.0.1", 0), "workers": 1, "access_log": "off"}
+    settings = settings_from({**options, **{k: v for k, v in given.items() if not options.get(k)}})
+    path = manifest_path(file, config, settings)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+    def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path) -> None:
+        for warning in plan.warnings:
+            log.say(f"warning: {warning}")
+        port = url.rpartition(":")[2]
+        print(json.dumps({"url": url, "port": int(port), "pid": os.getpid()}), flush=True)
+
+    sys.exit(service.serve(settings, path, announce, show_progress))
+
+
+def _end_with(parent: int) -> None:
+    # The supervisor takes signals itself: this thread must not get them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os.kill(os.getpid(), signal.SIGTERM)

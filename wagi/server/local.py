@@ -1,0 +1,235 @@
+"""The whole gateway in this process, without a port: for those who develop and test handlers.
+
+Requests go in as the bytes that a client would send, through the same connection, parser, intake,
+routes and delivery as those of a server; only the transport is a pair of buffers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import io
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from wagi.config.settings import Settings
+from wagi.errors import WagiError
+from wagi.gateway import Gateway
+from wagi.observe.exchange import Exchange
+from wagi.observe.module_log import ModuleLogs
+from wagi.route import Plan
+from wagi.server import service
+from wagi.server.http import HttpLimits, HttpServer
+
+_PEER, _OWN = ("127.0.0.1", 0), ("127.0.0.1", 3000)
+# The handler of a connection runs in a context of its own: what it records is its own, too.
+_RECORDS: ContextVar[list[Exchange]] = ContextVar("records")
+
+
+class NoResponseError(WagiError):
+    """The connection ended without a response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, and the record of the exchange.
+
+    Attributes: ``is_whole`` whether all of the response came: a connection may break in it.
+    """
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    is_whole: bool
+    exchange: Exchange
+
+
+class LocalGateway:
+    """Answers requests. Any thread may ask, any number of them at a time.
+
+    Attributes: ``plan`` of what it serves.
+    """
+
+    def __init__(self, plan: Plan, gateway: Gateway, limits: HttpLimits) -> None:
+        """Parameters: ``gateway`` which records exchanges with ``record``."""
+        self.plan = plan
+        self._gateway = gateway
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="wagi", daemon=True)
+        self._thread.start()
+        self._server = cast(HttpServer, self._run(self._make_server(limits)).result())
+
+    async def _make_server(self, limits: HttpLimits) -> HttpServer:
+        return HttpServer(self._gateway.handle, self._gateway.refuse, limits)
+
+    def _run(self, work: Any) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def begin(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+    ) -> Future[Answer]:
+        """Send a request.
+
+        Parameters: ``target`` path and query, sent as they are.
+        Returns: the answer when it is there; NoResponseError if there is none.
+        Raises: ValueError for what cannot be in a request.
+        """
+        data = _request_bytes(method, target, headers, body)
+        return cast("Future[Answer]", self._run(self._ask(method, data)))
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+    ) -> Answer:
+        """Send a request and wait for the answer. As ``begin``."""
+        return self.begin(method, target, headers, body).result()
+
+    async def _ask(self, method: str, data: bytes) -> Answer:
+        records: list[Exchange] = []
+        _RECORDS.set(records)
+        transport = _Buffers(self._loop)
+        connection = self._server()
+        connection.connection_made(transport)
+        connection.data_received(data)
+        await transport.closed
+        connection.connection_lost(None)
+        if not records:
+            raise NoResponseError("the gateway closed the connection without a response")
+        return _answer(method, bytes(transport.written), records[0])
+
+    def close(self) -> None:
+        """End what runs."""
+        self._run(self._close()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _close(self) -> None:
+        await self._server.shutdown(1.0)
+        await self._gateway.close()
+
+
+def record(exchange: Exchange) -> None:
+    """Keep the record of an exchange for whoever asked: the access log of a local gateway."""
+    _RECORDS.get().append(exchange)
+
+
+@contextmanager
+def local_gateway(
+    settings: Settings,
+    file: Path | None,
+    report: Callable[[str], None] = lambda text: None,
+) -> Iterator[LocalGateway]:
+    """Load a route map and answer requests, until the block ends.
+
+    Parameters: as of ``service.load``. Raises: WagiError.
+    """
+    with ExitStack() as stack:
+        kept = stack.enter_context(service.stores(settings))
+        log_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="wagi-local-"))
+        plan = service.load(settings, file, kept, Path(log_dir), report)
+        found = {
+            route.blueprint.key: kept.artefacts.find(route.blueprint.key) for route in plan.routes
+        }
+        artefacts = {key: path for key, path in found.items() if path is not None}
+        logs = ModuleLogs(Path(log_dir), settings.log_size)
+        stack.callback(logs.close)
+        gateway = service.make_gateway(settings, plan, artefacts, logs, record, records_guests=True)
+        local = LocalGateway(plan, gateway, service.http_limits(settings))
+        stack.callback(local.close)
+        yield local
+
+
+class _Buffers(asyncio.Transport):
+    """A connection whose other end is a buffer.
+
+    Attributes: ``written`` what the server has sent; ``closed`` is done when it has closed it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__({"peername": _PEER, "sockname": _OWN})
+        self.written = bytearray()
+        self.closed: asyncio.Future[None] = loop.create_future()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closed.done()
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nobody ever waits."""
+
+    def pause_reading(self) -> None:
+        """All has been read."""
+
+    def resume_reading(self) -> None:
+        """All has been read."""
+
+    def can_write_eof(self) -> bool:
+        return False
+
+
+def _request_bytes(
+    method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes
+) -> bytes:
+    names = {name.lower() for name, _ in headers}
+    fields = [*headers, ("Connection", "close")]
+    if "host" not in names:
+        fields.insert(0, ("Host", "localhost:3000"))
+    if (body or method in ("POST", "PUT", "PATCH")) and "content-length" not in names:
+        fields.append(("Content-Length", str(len(body))))
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+    if any(letter in line for line in lines for letter in "\r\n\0"):
+        raise ValueError("a request's method, target and headers cannot have line ends in them")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class _Written:
+    """What ``http.client`` reads a response from."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, *_: object) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+def _answer(method: str, data: bytes, exchange: Exchange) -> Answer:
+    response = http.client.HTTPResponse(cast(Any, _Written(data)), method=method)
+    try:
+        response.begin()
+    except (http.client.HTTPException, ConnectionError) as error:
+        raise NoResponseError(f"no response: {error}") from None
+    is_whole = True
+    try:
+        body = response.read()
+    except http.client.IncompleteRead as cut:
+        body, is_whole = cut.partial, False
+    # That the connection ends is our own doing.
+    headers = tuple(item for item in response.getheaders() if item[0].lower() != "connection")
+    return Answer(response.status, response.reason, headers, body, is_whole, exchange)

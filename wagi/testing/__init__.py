@@ -1,0 +1,1 @@
+"""Tests of handlers: a client for Python, recorded cases for everybody, a plugin for pytest."""

@@ -1,0 +1,190 @@
+"""Recorded exchanges: a request and the response that it should have, in a TOML file.
+
+``wagi call --record`` writes them, ``wagi test`` replays them. What a file does not say of the
+response is not compared, so that what differs each time can be taken out of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tomli
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
+
+from wagi.config.text import read_text
+from wagi.errors import ConfigurationError, Problem
+from wagi.server.local import Answer
+
+# Different each time, or said by the body.
+_LEFT_OUT = frozenset(("date", "x-request-id", "server", "content-length"))
+
+
+def _base64(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("expected base64")
+    return base64.b64decode(value, validate=True)
+
+
+Header = tuple[StrictStr, StrictStr]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RecordedRequest(_Table):
+    """What is sent. A body is text, or bytes as base64."""
+
+    method: StrictStr = "GET"
+    target: StrictStr
+    headers: list[Header] = Field(default_factory=list)
+    body: StrictStr = ""
+    body_base64: Annotated[bytes, BeforeValidator(_base64)] = b""
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the body."""
+        return self.body_base64 or self.body.encode()
+
+
+class RecordedResponse(_Table):
+    """What should come back; ``body_matches`` is a regular expression for the whole body."""
+
+    status: int | None = None
+    headers: list[Header] = Field(default_factory=list)
+    body: StrictStr | None = None
+    body_base64: Annotated[bytes, BeforeValidator(_base64)] | None = None
+    body_matches: StrictStr | None = None
+
+
+class Case(_Table):
+    """A recorded exchange."""
+
+    request: RecordedRequest
+    response: RecordedResponse
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFile:
+    """A case and the file that it is in."""
+
+    path: Path
+    case: Case
+
+
+def find_cases(paths: Sequence[Path]) -> list[CaseFile]:
+    """Read cases: files, and all of the .toml files in folders.
+
+    Raises: ConfigurationError with every file that is none.
+    """
+    files: list[Path] = []
+    problems: list[Problem] = []
+    for path in paths:
+        files += sorted(path.rglob("*.toml")) if path.is_dir() else [path]
+    cases: list[CaseFile] = []
+    for path in files:
+        try:
+            cases.append(CaseFile(path, _read(path)))
+        except ConfigurationError as error:
+            problems += error.problems
+    if not files:
+        problems.append(Problem(f"no case (.toml) in {', '.join(map(str, paths))}"))
+    if problems:
+        raise ConfigurationError(problems)
+    return cases
+
+
+def _read(path: Path) -> Case:
+    try:
+        return Case.model_validate(tomli.loads(read_text(path)))
+    except tomli.TOMLDecodeError as error:
+        problem = Problem(f"not valid TOML: {error.msg}", path, error.lineno)
+        raise ConfigurationError(problem) from None
+    except ValidationError as error:
+        raise ConfigurationError(
+            Problem(f"{'.'.join(map(str, item['loc']))}: {item['msg']}", path)
+            for item in error.errors()
+        ) from None
+
+
+def differences(expected: RecordedResponse, answer: Answer) -> Iterator[str]:
+    """How an answer differs from what a case says, as lines of a diff."""
+    if expected.status not in (None, answer.status):
+        yield f"-status = {expected.status}"
+        yield f"+status = {answer.status}"
+    found = [(name.lower(), value) for name, value in answer.headers]
+    for name, value in expected.headers:
+        if (name.lower(), value) not in found:
+            yield f"-{name}: {value}"
+            yield from (f"+{name}: {other}" for key, other in found if key == name.lower())
+    body = answer.body
+    if expected.body_base64 not in (None, body):
+        yield f"-body_base64 = {base64.b64encode(expected.body_base64 or b'').decode()!r}"
+        yield f"+body_base64 = {base64.b64encode(body).decode()!r}"
+    text = body.decode(errors="backslashreplace")
+    if expected.body is not None and expected.body != text:
+        lines = difflib.unified_diff(
+            expected.body.splitlines(), text.splitlines(), lineterm="", n=2
+        )
+        yield from list(lines)[2:] or ["-body with other line ends"]
+    if expected.body_matches is not None and not re.fullmatch(expected.body_matches, text, re.S):
+        yield f"-body_matches = {expected.body_matches!r}"
+        yield f"+body = {text[:500]!r}"
+
+
+def format_case(
+    method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, answer: Answer
+) -> str:
+    """A case that says all of an exchange that is not different each time."""
+    kept = [item for item in answer.headers if item[0].lower() not in _LEFT_OUT]
+    lines = [
+        "# Replayed by `wagi test`. What is not said here of the response is not compared.",
+        "[request]",
+        f"method = {_text(method)}",
+        f"target = {_text(target)}",
+        *_headers(headers),
+        *(_body(body) if body else ()),
+        "",
+        "[response]",
+        f"status = {answer.status}",
+        *_headers(kept),
+        *_body(answer.body),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _headers(headers: Sequence[tuple[str, str]]) -> list[str]:
+    if not headers:
+        return []
+    rows = [f"    [{_text(name)}, {_text(value)}]," for name, value in headers]
+    return ["headers = [", *rows, "]"]
+
+
+def _body(body: bytes) -> list[str]:
+    try:
+        return [f"body = {_text(body.decode())}"]
+    except UnicodeDecodeError:
+        return [f'body_base64 = "{base64.b64encode(body).decode()}"']
+
+
+_ESCAPED = re.compile(r'[\x00-\x08\x0a-\x1f\x7f"\\]')
+_SHORT = {"\n": "\\n", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
+
+
+def _text(text: str) -> str:
+    """A basic string of TOML, over several lines if it has them."""
+    escaped = _ESCAPED.sub(lambda found: _escape(found[0]), text)
+    if "\n" not in text.removesuffix("\n"):
+        return f'"{escaped}"'
+    lines = escaped.replace("\\n", "\n")
+    return f'"""\n{lines}"""'
+
+
+def _escape(letter: str) -> str:
+    return _SHORT.get(letter, f"\\u{ord(letter):04x}")

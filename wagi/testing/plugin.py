@@ -1,0 +1,235 @@
+"""The pytest plugin: handlers in tests.
+
+``wagi_client`` sends requests through the whole gateway in this process, ``wagi_async_client`` does
+it for coroutines, ``wagi_server`` is a real server on a free port. What is served is the
+modules.toml that ``--wagi-manifest`` or the option ``wagi_manifest`` names, or what a test says:
+
+    @pytest.mark.wagi(module="build/hello.wasm", route="/...", environment={"A": "1"})
+    def test_hello(wagi_client):
+        assert wagi_client.get("/").text == "hello"
+
+A test that fails reports for each response how the guest ended and what it wrote to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from wagi.server.local import LocalGateway
+    from wagi.testing.client import AsyncClient, Client, Response
+
+_MARKER = (
+    "wagi(manifest=FILE, module=FILE, route='/...', **keys): what the fixtures of wagi serve in"
+    " this test: a modules.toml, or a module with the keys of its entry; several markers are"
+    " several modules"
+)
+_LOG_DELAY = 0.5  # seconds
+_RESPONSES = pytest.StashKey[list["Response"]]()
+_SERVER_LOG = pytest.StashKey[tuple[Path, int]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    parser.addini("wagi_manifest", "the modules.toml of tests", default="modules.toml")
+    parser.getgroup("wagi").addoption(
+        "--wagi-manifest", metavar="FILE", help="the modules.toml of tests (default: modules.toml)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line("markers", _MARKER)
+
+
+class _Gateways:
+    """The gateways and servers of a session, each made when a test first wants it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+        self._local: dict[str, LocalGateway] = {}
+        self._servers: dict[str, TestServer] = {}
+
+    def manifest(self, node: pytest.Item) -> str:
+        """What a test wants to have served, as the text or (after ``@``) the path of a map."""
+        markers = list(node.iter_markers("wagi"))
+        root = node.config.rootpath
+        for marker in markers:
+            if "manifest" in marker.kwargs:
+                return f"@{root / marker.kwargs['manifest']}"
+        if not markers:
+            option = node.config.getoption("--wagi-manifest")
+            return f"@{root / (option or node.config.getini('wagi_manifest'))}"
+        return "\n".join(_entry(root, marker) for marker in reversed(markers))
+
+    def _file(self, manifest: str) -> Path:
+        if manifest.startswith("@"):
+            return Path(manifest[1:])
+        path = Path(tempfile.mkdtemp(dir=self._folder)) / "modules.toml"
+        path.write_text(manifest)
+        return path
+
+    def local(self, manifest: str) -> LocalGateway:
+        """The gateway in this process that serves a map."""
+        from wagi.config.settings import Settings
+        from wagi.errors import WagiError
+        from wagi.server.local import local_gateway
+
+        if manifest not in self._local:
+            context = local_gateway(Settings(), self._file(manifest))
+            try:
+                self._local[manifest] = self._stack.enter_context(context)
+            except WagiError as error:
+                pytest.fail(str(error), pytrace=False)
+        return self._local[manifest]
+
+    def server(self, manifest: str) -> TestServer:
+        """The server that serves a map."""
+        if manifest not in self._servers:
+            server = TestServer(self._file(manifest), self._folder)
+            self._stack.callback(server.close)
+            self._servers[manifest] = server
+        return self._servers[manifest]
+
+    def close(self) -> None:
+        """End all of them."""
+        self._stack.close()
+
+
+class TestServer:
+    """A real server process on a free port, as ``wagi test-server`` starts it.
+
+    Attributes: ``url``, ``port``; ``client`` for it; ``log`` the file with the server's log.
+    """
+
+    __test__ = False  # not a class of tests
+
+    def __init__(self, file: Path, folder: Path) -> None:
+        from wagi.testing.client import Client, over_http
+
+        self.log = Path(tempfile.mkdtemp(dir=folder)) / "server.log"
+        with self.log.open("w") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "wagi", "test-server", str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            pytest.fail(f"the server did not start:\n{self.log.read_text()}", pytrace=False)
+        found = json.loads(line)
+        self.url, self.port = str(found["url"]), int(found["port"])
+        self.client = Client(over_http("127.0.0.1", self.port, timeout=60))
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def _entry(root: Path, marker: pytest.Mark) -> str:
+    keys = {"route": "/...", **marker.kwargs}
+    if marker.args:
+        keys["module"] = marker.args[0]
+    if "module" not in keys:
+        pytest.fail("@pytest.mark.wagi: expected module= or manifest=", pytrace=False)
+    if ":" not in str(keys["module"]):
+        keys["module"] = str(root / keys["module"])
+    if "volumes" in keys:
+        keys["volumes"] = {guest: str(root / host) for guest, host in keys["volumes"].items()}
+    return "[[module]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items())
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(k)} = {_toml(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+@pytest.fixture(scope="session")
+def _wagi_gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Gateways]:
+    gateways = _Gateways(tmp_path_factory.mktemp("wagi"))
+    yield gateways
+    gateways.close()
+
+
+@pytest.fixture
+def wagi_client(request: pytest.FixtureRequest, _wagi_gateways: _Gateways) -> Client:
+    """A client of a gateway in this process."""
+    from wagi.testing.client import Client, in_process
+
+    gateway = _wagi_gateways.local(_wagi_gateways.manifest(request.node))
+    client = Client(in_process(gateway))
+    request.node.stash[_RESPONSES] = client.responses
+    return client
+
+
+@pytest.fixture
+def wagi_async_client(request: pytest.FixtureRequest, _wagi_gateways: _Gateways) -> AsyncClient:
+    """The same for coroutines."""
+    from wagi.testing.client import AsyncClient
+
+    client = AsyncClient(_wagi_gateways.local(_wagi_gateways.manifest(request.node)))
+    request.node.stash[_RESPONSES] = client.responses
+    return client
+
+
+@pytest.fixture
+def wagi_server(request: pytest.FixtureRequest, _wagi_gateways: _Gateways) -> TestServer:
+    """A server on a free port, the same for all tests that want the same served."""
+    server = _wagi_gateways.server(_wagi_gateways.manifest(request.node))
+    request.node.stash[_SERVER_LOG] = server.log, server.log.stat().st_size
+    return server
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Tell in the report of a failed test what its guests did."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.when != "call" or not report.failed:
+        return
+    for response in item.stash.get(_RESPONSES, []):
+        request = response.request
+        title = f"wagi: {request.method} {request.target} → {response.status_code}"
+        report.sections.append((title, _told(response)))
+    if _SERVER_LOG in item.stash:
+        report.sections.append(("wagi: the server's log", _new_lines(*item.stash[_SERVER_LOG])))
+
+
+def _new_lines(log: Path, start: int) -> str:
+    """What a server has logged since, which may be on its way still."""
+    deadline = time.monotonic() + _LOG_DELAY
+    while log.stat().st_size == start and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return log.read_bytes()[start:].decode(errors="replace")
+
+
+def _told(response: Response) -> str:
+    guest = response.exchange.guest if response.exchange else None
+    if guest is None:
+        return f"no guest ran\n{response.content.decode(errors='replace')}"
+    lines = [f"the guest: {guest.end}"]
+    if guest.trap:
+        lines.append(guest.trap)
+    lines.append(f"stderr:\n{response.stderr}" if response.stderr else "stderr: nothing")
+    if response.status_code >= 500:
+        lines.append(f"stdout:\n{guest.stdout.decode(errors='replace')}")
+    return "\n".join(lines)
