@@ -27,7 +27,7 @@ from wagi.loading import plan, read_route_map, table
 from wagi.observe.access_log import AccessLog
 from wagi.observe.module_log import ModuleLogs
 from wagi.server.http import HttpLimits, HttpServer
-from wagi.sources.fetch import Fetched
+from wagi.sources.modules import Fetched
 from wagi.trust import TrustedProxies
 
 

@@ -13,7 +13,6 @@ from wagi.admission import Share
 from wagi.cgi.environment import RouteVariables
 from wagi.config.entries import ModuleEntry, RouteMap
 from wagi.config.manifest import read_manifest
-from wagi.config.pod import read_pods
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.guest.engine import (
     Limits,
@@ -32,8 +31,8 @@ from wagi.outbound.destinations import Destinations
 from wagi.route import Plan, PlannedRoute, Route, RouteRules
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes
 from wagi.sources.ends import FetchError
-from wagi.sources.fetch import Fetched, Wanted
 from wagi.sources.files import existing
+from wagi.sources.modules import Fetched, Wanted
 
 _ROUTES_TIMEOUT = 30.0  # seconds for ``_routes`` where requests have no limit
 
@@ -52,7 +51,11 @@ def read_route_map(path: Path) -> RouteMap:
             return Problem(message, path, exit_status=exit_status)
 
         return RouteMap([entry], path.absolute().parent, place, lambda _: "the module")
-    return read_pods(path) if path.suffix in (".yaml", ".yml") else read_manifest(path)
+    if path.suffix in (".yaml", ".yml"):
+        from wagi.config.pod import read_pods  # and a parser of YAML
+
+        return read_pods(path)
+    return read_manifest(path)
 
 
 def plan(

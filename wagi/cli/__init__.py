@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from importlib import import_module
 
 import click
 
@@ -25,41 +27,48 @@ Examples:
 """
 
 
-@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+_COMMANDS = {
+    "serve": "serve",
+    "check": "check",
+    "call": "call",
+    "run": "call",
+    "routes": "routes",
+    "test": "test",
+    "test-server": "test_server",
+    "inspect": "inspect",
+    "compile": "compile",
+    "snapshot": "snapshot",
+    "push": "push",
+    "pull": "pull",
+}
+"""The commands and the files that they are in."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is wanted: a start should not wait for all the others.
+
+    And a wasmtime that does not fit is an error like any other.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        gc.disable()  # what is imported stays: looking at it again and again is a tenth of a start
+        try:
+            module = import_module(f"wagi.cli.{_COMMANDS[name]}")
+        finally:
+            gc.enable()
+        commands = (item for item in vars(module).values() if isinstance(item, click.Command))
+        return next(command for command in commands if command.name == name)
+
+
+@click.group(cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="wagi")
 def cli() -> None:
     """The root of all commands."""
-
-
-def _add_commands() -> None:
-    # Imported here, so that a wasmtime that does not fit is an error like any other.
-    from wagi.cli.call import call, run
-    from wagi.cli.check import check
-    from wagi.cli.compile import compile_
-    from wagi.cli.inspect import inspect
-    from wagi.cli.pull import pull
-    from wagi.cli.push import push
-    from wagi.cli.routes import routes
-    from wagi.cli.serve import serve
-    from wagi.cli.snapshot import snapshot
-    from wagi.cli.test import test
-    from wagi.cli.test_server import test_server
-
-    for command in (
-        serve,
-        check,
-        call,
-        run,
-        test,
-        test_server,
-        routes,
-        inspect,
-        compile_,
-        snapshot,
-        push,
-        pull,
-    ):
-        cli.add_command(command)
 
 
 def main() -> None:
@@ -69,7 +78,6 @@ def main() -> None:
     if arguments and arguments[0].startswith("-") and arguments[0] not in _ROOT_OPTIONS:
         arguments = ["serve", *arguments]
     try:
-        _add_commands()
         cli.main(arguments, prog_name="wagi", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

@@ -14,7 +14,7 @@ from wagi.cli.stderr import complain, show_progress
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
 from wagi.server import service
-from wagi.sources.fetch import Fetched, Wanted, fetch_all
+from wagi.sources.modules import Fetched, Wanted, fetch_all
 from wagi.sources.references import file_name, parse_reference
 from wagi.storage import write_whole
 

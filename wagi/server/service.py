@@ -39,10 +39,8 @@ from wagi.server.worker import Worker
 from wagi.sources import cache
 from wagi.sources.cache import ModuleCache
 from wagi.sources.credentials import Credential
-from wagi.sources.fetch import FetchRules, fetch_all, fetch_invoice
+from wagi.sources.modules import FetchRules, Report, fetch_all
 from wagi.sources.references import parse_bindle
-from wagi.sources.route_map import bindle_routes
-from wagi.sources.transfer import Report
 from wagi.trust import TrustedProxies
 
 _log = logging.getLogger("wagi")
@@ -119,8 +117,9 @@ def load(
         report(f"Compiling modules: {done} of {total}" if done < total else "")
 
     if file is None:
-        invoice, warning = fetch_invoice(name, kept.modules, rules, report)
-        route_map = bindle_routes(invoice, rules.bindle_server, warning)
+        from wagi.sources.route_map import fetch_bindle_routes  # and an HTTP client
+
+        route_map = fetch_bindle_routes(name, kept.modules, rules, report)
     else:
         route_map = read_route_map(file)
     modules = fetch_all(wanted(route_map), kept.modules, rules, report)

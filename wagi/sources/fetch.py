@@ -1,13 +1,13 @@
-"""Fetch the modules of a start: side by side, each content only once."""
+"""Fetch the modules that are elsewhere: side by side, each content only once."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from wagi.errors import WagiError
 from wagi.sources.bindle import (
@@ -19,9 +19,7 @@ from wagi.sources.bindle import (
     read_invoice,
 )
 from wagi.sources.cache import ModuleCache, digest_of
-from wagi.sources.credentials import Credential
 from wagi.sources.ends import FetchError, SourceError, UnreachableError
-from wagi.sources.files import read_file
 from wagi.sources.images import (
     Manifest,
     choose_layer,
@@ -30,9 +28,9 @@ from wagi.sources.images import (
     parse_manifest,
 )
 from wagi.sources.invoices import Invoice
+from wagi.sources.modules import Fetched, FetchRules, Pull, Report, Wanted, verified
 from wagi.sources.references import (
     BindleReference,
-    FileReference,
     ImageReference,
     Reference,
     WebReference,
@@ -40,63 +38,15 @@ from wagi.sources.references import (
     parse_reference,
 )
 from wagi.sources.registry import Registry
-from wagi.sources.transfer import Digest, Report, Transfer
+from wagi.sources.transfer import Digest, Transfer
 
 _AT_A_TIME = 4
 
-Pull = Literal["always", "if-not-present", "never"]
-"""When a tag is resolved: at each start, only if it is not in the cache, or never."""
 
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A module that somebody asks for.
-
-    Attributes: ``folder`` where relative paths start; ``sha256`` that it must have, as hex;
-    ``bindle_server`` URL or directory of a bindle.
-    """
-
-    reference: str
-    folder: Path
-    sha256: str = ""
-    pull: Pull = "always"
-    bindle_server: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A module that was asked for.
-
-    Attributes: ``resolved`` the reference that will always lead to it; ``files`` a folder that goes
-    with it, for guests to see as ``/``; ``warning`` why this is perhaps not the newest.
-    """
-
-    content: bytes
-    resolved: str
-    files: Path | None = None
-    warning: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FetchRules:
-    """What the operator says about sources.
-
-    Attributes: ``max_size`` of a module in bytes; ``insecure_registries`` that speak plain HTTP;
-    ``bindle_server`` for bindles that name none, its ``bindle_credential``, and whether any
-    certificate of it will do.
-    """
-
-    max_size: int
-    insecure_registries: frozenset[str] = frozenset()
-    bindle_server: str = ""
-    bindle_credential: Credential | None = None
-    bindle_insecure: bool = False
-
-
-def fetch_all(
+def fetch_from_elsewhere(
     wanted: Iterable[Wanted], cache: ModuleCache, rules: FetchRules, report: Report
 ) -> list[Fetched | WagiError]:
-    """Fetch modules side by side. Returns: each one, or what is wrong with it, in their order."""
+    """Fetch modules side by side. As ``fetch_all``."""
 
     async def run() -> list[Fetched | WagiError]:
         async with Transfer.start(rules.max_size, report) as transfer:
@@ -110,9 +60,7 @@ def fetch_all(
                     except WagiError as error:
                         return error
 
-            order = list(wanted)
-            tasks = {item: asyncio.create_task(one(item)) for item in dict.fromkeys(order)}
-            return [await tasks[item] for item in order]
+            return list(await asyncio.gather(*map(one, wanted)))
 
     return asyncio.run(run())
 
@@ -155,27 +103,19 @@ class _Fetcher:
 
     async def fetch(self, wanted: Wanted) -> Fetched:
         reference = parse_reference(wanted.reference)
-        if isinstance(reference, FileReference):  # its messages name the path
+        with naming(reference):
             fetched = await self._fetch(reference, wanted)
-        else:
-            with naming(reference):
-                fetched = await self._fetch(reference, wanted)
-        found = digest_of(fetched.content)
-        if wanted.sha256 and found != f"sha256:{wanted.sha256}":
-            raise FetchError(f"{reference}: expected sha256:{wanted.sha256}, found {found}")
-        return fetched
+        return verified(reference, fetched, wanted)
 
     async def _fetch(self, reference: Reference, wanted: Wanted) -> Fetched:
         match reference:
-            case FileReference():
-                content = await asyncio.to_thread(read_file, reference, wanted.folder)
-                return Fetched(content, str(reference))
             case ImageReference():
                 return await self._image(reference, wanted.pull)
             case BindleReference():
                 return await self._bindle(reference, wanted)
             case WebReference():
                 return await self._download(reference, wanted)
+        raise AssertionError(f"{reference} is here")
 
     def origin(self, place: str, folder: Path) -> Origin:
         """Where bindles are. Parameters: ``folder`` where a relative directory starts."""

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from wagi.sources.ends import SourceError
-from wagi.sources.fetch import FetchRules, naming
+from wagi.sources.fetch import naming
 from wagi.sources.images import Layout, build_image
+from wagi.sources.modules import FetchRules, Report
 from wagi.sources.references import ImageReference, parse_reference
 from wagi.sources.registry import Registry
-from wagi.sources.transfer import Report, Transfer
+from wagi.sources.transfer import Transfer
 
 
 def publish(

@@ -25,6 +25,7 @@ from yarl import URL
 from wagi import __version__
 from wagi.sources.cache import ModuleCache
 from wagi.sources.ends import FetchError, SourceError, UnreachableError
+from wagi.sources.modules import Report
 from wagi.sources.references import LOOPBACK, origin_of
 
 ATTEMPTS = 4
@@ -38,8 +39,6 @@ _LOST = (aiohttp.ClientError, TimeoutError, ConnectionError)
 
 Open = Callable[[Mapping[str, str]], Awaitable[aiohttp.ClientResponse]]
 """``open(headers)`` sends a GET and returns the response, whose body nobody has read."""
-Report = Callable[[str], None]
-"""``report(text)`` shows how far something has come; an empty text is the end of it."""
 
 
 @dataclass(frozen=True, slots=True)
