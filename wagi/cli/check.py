@@ -12,7 +12,7 @@ from wagi.cli.options import manifest_argument, manifest_path, server_options, s
 from wagi.cli.stderr import complain, show_progress
 from wagi.config.settings import Settings
 from wagi.route import Plan
-from wagi.server import listening, service
+from wagi.server import listening, setup
 
 
 @click.command(
@@ -41,9 +41,9 @@ def load(settings: Settings, path: Path | None) -> Plan:
     """Load and compile for a command that does not serve; warnings go to stderr."""
     with (
         tempfile.TemporaryDirectory(prefix="wagi-check-") as log_dir,
-        service.stores(settings) as kept,
+        setup.stores(settings) as kept,
     ):
-        plan = service.load(settings, path, kept, Path(log_dir), show_progress)
+        plan = setup.load(settings, path, kept, Path(log_dir), show_progress)
     for warning in plan.warnings:
         complain("warning", warning)
     return plan

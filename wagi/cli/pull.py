@@ -13,7 +13,7 @@ from wagi.cli.options import SOURCES, setting_options, settings_from
 from wagi.cli.stderr import complain, show_progress
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
-from wagi.server import service
+from wagi.server import setup
 from wagi.sources.modules import Fetched, Wanted, fetch_all
 from wagi.sources.references import file_name, parse_reference
 from wagi.storage import write_whole
@@ -60,9 +60,9 @@ def fetch_one(reference: str, sha256: str, settings: Settings) -> Fetched:
 
     Raises: WagiError.
     """
-    with service.stores(settings) as kept:
+    with setup.stores(settings) as kept:
         wanted = Wanted(reference, Path.cwd(), sha256)
-        (fetched,) = fetch_all([wanted], kept.modules, service.fetch_rules(settings), show_progress)
+        (fetched,) = fetch_all([wanted], kept.modules, setup.fetch_rules(settings), show_progress)
     if isinstance(fetched, WagiError):
         raise fetched
     if fetched.warning:

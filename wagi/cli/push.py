@@ -14,7 +14,7 @@ from wagi.cli.stderr import show_progress
 from wagi.config.values import parse_pair
 from wagi.errors import ConfigurationError, Problem
 from wagi.guest.binary import MalformedModuleError, sections
-from wagi.server import service
+from wagi.server import setup
 from wagi.sources.publish import publish
 
 
@@ -54,7 +54,7 @@ def push(
     except ValueError as error:
         raise ConfigurationError(Problem(f"--annotation: {error}")) from None
     modules = [(path.name, _read(path)) for path in files]
-    rules = service.fetch_rules(settings)
+    rules = setup.fetch_rules(settings)
     click.echo(publish(target, modules, layout, pairs, _created(files), rules, show_progress))
 
 

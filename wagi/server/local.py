@@ -25,7 +25,7 @@ from wagi.gateway import Gateway
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
 from wagi.route import Plan
-from wagi.server import service
+from wagi.server import setup
 from wagi.server.http import HttpLimits, HttpServer
 
 _PEER, _OWN = ("127.0.0.1", 0), ("127.0.0.1", 3000)
@@ -137,20 +137,20 @@ def local_gateway(
 ) -> Iterator[LocalGateway]:
     """Load a route map and answer requests, until the block ends.
 
-    Parameters: as of ``service.load``. Raises: WagiError.
+    Parameters: as of ``setup.load``. Raises: WagiError.
     """
     with ExitStack() as stack:
-        kept = stack.enter_context(service.stores(settings))
+        kept = stack.enter_context(setup.stores(settings))
         log_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="wagi-local-"))
-        plan = service.load(settings, file, kept, Path(log_dir), report)
+        plan = setup.load(settings, file, kept, Path(log_dir), report)
         found = {
             route.blueprint.key: kept.artefacts.find(route.blueprint.key) for route in plan.routes
         }
         artefacts = {key: path for key, path in found.items() if path is not None}
         logs = ModuleLogs(Path(log_dir), settings.log_size)
         stack.callback(logs.close)
-        gateway = service.make_gateway(settings, plan, artefacts, logs, record, records_guests=True)
-        local = LocalGateway(plan, gateway, service.http_limits(settings))
+        gateway = setup.make_gateway(settings, plan, artefacts, logs, record, records_guests=True)
+        local = LocalGateway(plan, gateway, setup.http_limits(settings))
         stack.callback(local.close)
         yield local
 

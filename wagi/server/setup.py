@@ -1,0 +1,160 @@
+"""What the settings of a server become: its stores, its plan, its gateway and limits."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wagi.config.env_files import configured_variables
+from wagi.config.settings import DEFAULT_HOST, Settings
+from wagi.config.values import HostPort
+from wagi.errors import ConfigurationError, Problem, WagiError
+from wagi.gateway import Gateway
+from wagi.guest.artefacts import Artefacts, default_folder
+from wagi.guest.engine import Runtime
+from wagi.intake import Intake
+from wagi.loading import plan, read_route_map, table, wanted
+from wagi.observe.exchange import Exchange
+from wagi.observe.module_log import ModuleLogs
+from wagi.route import Plan
+from wagi.server.http import HttpLimits
+from wagi.sources import cache
+from wagi.sources.cache import ModuleCache
+from wagi.sources.credentials import Credential
+from wagi.sources.modules import FetchRules, Report, fetch_all
+from wagi.sources.references import parse_bindle
+from wagi.trust import TrustedProxies
+
+_log = logging.getLogger("wagi")
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is kept from one start to the next."""
+
+    artefacts: Artefacts
+    modules: ModuleCache
+
+
+def load(
+    settings: Settings, file: Path | None, kept: Stores, log_dir: Path, report: Report
+) -> Plan:
+    """Load everything: fetch what is elsewhere, compile what has not been compiled yet.
+
+    Raises: ConfigurationError with every problem.
+    """
+    name = parse_bindle(settings.bindle).id if settings.bindle else ""
+    rules = fetch_rules(settings)
+
+    def compiling(done: int, total: int) -> None:
+        report(f"Compiling modules: {done} of {total}" if done < total else "")
+
+    if file is None:
+        from wagi.sources.route_map import fetch_bindle_routes  # and an HTTP client
+
+        route_map = fetch_bindle_routes(name, kept.modules, rules, report)
+    else:
+        route_map = read_route_map(file)
+    modules = fetch_all(wanted(route_map), kept.modules, rules, report)
+    with contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs:
+        runtime = Runtime(kept.artefacts, settings.cache, settings.max_concurrency)
+        variables = configured_variables(settings)
+        return plan(route_map, modules, variables, logs, runtime, compiling)
+
+
+def fetch_rules(settings: Settings) -> FetchRules:
+    """What the settings say about sources. Raises: ConfigurationError."""
+    server = str(settings.bindle_path.absolute()) if settings.bindle_path else settings.bindle_url
+    if settings.bindle is not None and server is None:
+        raise ConfigurationError(
+            Problem(f"-b {settings.bindle}: where is it? Add --bindle-url or --bindle-path")
+        )
+    user = settings.bindle_http_user
+    return FetchRules(
+        settings.max_module_size,
+        frozenset(settings.insecure_registry),
+        server or "",
+        Credential(user, settings.bindle_http_password or "") if user else None,
+        settings.bindle_insecure,
+    )
+
+
+@contextlib.contextmanager
+def stores(settings: Settings) -> Iterator[Stores]:
+    """What is kept from one start to the next, where the settings say.
+
+    Without a place in the user's cache directory it is kept until the end.
+    Raises: WagiError if a folder that the settings name cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def temporary(name: str) -> Path:
+            context = tempfile.TemporaryDirectory(prefix=f"wagi-{name}-")
+            return Path(stack.enter_context(context))
+
+        yield Stores(_artefacts(settings, temporary), _module_cache(settings, temporary))
+
+
+def _artefacts(settings: Settings, temporary: Callable[[str], Path]) -> Artefacts:
+    size = settings.artefact_cache_size
+    folder = settings.artefact_cache or default_folder()
+    try:
+        store = Artefacts(folder, size)
+    except WagiError as error:
+        if settings.artefact_cache is not None:
+            raise WagiError(f"--artefact-cache {error}") from None
+        _log.warning("compiled modules are not kept for the next start: %s", error)
+        return Artefacts(temporary("artefacts"), size)
+    if not os.access(folder, os.W_OK):
+        return Artefacts(folder, size, spare=temporary("artefacts"))
+    return store
+
+
+def _module_cache(settings: Settings, temporary: Callable[[str], Path]) -> ModuleCache:
+    try:
+        return ModuleCache(settings.module_cache or cache.default_folder())
+    except WagiError as error:
+        if settings.module_cache is not None:
+            raise WagiError(f"--module-cache {error}") from None
+        _log.warning("fetched modules are not kept for the next start: %s", error)
+        return ModuleCache(temporary("modules"))
+
+
+def make_gateway(
+    settings: Settings,
+    plan: Plan,
+    artefacts: Mapping[str, Path],
+    logs: ModuleLogs,
+    access_log: Callable[[Exchange], None],
+    records_guests: bool = False,
+) -> Gateway:
+    """Make the gateway that serves a plan, in this process.
+
+    Parameters: ``artefacts`` the compiled modules by their keys. Raises: EngineError.
+    """
+    runtime = Runtime(None, settings.cache, settings.max_concurrency)
+    return Gateway(
+        table(plan, artefacts, logs, runtime),
+        settings.hostname or HostPort.parse(plan.default_host or DEFAULT_HOST),
+        TrustedProxies(settings.trusted_proxy),
+        Intake(settings.spool_limit, settings.spool_total, settings.min_body_rate),
+        settings.max_concurrency,
+        access_log,
+        records_guests,
+    )
+
+
+def http_limits(settings: Settings) -> HttpLimits:
+    """What a client may take, as the settings say."""
+    return HttpLimits(
+        request_line=settings.max_request_line,
+        header=settings.max_request_header,
+        header_timeout=settings.header_timeout,
+        keep_alive=settings.keep_alive,
+        connections=settings.max_connections,
+    )
