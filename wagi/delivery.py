@@ -265,17 +265,22 @@ async def send_text(
 
 
 async def send_refusal(
-    request: web.BaseRequest, refusal: Refusal, request_id: str, closes: bool = False
+    request: web.BaseRequest,
+    refusal: Refusal,
+    request_id: str,
+    notice: str = "",
+    closes: bool = False,
 ) -> web.Response:
     """Send an error page: short, plain, with the request id that the log has too.
 
-    Parameters: ``closes`` the connection, where the refusal itself need not.
+    Parameters: ``notice`` for those who develop handlers; ``closes`` the connection, where the
+    refusal itself need not.
     """
     return await send_text(
         request,
         refusal.status,
         f"{refusal.status.value} {refusal.status.phrase}\n\n{refusal.message}\n\n"
-        f"Request id: {request_id}\n",
+        f"Request id: {request_id}\n" + (f"\nNot reloaded:\n{notice}\n" if notice else ""),
         ("X-Request-Id", request_id),
         *refusal.headers,
         closes=closes or refusal.closes,

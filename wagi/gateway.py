@@ -45,7 +45,10 @@ _PATIENCE = 0.1  # seconds without a byte after which a client is taken to wait 
 
 
 class Gateway:
-    """Answers requests from a route table."""
+    """Answers requests from a route table.
+
+    Attributes: ``notice`` what error pages say besides, for those who develop handlers.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Gateway:
         self._intake = intake
         self._access_log = access_log
         self._records_guests = records_guests
+        self.notice: Callable[[], str] = str
         self._turns = Turns()
         self._admission = Admission(places, len({id(route.share) for _, route in table}))
         self._id_prefix = secrets.token_hex(6)
@@ -80,7 +84,7 @@ class Gateway:
         except Refusal as refusal:
             _log_refusal(exchange, refusal)
             exchange.status = refusal.status.value
-            page = await send_refusal(request, refusal, exchange.request_id)
+            page = await self._refuse(request, refusal, exchange)
             exchange.sent = _length(page)
             return page
         except (asyncio.CancelledError, ConnectionError):
@@ -92,7 +96,7 @@ class Gateway:
             if request.writer.output_size:
                 raise ConnectionResetError("the response cannot be finished") from error
             failure = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway failed.")
-            return await send_refusal(request, failure, exchange.request_id)
+            return await self._refuse(request, failure, exchange)
         finally:
             self._access_log(exchange)
 
@@ -108,11 +112,16 @@ class Gateway:
         exchange.status = refusal.status.value
         _log_refusal(exchange, refusal)
         try:
-            page = await send_refusal(request, refusal, exchange.request_id, closes=True)
+            page = await self._refuse(request, refusal, exchange, closes=True)
             exchange.sent = _length(page)
             return page
         finally:
             self._access_log(exchange)
+
+    async def _refuse(
+        self, request: Request, refusal: Refusal, exchange: Exchange, closes: bool = False
+    ) -> web.Response:
+        return await send_refusal(request, refusal, exchange.request_id, self.notice(), closes)
 
     def _begin(self, request: Request, client: Client) -> Exchange:
         request_id = ""

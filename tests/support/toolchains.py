@@ -56,7 +56,7 @@ def rustc() -> tuple[str, str]:
     missing("rustc with the standard library for wasm32-wasip1 or wasm32-wasi is not installed")
 
 
-def _python_module(name: str) -> str:
+def python_module(name: str) -> str:
     if importlib.util.find_spec(name) is None:
         missing(f"{name} is not installed: pip install '.[toolchains]'")
     return name
@@ -68,7 +68,7 @@ def _build_rust(source: Path, output: Path) -> None:
 
 
 def _build_c(source: Path, output: Path) -> None:
-    zig = [sys.executable, "-m", _python_module("ziglang"), "cc", "-target", "wasm32-wasi"]
+    zig = [sys.executable, "-m", python_module("ziglang"), "cc", "-target", "wasm32-wasi"]
     _run([*zig, "-O2", str(source), "-o", str(output)])
 
 
@@ -78,12 +78,12 @@ def native_c_library(source: Path) -> Path:
 
 
 def _build_c_library(source: Path, output: Path) -> None:
-    zig = [sys.executable, "-m", _python_module("ziglang"), "cc"]
+    zig = [sys.executable, "-m", python_module("ziglang"), "cc"]
     _run([*zig, "-shared", "-fPIC", "-O2", str(source), "-o", str(output)])
 
 
 def _build_zig(source: Path, output: Path) -> None:
-    zig = [sys.executable, "-m", _python_module("ziglang"), "build-exe", "-target", "wasm32-wasi"]
+    zig = [sys.executable, "-m", python_module("ziglang"), "build-exe", "-target", "wasm32-wasi"]
     _run([*zig, "-O", "ReleaseSmall", "-lc", f"-femit-bin={output}", str(source)])
 
 
@@ -114,7 +114,7 @@ def c_reactor(source: Path) -> Path:
 
 
 def _build_c_reactor(source: Path, output: Path) -> None:
-    zig = [sys.executable, "-m", _python_module("ziglang"), "cc", "-target", "wasm32-wasi"]
+    zig = [sys.executable, "-m", python_module("ziglang"), "cc", "-target", "wasm32-wasi"]
     _run([*zig, "-O2", "-mexec-model=reactor", str(source), "-o", str(output)])
 
 

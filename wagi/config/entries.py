@@ -109,6 +109,10 @@ class ModuleEntry(Rules):
     """What the module must be; required for downloads."""
     pull: Literal["always", "if-not-present", "never"] = "always"
     """When the tag of an image is resolved."""
+    build: StrictStr | None = None
+    """The command that makes the module, run in the folder of modules.toml with --watch."""
+    watch: list[StrictStr] = Field(default_factory=list)
+    """Files and folders whose change is reason to build: ``src`` unless given."""
     bindle_server: StrictStr | None = None
     repository: StrictStr | None = None  # reserved by the original
 

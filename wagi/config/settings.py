@@ -235,6 +235,10 @@ class Settings(BaseModel):
         Literal["auto", "asyncio", "uvloop"],
         Flag(("--loop",), "[auto|asyncio|uvloop]", "WAGI_LOOP"),
     ] = Field(default="auto", description="The event loop; auto takes uvloop if it is installed.")
+    watch: Annotated[bool, Flag(("--watch",), "", "WAGI_WATCH", is_switch=True)] = Field(
+        default=False,
+        description="For development: reload, and build before that, when a file changes.",
+    )
     access_log: Annotated[
         Literal["text", "json", "off"],
         Flag(("--access-log",), "[text|json|off]", "WAGI_ACCESS_LOG"),

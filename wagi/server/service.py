@@ -14,6 +14,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from wagi.sources.modules import Report
 
 _log = logging.getLogger("wagi")
 
+_NOTICE = "reload-problem.txt"
 Announce = Callable[[ServerLog, str, Plan, Path], None]
 """``announce(log, url, plan, log_dir)`` says that the service is ready."""
 
@@ -60,12 +62,19 @@ def serve(settings: Settings, file: Path | None, announce: Announce, report: Rep
         def ready(plan: Plan, listening_socket: socket.socket) -> None:
             announce(log, listening.url(listening_socket, tls is not None), plan, log_dir)
 
+        notice = log_dir / _NOTICE if settings.watch else None
+        if notice is not None and file is not None:
+            from wagi.server.watching import watching  # and a watcher
+
+            notice.unlink(missing_ok=True)
+            stack.enter_context(watching(settings, file, partial(_tell, notice)))
         supervisor = Supervisor(
             load=lambda: _load_apart(settings, file, kept, log_dir, report),
             listen=listen,
             find=kept.artefacts.find,
-            work=lambda post: _work(settings, post, tls, log_dir),
+            work=lambda post: _work(settings, post, tls, log_dir, notice),
             announce=ready,
+            trouble=None if notice is None else partial(_tell, notice),
         )
         # What is here stays: the collector of a worker need not look at it, nor copy its pages.
         gc.collect()
@@ -81,7 +90,29 @@ def _load_apart(
         return load(settings, file, kept, log_dir, report)
 
 
-def _work(settings: Settings, post: Post, tls: ssl.SSLContext | None, log_dir: Path) -> int:
+def _tell(notice: Path, problem: str) -> None:
+    """Leave what is wrong with a reload for the error pages of the workers."""
+    with contextlib.suppress(OSError):
+        if problem:
+            notice.write_text(problem)
+        else:
+            notice.unlink(missing_ok=True)
+
+
+def _read_notice(notice: Path) -> str:
+    try:
+        return notice.read_text()
+    except OSError:
+        return ""
+
+
+def _work(
+    settings: Settings,
+    post: Post,
+    tls: ssl.SSLContext | None,
+    log_dir: Path,
+    notice: Path | None,
+) -> int:
     """A worker's whole life. Returns: its exit status."""
     with (
         server_log(),
@@ -90,6 +121,8 @@ def _work(settings: Settings, post: Post, tls: ssl.SSLContext | None, log_dir: P
     ):
         try:
             gateway = make_gateway(settings, post.plan, post.artefacts, logs, access_log)
+            if notice is not None:
+                gateway.notice = partial(_read_notice, notice)
         except WagiError as error:
             _log.error("%s", error)
             return error.exit_status

@@ -151,11 +151,13 @@ class Supervisor:
         find: Callable[[str], Path | None],
         work: Work,
         announce: Callable[[Plan, socket.socket], None],
+        trouble: Callable[[str], None] | None = None,
     ) -> None:
         """Parameters: ``load`` makes a plan, in a process of its own; ``listen`` opens a socket for
         each worker, once there is a plan; ``find`` leads from the key of a compiled module to its
         file; ``work`` is a worker's whole life and returns its exit status; ``announce`` is called
-        when all are ready.
+        when all are ready; ``trouble`` if it is to wait until what cannot be loaded is mended: it
+        is told what is wrong, and an empty text when that is over.
         """
         self._slots: list[_Slot] = []
         self._load = load
@@ -163,6 +165,7 @@ class Supervisor:
         self._find = find
         self._work = work
         self._announce = announce
+        self._trouble = trouble
         self._generation: _Generation | None = None
         self._older: list[_Generation] = []
         self._loading: _Loading | None = None
@@ -241,12 +244,16 @@ class Supervisor:
                 if self._generation is not None:
                     self._older.append(self._generation)
                 self._generation = generation
+        if self._trouble is not None:
+            self._trouble(str(result) if isinstance(result, WagiError) else "")
         if isinstance(result, WagiError):
-            if self._generation is None:
-                self._fail(result)
-            else:
+            if self._generation is not None:
                 why = paragraph(f"not reloaded, the old routes are served on:\n{result}")
                 _log.error("%s", why)
+            elif self._trouble is not None:
+                _log.error("%s", paragraph(f"waiting for a change:\n{result}"))
+            else:
+                self._fail(result)
         else:
             for warning in result.warnings if self._announced else ():
                 _log.warning("%s", paragraph(str(warning)))

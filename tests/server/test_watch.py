@@ -1,0 +1,175 @@
+"""wagi serve --watch: what changes is served, and what is broken is told."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server, serving, write_files
+from tests.support.toolchains import EXAMPLES, python_module
+from tests.support.wat import TEXT_HEAD, Program, printing
+
+MANIFEST = '[[module]]\nroute = "/"\nmodule = "m.wat"\n'
+
+
+def wait(server: Server, path: str, expected: str, seconds: float = 10.0) -> float:
+    """Ask until the answer is as expected. Returns: the seconds that it took."""
+    started = time.monotonic()
+    while server.get(path).text != expected:
+        assert time.monotonic() - started < seconds, server.log
+        time.sleep(0.005)
+    return time.monotonic() - started
+
+
+def test_what_changes_is_served(tmp_path: Path) -> None:
+    """A module, modules.toml, an env file; no request is lost meanwhile."""
+    environment = (EXAMPLES / "wat/environment.wat").read_text()
+    modules: dict[str, str | bytes] = {
+        "m.wat": printing(TEXT_HEAD + "one"),
+        "env.wat": environment,
+        "vars.env": "GIVEN=1\n",
+    }
+    manifest = MANIFEST + '[[module]]\nroute = "/env"\nmodule = "env.wat"\n'
+    options = ("--watch", "--env-file", "vars.env")
+    with serving(tmp_path, manifest, *options, modules=modules) as server:
+        failed: list[int] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            while not stop.is_set():
+                if (status := server.get("/").status) != 200:
+                    failed.append(status)
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "two")})
+        wait(server, "/", "two")
+        write_files(tmp_path, {"vars.env": "GIVEN=2\n"})
+        _until(lambda: server.get("/env").variables["GIVEN"] == "2")
+        more = manifest + '[[module]]\nroute = "/more"\nmodule = "sub/more.wat"\n'
+        write_files(tmp_path, {"sub/more.wat": printing(TEXT_HEAD + "more"), "modules.toml": more})
+        wait(server, "/more", "more")
+        write_files(tmp_path, {"sub/more.wat": printing(TEXT_HEAD + "much more")})
+        wait(server, "/more", "much more")
+        # As many editors and compilers do it: a new file takes the old one's place.
+        (tmp_path / "new").write_text(printing(TEXT_HEAD + "three"))
+        (tmp_path / "new").replace(tmp_path / "m.wat")
+        wait(server, "/", "three")
+        stop.set()
+        asker.join()
+        assert failed == []
+        assert server.stop() == 0
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_is_broken_is_told(tmp_path: Path) -> None:
+    """In the log and on error pages; the old version goes on."""
+    modules: dict[str, str | bytes] = {"m.wat": printing(TEXT_HEAD + "good")}
+    with serving(tmp_path, MANIFEST, "--watch", modules=modules) as server:
+        write_files(tmp_path, {"m.wat": "(module (nonsense))"})
+        server.wait_for_log("not reloaded, the old routes are served on:\n    modules.toml:3: ")
+        assert server.get("/").text == "good"
+        page = server.get("/nowhere").text
+        assert re.search(r"Not reloaded:\nmodules.toml:3: module: m.wat: ", page)
+        write_files(tmp_path, {"modules.toml": "[[modul]]"})
+        server.wait_for_log("unknown key 'modul'")
+        write_files(tmp_path, {"modules.toml": MANIFEST})
+        write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "better")})
+        wait(server, "/", "better")
+        assert "Not reloaded" not in server.get("/nowhere").text
+
+
+def test_without_watch_no_page_tells(tmp_path: Path) -> None:
+    modules: dict[str, str | bytes] = {"m.wat": printing(TEXT_HEAD + "good")}
+    with serving(tmp_path, MANIFEST, modules=modules) as server:
+        write_files(tmp_path, {"m.wat": "(module (nonsense))"})
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("not reloaded")
+        assert "Not reloaded" not in server.get("/nowhere").text
+
+
+def test_a_start_that_is_broken_waits(tmp_path: Path) -> None:
+    write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "good"), "modules.toml": "[[modul]]"})
+    writer = threading.Timer(1.5, write_files, (tmp_path, {"modules.toml": MANIFEST}))
+    writer.start()
+    with serving(tmp_path, None, "--watch") as server:
+        assert "waiting for a change:\n    modules.toml:1: unknown key 'modul'" in server.log
+        assert server.get("/").text == "good"
+
+
+def test_a_build(tmp_path: Path) -> None:
+    """A compiler is run when its sources change, and at the start if there is no module yet."""
+    (tmp_path / "src").mkdir()
+    shutil.copy(EXAMPLES / "c/hello.c", tmp_path / "src/hello.c")
+    zig = f"{sys.executable} -m {python_module('ziglang')} cc -target wasm32-wasi -O2"
+    command = f"mkdir -p build && {zig} src/hello.c -o build/hello.wasm && echo compiled"
+    manifest = f'[[module]]\nroute = "/"\nmodule = "build/hello.wasm"\nbuild = "{command}"\n'
+    with serving(tmp_path, manifest, "--watch") as server:
+        before = server.get("/").text
+        assert before
+        assert f"building: {command}\ncompiled\n" in server.log
+        source = (tmp_path / "src/hello.c").read_text()
+        (tmp_path / "src/hello.c").write_text(source.replace("Hello", "Hallo"))
+        wait(server, "/", before.replace("Hello", "Hallo"), seconds=60)
+        (tmp_path / "src/hello.c").write_text("nonsense")
+        server.wait_for_log("the build failed with status 1", seconds=60)
+        assert server.get("/").text == before.replace("Hello", "Hallo")
+        assert "Not reloaded:\nthe build failed with status 1" in server.get("/no").text
+        (tmp_path / "src/hello.c").write_text(source)
+        wait(server, "/", before, seconds=60)
+
+
+def test_requests_in_flight_finish_on_the_old_version(tmp_path: Path) -> None:
+    slow = Program().sleep(1500).write(TEXT_HEAD + "old").wat()
+    manifest = MANIFEST + '[[module]]\nroute = "/version"\nmodule = "v.wat"\n'
+    modules: dict[str, str | bytes] = {"m.wat": slow, "v.wat": printing(TEXT_HEAD + "1")}
+    with serving(tmp_path, manifest, "--watch", modules=modules) as server:
+        answers: list[str] = []
+        asker = threading.Thread(target=lambda: answers.append(server.get("/").text))
+        asker.start()
+        time.sleep(0.3)
+        new = {"m.wat": printing(TEXT_HEAD + "new"), "v.wat": printing(TEXT_HEAD + "2")}
+        write_files(tmp_path, new)
+        wait(server, "/version", "2")
+        assert answers == []
+        asker.join()
+        assert answers == ["old"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_the_watcher_ends_with_the_server(tmp_path: Path, how: signal.Signals) -> None:
+    modules: dict[str, str | bytes] = {"m.wat": printing(TEXT_HEAD + "x")}
+    with serving(tmp_path, MANIFEST, "--watch", modules=modules) as server:
+        children = server.workers
+        assert len(children) == 2
+        server.stop(how)
+        _until(lambda: not any(_lives(pid) for pid in children))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("options", [("--watch",), ()])
+def test_the_keys_are_accepted_either_way(tmp_path: Path, options: tuple[str, ...]) -> None:
+    manifest = MANIFEST + 'build = "false"\nwatch = ["src", "more"]\n'
+    modules: dict[str, str | bytes] = {"m.wat": printing(TEXT_HEAD + "x")}
+    with serving(tmp_path, manifest, *options, modules=modules) as server:
+        assert server.get("/").text == "x"
