@@ -17,6 +17,7 @@ _HELP = """The WebAssembly gateway: CGI for WASI modules.
 
 \b
 Examples:
+  wagi new hello --lang rust       a project to begin with
   wagi serve                       serve ./modules.toml on 127.0.0.1:3000
   wagi serve hello.wasm            serve one module, no modules.toml needed
   wagi serve --listen :8080 -e GREETING=hi modules.toml
@@ -29,6 +30,7 @@ Examples:
 
 
 _COMMANDS = {
+    "new": "new",
     "serve": "serve",
     "check": "check",
     "call": "call",

@@ -1,0 +1,122 @@
+"""wagi new: each project builds, serves and passes its test, by the commands that it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import ENVIRONMENT, run_wagi, serving, write_files
+from tests.support.toolchains import python_module, rustc, tool
+from wagi.templates import LANGUAGES
+
+pytestmark = pytest.mark.xdist_group("templates")
+
+
+def tools(folder: Path, lang: str) -> dict[str, str]:
+    """An environment in which the commands of a language are found, as the suite has them."""
+    scripts = {"wagi": f'exec {sys.executable} -m wagi "$@"'}
+    scripts["pytest"] = f'exec {sys.executable} -m pytest -p no:cacheprovider "$@"'
+    environment = {**ENVIRONMENT, "GOCACHE": str(folder / "go"), "npm_config_fund": "false"}
+    match lang:
+        case "rust":
+            compiler, _ = rustc()
+            # The cargo that came with this compiler: another one may not understand it.
+            beside = Path(compiler).with_name("cargo")
+            scripts["cargo"] = f'exec {beside if beside.exists() else tool("cargo")} "$@"'
+            environment["RUSTC"] = compiler
+        case "go":
+            tool("go", str(Path(sys.executable).parent))
+        case "tinygo":
+            # It comes in no package registry: Go builds the same source.
+            go = tool("go", str(Path(sys.executable).parent))
+            scripts["tinygo"] = (
+                '[ "$*" = "build -target=wasip1 -no-debug -o build/hello.wasm ." ] &&'
+                f" GOOS=wasip1 GOARCH=wasm exec {go} build -o build/hello.wasm ."
+            )
+        case "c" | "zig":
+            tool("make")
+            scripts["zig"] = f'exec {sys.executable} -m {python_module("ziglang")} "$@"'
+        case "assemblyscript":
+            tool("npm")
+    for name, text in scripts.items():
+        write_files(folder, {f"bin/{name}": f"#!/bin/sh\n{text}\n"})
+        (folder / "bin" / name).chmod(0o755)
+    places = [str(folder / "bin"), str(Path(sys.executable).parent), environment["PATH"]]
+    return {**environment, "PATH": os.pathsep.join(places)}
+
+
+def run(command: str, folder: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True,
+        timeout=600, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_from_nothing_to_a_passing_test(tmp_path: Path, lang: str) -> None:
+    environment = tools(tmp_path, lang)
+    done = run_wagi(tmp_path, "new", "hello", "--lang", lang)
+    assert (done.returncode, done.stderr) == (0, "")
+    change, build, serve, test = re.findall(r"^  (.+)$", done.stdout, re.M)
+    project = tmp_path / "hello"
+    assert (change, serve, test) == ("cd hello", "wagi serve --watch", "pytest")
+    for command in (build, serve, test):
+        assert f"$ {command}\n" in (project / "README.md").read_text()
+    if lang == "rust" and rustc()[1] != "wasm32-wasip1":  # as it was called before Rust 1.78
+        for name in ("modules.toml", "README.md"):
+            text = (project / name).read_text()
+            (project / name).write_text(text.replace("wasm32-wasip1", rustc()[1]))
+        build = build.replace("wasm32-wasip1", rustc()[1])
+    if lang == "assemblyscript":
+        run("npm install --no-audit", project, environment)
+    run(build, project, environment)
+    assert "3 passed" in run(test, project, environment)
+    with serving(project, None, "--watch", environment=environment) as server:
+        assert server.get("/?name=Ann").text == "Hello, Ann!\n"
+        assert server.get("/?x=1&name=Ann&y=2").text in ("Hello, Ann!\n", "Hello, world!\n")
+    left = [path for path in project.rglob("*") if path.suffix == ".txt" or "dot-" in path.name]
+    assert left == []
+    for path in ("README.md", "modules.toml", ".gitignore", "tests/test_handler.py", "pytest.ini"):
+        text = (project / path).read_text()
+        assert "{{" not in text
+        assert "NAME" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("new",), "Missing argument 'NAME'"),
+        (("new", "../x", "--lang", "c"), "expected a name of small letters"),
+        (("new", "Hello", "--lang", "c"), "expected a name of small letters"),
+        (("new", "taken", "--lang", "c"), "taken is there already: expected a new folder"),
+        (("new", "hello", "--lang", "cobol"), "'cobol' is not one of 'rust', 'go'"),
+    ],
+)
+def test_bad_usage(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    write_files(tmp_path, {"taken/file": ""})
+    done = run_wagi(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_it_asks_for_the_language(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "wagi", "new", "hello"],
+        cwd=tmp_path, env=ENVIRONMENT, input="go\n", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "Language" in done.stdout
+    assert (tmp_path / "hello/main.go").exists()
+
+
+def test_an_empty_folder_will_do(tmp_path: Path) -> None:
+    (tmp_path / "hello").mkdir()
+    assert run_wagi(tmp_path, "new", "hello", "--lang", "c").returncode == 0
+    shutil.rmtree(tmp_path / "hello")
