@@ -43,6 +43,8 @@ _COMMANDS = {
     "snapshot": "snapshot",
     "push": "push",
     "pull": "pull",
+    "schema": "schema",
+    "completion": "completion",
 }
 """The commands and the files that they are in."""
 

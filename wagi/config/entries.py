@@ -30,7 +30,11 @@ def _seconds(value: object) -> object:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[
+    float,
+    Field(ge=0, allow_inf_nan=False),
+    BeforeValidator(_seconds, json_schema_input_type=Annotated[float, Field(ge=0)]),
+]
 
 
 class Table(BaseModel):
@@ -43,7 +47,9 @@ class Volume(Table):
     """A folder of the host for a guest: ``path`` relative to modules.toml."""
 
     path: Annotated[StrictStr, Field(min_length=1)]
+    """The folder, relative to modules.toml first, then to the working directory."""
     readonly: StrictBool = False
+    """Whether the guest can only read it."""
 
 
 def _volume(value: object) -> object:
@@ -57,6 +63,7 @@ class Rules(Table):
     """
 
     environment: dict[StrictStr, StrictStr] = Field(default_factory=dict)
+    """Variables of the handler; none can replace a CGI variable."""
     timeout: Seconds = 30.0
     """Seconds from the start of a guest to the end of its response."""
     cpu_timeout: Seconds = 10.0
@@ -98,13 +105,20 @@ class ModuleEntry(Rules):
     """One ``[[module]]``: a route and the module behind it."""
 
     route: StrictStr
+    """The path that is answered; with /... at its end, all paths below it, too."""
     module: StrictStr
+    """A path to .wasm or .wat, or a reference: file:, oci:, bindle:, https:."""
     entrypoint: StrictStr = "_start"
+    """The exported function to call."""
     argv: StrictStr | None = None
-    volumes: dict[StrictStr, Annotated[Volume, BeforeValidator(_volume)]] = Field(
-        default_factory=dict
-    )
+    """A template of the arguments: ${SCRIPT_NAME} and ${ARGS} are put in."""
+    volumes: dict[
+        StrictStr,
+        Annotated[Volume, BeforeValidator(_volume, json_schema_input_type=StrictStr | Volume)],
+    ] = Field(default_factory=dict)
+    """Folders of the host by the paths at which the guest sees them."""
     allowed_hosts: list[StrictStr] = Field(default_factory=list)
+    """Whom the handler may ask by outbound HTTP: URLs, hosts, addresses, networks."""
     sha256: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """What the module must be; required for downloads."""
     pull: Literal["always", "if-not-present", "never"] = "always"
@@ -114,7 +128,9 @@ class ModuleEntry(Rules):
     watch: list[StrictStr] = Field(default_factory=list)
     """Files and folders whose change is reason to build: ``src`` unless given."""
     bindle_server: StrictStr | None = None
-    repository: StrictStr | None = None  # reserved by the original
+    """URL or directory of the bindle that the module is in."""
+    repository: StrictStr | None = None
+    """Reserved by the original; ignored."""
 
     @field_validator("volumes")
     @classmethod

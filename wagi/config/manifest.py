@@ -20,8 +20,11 @@ class Manifest(Table):
     """The whole file."""
 
     default_host: StrictStr | None = None
+    """The host of requests whose Host header lacks name or port."""
     defaults: Rules = Field(default_factory=Rules)
+    """What holds for every module, unless its entry says otherwise."""
     module: list[ModuleEntry] = Field(default_factory=list)
+    """The routes, in the order in which they are tried."""
 
     @property
     def entries(self) -> list[ModuleEntry]:

@@ -41,7 +41,7 @@ def parse_size(value: object) -> int:
     raise ValueError('expected a size: bytes, or a text such as "64MiB"')
 
 
-Size = Annotated[int, BeforeValidator(parse_size)]
+Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str)]
 """Bytes, in a model."""
 
 

@@ -1,0 +1,96 @@
+"""The JSON schema of modules.toml, and completion: for editors and shells."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import tomli
+
+from tests.support.server import ENVIRONMENT, ROOT, run_wagi, write_files
+from tests.support.toolchains import tool
+
+GOOD = '[[module]]\nroute = "/"\nmodule = "m.wasm"\n'
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run_wagi(tmp_path_factory.mktemp("schema"), "schema").stdout)
+    return found
+
+
+def test_the_published_file_is_the_schema(schema: dict[str, Any]) -> None:
+    assert json.loads((ROOT / "docs/modules.schema.json").read_text()) == schema
+
+
+def test_every_key_is_described(schema: dict[str, Any]) -> None:
+    for table in (schema, *schema["$defs"].values()):
+        for key, value in table["properties"].items():
+            assert len(value["description"]) > 10, key
+
+
+def test_it_takes_what_the_gateway_takes(schema: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema)
+    readme = (ROOT / "README.md").read_text()
+    (reference,) = re.findall(r"```toml reference.toml\n(.*?)```", readme, re.S)
+    for text in (reference, GOOD, (ROOT / "modules.toml").read_text(), ""):
+        jsonschema.validate(tomli.loads(text), schema)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[[module]]\nroute = '/'\n", GOOD + "rout = 1\n", GOOD + "timeout = 'x'\n", "[module]\na = 1",
+     GOOD + "volumes = {a = 1}\n", GOOD + "memory_limit = true\n", GOOD + "pull = 'x'\n",
+     GOOD + "timeout = -1\n", GOOD + "sha256 = 'x'\n", "[defaults]\nroute = '/'\n"],
+)  # fmt: skip
+def test_it_refuses_what_the_gateway_refuses(
+    schema: dict[str, Any], tmp_path: Path, text: str
+) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(tomli.loads(text), schema)
+    write_files(tmp_path, {"modules.toml": text})
+    assert run_wagi(tmp_path, "check").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("wagi ser", "serve"), ("wagi serve --wat", "--watch"), ("wagi push --layout c", "cncf")],
+)
+def test_bash_completes(tmp_path: Path, line: str, expected: str) -> None:
+    """The real shell, with the script sourced."""
+    words = line.split()
+    write_files(tmp_path, {"wagi": f'#!/bin/sh\nexec {sys.executable} -m wagi "$@"\n'})
+    (tmp_path / "wagi").chmod(0o755)
+    script = (
+        f'PATH={tmp_path}:$PATH; eval "$(wagi completion bash)";'
+        f" COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1};"
+        ' _wagi_completion wagi; echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        [tool("bash"), "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [expected]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_take_the_script(tmp_path: Path, shell: str) -> None:
+    done = run_wagi(tmp_path, "completion", shell)
+    write_files(tmp_path, {"script": done.stdout})
+    assert "_WAGI_COMPLETE" in done.stdout
+    subprocess.run([tool(shell), "-n", str(tmp_path / "script")], check=True)
+
+
+def test_every_command_has_help_with_examples() -> None:
+    listing = run_wagi(ROOT, "--help").stdout.partition("Commands:\n")[2]
+    commands = re.findall(r"^  (\S+)", listing, re.M)
+    assert len(commands) > 12
+    for command in commands:
+        done = run_wagi(ROOT, command, "--help")
+        assert done.returncode == 0
+        assert f"wagi {command}" in done.stdout.partition("Examples:\n")[2], command
