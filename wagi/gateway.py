@@ -19,6 +19,7 @@ from itertools import count
 
 from aiohttp import web
 
+from wagi import hints
 from wagi.admission import Admission, Busy
 from wagi.cgi.environment import BadRequest, RequestTooLarge, arguments, check_size
 from wagi.config.values import HostPort
@@ -197,13 +198,14 @@ class Gateway:
         warnings: list[str] = []
         record = GuestRecord(argv, environment) if self._records_guests else None
         exchange.guest = record
-        write = stderr.write if record is None else _to_both(record.complain, stderr.write)
+        write = stderr.write if record is None else record.tee(stderr.write)
         try:
             guest = Guest(route.handler, argv, environment, write, route.client, warnings.append)
         except WagiError as error:
             raise Refusal(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "The handler could not be started.", str(error)
             ) from None
+        output = b""
         try:
             _feed(guest, body)
             ended = guest.step()
@@ -219,10 +221,16 @@ class Gateway:
             delivery = Delivery(request, rules.header_limit, warnings)
             delivery.feed(output)
             return await self._deliver_all(guest, ended, exchange, route, body, delivery)
+        except Refusal as refusal:
+            if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(
+                guest.end, Trap
+            ):
+                refusal.reason += hints.about_output(output, stderr.wrote)
+            raise
         finally:
             exchange.cpu_seconds = guest.cpu_seconds
             if record is not None:
-                _record_end(record, guest)
+                record.finish(guest.ended, guest.end, guest.memory_size)
             stderr.close()
             guest.close()
             for warning in warnings:
@@ -351,35 +359,12 @@ async def _end(guest: Guest, delivery: Delivery) -> web.StreamResponse:
             if delivery.started:
                 delivery.warnings.append(f"trap after the headers were sent: {message}")
                 return delivery.abort()
-            raise Refusal(
-                HTTPStatus.INTERNAL_SERVER_ERROR, "The handler failed.", f"trap: {message}"
-            )
+            hint = hints.about_trap(guest.memory_size, guest.memory_limit)
+            reason = f"trap: {message}{hint}"
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The handler failed.", reason)
         case Exit(status) if status:
             delivery.warnings.append(f"the handler exited with status {status}")
     return await delivery.finish()
-
-
-def _to_both(
-    first: Callable[[bytes], None], second: Callable[[bytes], None]
-) -> Callable[[bytes], None]:
-    def write(data: bytes) -> None:
-        first(data)
-        second(data)
-
-    return write
-
-
-def _record_end(record: GuestRecord, guest: Guest) -> None:
-    record.memory = guest.memory_size
-    if not guest.ended:
-        return
-    match guest.end:
-        case Trap(message):
-            record.end, record.trap = "trap", message
-        case Exit(status):
-            record.end, record.exit_code = f"exit {status}", status
-        case None:
-            record.end, record.exit_code = "returned", 0
 
 
 def _length(response: web.Response) -> int:

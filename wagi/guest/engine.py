@@ -217,6 +217,7 @@ class Module:
             )
             raise ModuleError(
                 f"{self.name}: the entrypoint {entrypoint!r} {what}; it exports: {names}"
+                f"{self._hint(entrypoint)}"
             )
         caps = self._caps(limits.memory)
         # A reactor is initialised before anything else of it is called (WASI's application ABI).
@@ -226,6 +227,16 @@ class Module:
         pooled = compiled.kit.engine.pooled
         blueprint = Blueprint(self.name, compiled.key, pooled, calls, limits, caps, preopens)
         return Handler(blueprint, compiled.kit, self._prepared)
+
+    def _hint(self, entrypoint: str) -> str:
+        """What may be the matter with a module without this entrypoint."""
+        if entrypoint != "_start" or "_start" in self._exports:
+            return ""
+        if "_initialize" in self._exports:
+            return ": it is a reactor: name the function that answers requests as entrypoint"
+        if not self._compiled.inner.imports:
+            return ": was it built for wasm32-unknown-unknown? Build a program for wasm32-wasip1"
+        return ": was it built as a library? Build a program, which has a _start"
 
     def _caps(self, limit: int) -> Caps:
         """Share a memory limit out among the memories and tables that a module has."""

@@ -77,6 +77,7 @@ class Guest:
         self.monotonic_origin = time.monotonic()
         blueprint = handler.blueprint
         self.output_buffer = blueprint.limits.output_buffer
+        self.memory_limit = blueprint.limits.memory
         self._kit = handler.kit
         self._ticker = handler.kit.ticker
         self._calls = iter(blueprint.calls)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from wagi.guest.ends import Exit, Trap
 
 _KEPT = 64 * 1024  # bytes of each stream
 
@@ -31,9 +33,25 @@ class GuestRecord:
         """Take what it wrote to stdout."""
         self.stdout += output[: _KEPT - len(self.stdout)]
 
-    def complain(self, output: bytes) -> None:
-        """Take what it wrote to stderr."""
-        self.stderr += output[: _KEPT - len(self.stderr)]
+    def tee(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Take what it writes to stderr, too."""
+
+        def both(output: bytes) -> None:
+            self.stderr += output[: _KEPT - len(self.stderr)]
+            write(output)
+
+        return both
+
+    def finish(self, ended: bool, end: Exit | Trap | None, memory: int) -> None:
+        """Take how it has ended, unless it was cancelled."""
+        self.memory = memory
+        match end:
+            case Trap(message):
+                self.end, self.trap = "trap", message
+            case Exit(status):
+                self.end, self.exit_code = f"exit {status}", status
+            case None if ended:
+                self.end, self.exit_code = "returned", 0
 
 
 @dataclass(slots=True)

@@ -84,10 +84,14 @@ class _RotatedFile:
 
 
 class Stderr:
-    """One guest's stderr: cuts it into lines of bounded length, and bounds it as a whole."""
+    """One guest's stderr: cuts it into lines of bounded length, and bounds it as a whole.
+
+    Attributes: ``wrote`` whether there was any.
+    """
 
     def __init__(self, log: ModuleLog, request_id: str, limit: int | None) -> None:
         """Parameters: ``limit`` bytes that are kept, None for any number."""
+        self.wrote = False
         self._log = log
         self._request_id = request_id
         self._left = limit
@@ -98,6 +102,7 @@ class Stderr:
 
     def write(self, data: bytes) -> None:
         """Take what the guest wrote."""
+        self.wrote = True
         if self._left is not None:
             self._dropped += max(0, len(data) - self._left)
             data = data[: self._left]
