@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import Server, serving, write_files
+from tests.support.server import ONE_WORKER, Server, serving, write_files
 from tests.support.toolchains import EXAMPLES, python_module
 from tests.support.wat import TEXT_HEAD, Program, printing
 
@@ -153,9 +153,9 @@ def test_requests_in_flight_finish_on_the_old_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_the_watcher_ends_with_the_server(tmp_path: Path, how: signal.Signals) -> None:
     modules: dict[str, str | bytes] = {"m.wat": printing(TEXT_HEAD + "x")}
-    with serving(tmp_path, MANIFEST, "--watch", modules=modules) as server:
+    with serving(tmp_path, MANIFEST, "--watch", *ONE_WORKER, modules=modules) as server:
         children = server.workers
-        assert len(children) == 2
+        assert len(children) == 2  # and the watcher
         server.stop(how)
         _until(lambda: not any(_lives(pid) for pid in children))
 

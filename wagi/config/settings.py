@@ -239,6 +239,16 @@ class Settings(BaseModel):
         default=False,
         description="For development: reload, and build before that, when a file changes.",
     )
+    dev: Annotated[bool, Flag(("--dev",), "", "WAGI_DEV", is_switch=True)] = Field(
+        default=False,
+        description="For development: --watch, file and line in backtraces, and a page on loopback"
+        " that shows what handlers see and do.",
+    )
+    dev_listen: Annotated[
+        HostPort, _parsed(HostPort.parse), Flag(("--dev-listen",), "HOST:PORT", "WAGI_DEV_LISTEN")
+    ] = Field(
+        default=HostPort("127.0.0.1", 3001), description="Where the page of --dev is, on loopback."
+    )
     access_log: Annotated[
         Literal["text", "json", "off"],
         Flag(("--access-log",), "[text|json|off]", "WAGI_ACCESS_LOG"),

@@ -12,6 +12,7 @@ microsecond is better off with.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
 from ctypes import CFUNCTYPE, POINTER, byref, c_bool, c_size_t, c_uint32, c_void_p, cast
 from dataclasses import dataclass
@@ -123,7 +124,9 @@ class Pool:
 
 def engine_name(pool: Pool | None) -> str:
     """What the code of a module depends on: the configuration, and the memory it may have."""
-    return f"configuration {_CONFIGURATION}, {'on demand' if pool is None else pool.memory}"
+    kept = f"configuration {_CONFIGURATION}, {'on demand' if pool is None else pool.memory}"
+    # wasmtime's own switch: then the code has the lines of its source with it.
+    return f"{kept}, lines" if os.environ.get("WASMTIME_BACKTRACE_DETAILS") == "1" else kept
 
 
 class Engine:

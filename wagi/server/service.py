@@ -14,13 +14,15 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
 from wagi.observe.access_log import AccessLog
+from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
 from wagi.route import Plan
@@ -29,6 +31,9 @@ from wagi.server.setup import Stores, http_limits, load, make_gateway, stores
 from wagi.server.supervisor import Post, Supervisor
 from wagi.server.worker import Worker
 from wagi.sources.modules import Report
+
+if TYPE_CHECKING:
+    from wagi.server.dev import Teller
 
 _log = logging.getLogger("wagi")
 
@@ -59,22 +64,20 @@ def serve(settings: Settings, file: Path | None, announce: Announce, report: Rep
                 where = plan.listen
             return stack.enter_context(listening.listen(where, settings.worker_count))
 
+        development = _development(settings, file, log_dir, stack)
+
         def ready(plan: Plan, listening_socket: socket.socket) -> None:
+            if development and development.page:
+                log.say(f"dev page on {development.page}")
             announce(log, listening.url(listening_socket, tls is not None), plan, log_dir)
 
-        notice = log_dir / _NOTICE if settings.watch else None
-        if notice is not None and file is not None:
-            from wagi.server.watching import watching  # and a watcher
-
-            notice.unlink(missing_ok=True)
-            stack.enter_context(watching(settings, file, partial(_tell, notice)))
         supervisor = Supervisor(
             load=lambda: _load_apart(settings, file, kept, log_dir, report),
             listen=listen,
             find=kept.artefacts.find,
-            work=lambda post: _work(settings, post, tls, log_dir, notice),
+            work=lambda post: _work(settings, post, tls, log_dir, development),
             announce=ready,
-            trouble=None if notice is None else partial(_tell, notice),
+            trouble=development.leave if development else None,
         )
         # What is here stays: the collector of a worker need not look at it, nor copy its pages.
         gc.collect()
@@ -90,20 +93,67 @@ def _load_apart(
         return load(settings, file, kept, log_dir, report)
 
 
-def _tell(notice: Path, problem: str) -> None:
-    """Leave what is wrong with a reload for the error pages of the workers."""
-    with contextlib.suppress(OSError):
-        if problem:
-            notice.write_text(problem)
-        else:
-            notice.unlink(missing_ok=True)
+@dataclass(frozen=True, slots=True)
+class _Development:
+    """What --watch and --dev add.
+
+    Attributes: ``notice`` a file with what is wrong with the last reload; ``teller`` and URL of the
+    ``page``, with --dev.
+    """
+
+    notice: Path
+    teller: Teller | None = None
+    page: str = ""
+
+    def leave(self, problem: str) -> None:
+        """Leave what is wrong for workers and page; an empty text if nothing is."""
+        with contextlib.suppress(OSError):
+            if problem:
+                self.notice.write_text(problem)
+            else:
+                self.notice.unlink(missing_ok=True)
+
+    def problem(self) -> str:
+        """What is wrong; empty if nothing is."""
+        try:
+            return self.notice.read_text()
+        except OSError:
+            return ""
+
+    def record_with(self, access_log: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
+        """An access log that tells the page, too."""
+        teller = self.teller
+        assert teller is not None
+
+        def record(exchange: Exchange) -> None:
+            access_log(exchange)
+            teller.tell(exchange)
+
+        return record
 
 
-def _read_notice(notice: Path) -> str:
-    try:
-        return notice.read_text()
-    except OSError:
-        return ""
+def _development(
+    settings: Settings, file: Path | None, log_dir: Path, stack: contextlib.ExitStack
+) -> _Development | None:
+    """Start what watches, and what serves the page; None in production."""
+    if not (settings.watch or settings.dev):
+        return None
+    development = _Development(log_dir / _NOTICE)
+    development.leave("")
+    if settings.dev:
+        from wagi.server.dev import check_loopback, dev_page
+
+        # wasmtime's own switch for file and line in backtraces, where the module has them.
+        os.environ["WASMTIME_BACKTRACE_DETAILS"] = "1"
+        check_loopback(settings.dev_listen)
+        page = dev_page(settings.dev_listen, development.problem)
+        teller, url = stack.enter_context(page)
+        development = replace(development, teller=teller, page=url)
+    if file is not None:
+        from wagi.server.watching import watching  # and a watcher
+
+        stack.enter_context(watching(settings, file, development.leave))
+    return development
 
 
 def _work(
@@ -111,7 +161,7 @@ def _work(
     post: Post,
     tls: ssl.SSLContext | None,
     log_dir: Path,
-    notice: Path | None,
+    development: _Development | None,
 ) -> int:
     """A worker's whole life. Returns: its exit status."""
     with (
@@ -120,9 +170,16 @@ def _work(
         contextlib.closing(AccessLog(settings.access_log, sys.stdout)) as access_log,
     ):
         try:
-            gateway = make_gateway(settings, post.plan, post.artefacts, logs, access_log)
-            if notice is not None:
-                gateway.notice = partial(_read_notice, notice)
+            record: Callable[[Exchange], None] = access_log
+            if development and development.teller:
+                record = development.record_with(access_log)
+                url = listening.url(post.listening, tls is not None)
+                development.teller.tell_routes(post.plan, url)
+            gateway = make_gateway(
+                settings, post.plan, post.artefacts, logs, record, record is not access_log
+            )
+            if development:
+                gateway.notice = development.problem
         except WagiError as error:
             _log.error("%s", error)
             return error.exit_status
