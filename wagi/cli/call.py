@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from wagi.cli.options import SOURCES, setting_options, settings_from
+from wagi.cli.options import LOCAL, map_option, setting_options, settings_from
 from wagi.cli.stderr import complain, show_progress
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.observe.exchange import GuestRecord
@@ -18,7 +18,6 @@ from wagi.observe.text import one_line
 from wagi.server.local import Answer, local_gateway
 
 F = TypeVar("F", bound=Callable[..., Any])
-_SETTINGS = ("env", "env_file", "hostname", "artefact_cache", *SOURCES)
 _FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
 
@@ -46,7 +45,7 @@ def _request_options(command: F) -> F:
             metavar="FILE",
             help="Write request and response to a file that `wagi test` replays.",
         ),
-        setting_options(*_SETTINGS),
+        setting_options(*LOCAL),
     ):
         command = option(command)
     return command
@@ -68,14 +67,7 @@ def _request_options(command: F) -> F:
     """
 )
 @click.argument("words", nargs=-1, required=True, metavar="[METHOD] PATH")
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    default=Path("modules.toml"),
-    metavar="FILE",
-    help="modules.toml, a pod manifest or a module.",
-)
+@map_option
 @_request_options
 def call(words: tuple[str, ...], config: Path, **options: Any) -> None:
     """Call a route."""

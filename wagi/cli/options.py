@@ -29,6 +29,10 @@ SOURCES = (
 """The settings of commands that fetch modules and serve none."""
 
 
+LOCAL = ("env", "env_file", "hostname", "artefact_cache", *SOURCES)
+"""The settings of commands that answer requests without a server."""
+
+
 def setting_options(*names: str) -> Callable[[F], F]:
     """Give a command an option for each of these settings."""
 
@@ -52,6 +56,16 @@ def setting_options(*names: str) -> Callable[[F], F]:
 
 
 server_options = setting_options(*Settings.model_fields)
+
+
+map_option = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("modules.toml"),
+    metavar="FILE",
+    help="modules.toml, a pod manifest or a module.",
+)
 
 
 def manifest_argument(command: F) -> F:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from wagi.cli.options import SOURCES, setting_options, settings_from
+from wagi.cli.options import LOCAL, map_option, setting_options, settings_from
 from wagi.cli.stderr import show_progress
 from wagi.observe.text import one_line
 from wagi.server.local import NoResponseError, local_gateway
@@ -27,15 +27,8 @@ from wagi.testing.cases import differences, find_cases
     """
 )
 @click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CASES…")
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    default=Path("modules.toml"),
-    metavar="FILE",
-    help="modules.toml, a pod manifest or a module.",
-)
-@setting_options("env", "env_file", "hostname", "artefact_cache", *SOURCES)
+@map_option
+@setting_options(*LOCAL)
 def test(cases: tuple[Path, ...], config: Path, **options: Any) -> None:
     """Replay cases."""
     settings = settings_from(options)

@@ -1,0 +1,47 @@
+"""The pages: built by mkdocs without a warning, and no staler than the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs.make_pages import PAGES
+from tests.support.server import ROOT, run_wagi, write_files
+from tests.support.wat import TEXT_HEAD, printing
+
+
+def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert (tmp_path / "quickstart/index.html").exists()
+    assert not list(tmp_path.rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_made_of_the_code_are_up_to_date(name: str) -> None:
+    """python -m docs.make_pages makes them."""
+    assert (ROOT / "docs" / name).read_text() == PAGES[name]()
+
+
+def test_the_entry_that_a_spin_component_becomes(tmp_path: Path) -> None:
+    page = (ROOT / "docs/moving.md").read_text()
+    (manifest,) = re.findall(r"```toml modules.toml\n(.*?)```", page, re.S)
+    (tmp_path / "static").mkdir()
+    write_files(tmp_path, {"modules.toml": manifest, "hello.wasm": printing(TEXT_HEAD + "x")})
+    done = run_wagi(tmp_path, "check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_options_that_the_pages_name_exist() -> None:
+    """Those in the text of all pages, against the help of all commands."""
+    commands = re.findall(r"^  ([a-z-]+) ", run_wagi(ROOT, "--help").stdout, re.M)
+    known = "".join(run_wagi(ROOT, command, "--help").stdout for command in commands)
+    for path in [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]:
+        text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
+        for option in re.findall(r"`wagi [^`]*?(--[a-z][a-z-]+)", text):
+            assert option in known, (path.name, option)
