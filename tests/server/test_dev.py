@@ -90,7 +90,7 @@ def test_the_page(dev: tuple[Server, int], page: Page, folder: Path) -> None:
     assert re.fullmatch(r"GET /shop/cart\?trap → 500 [\d.]+ ms", first)
     page.evaluate("document.querySelector('#requests summary').focus()")
     page.press("Enter")
-    page.wait("document.querySelector('#requests details').open")
+    page.wait("document.querySelector('#requests details')?.open")
     text = page.evaluate("document.querySelector('#requests details').innerText")
     assert "looking at /cart" in text
     assert "shop.c:6:" in text
@@ -103,7 +103,7 @@ def test_the_page(dev: tuple[Server, int], page: Page, folder: Path) -> None:
 def test_what_a_guest_prints_is_text(dev: tuple[Server, int], page: Page) -> None:
     server, _ = dev
     server.get("/shop/markup?<img>")
-    page.wait("document.querySelector('#requests summary').innerText.includes('markup')")
+    page.wait("document.querySelector('#requests summary')?.innerText.includes('markup')")
     page.evaluate("document.querySelector('#requests details').open = true")
     text = page.evaluate("document.querySelector('#requests details').innerText")
     assert "<script>window.evil = 1</script>hello" in text
@@ -119,7 +119,7 @@ def test_a_request_is_tried_from_the_page(dev: tuple[Server, int], page: Page) -
     page.wait("!document.getElementById('answer').hidden")
     page.wait("document.getElementById('answer').textContent.startsWith('HTTP/1.1 200 OK')")
     assert page.evaluate("document.getElementById('answer').textContent").endswith("\n\nhi")
-    page.wait("document.querySelector('#requests summary').innerText.includes('/hello')")
+    page.wait("document.querySelector('#requests summary')?.innerText.includes('/hello')")
 
 
 def test_a_narrow_window(page: Page) -> None:
