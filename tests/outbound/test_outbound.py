@@ -391,6 +391,19 @@ def test_waiting_holds_nobody_up(server: Server, asked: Upstream) -> None:
         assert time.monotonic() - started < 10
 
 
+def test_more_wait_than_any_pool_has_room_for(server: Server, asked: Upstream) -> None:
+    """150 guests of one entry wait for a slow server; one more is answered by a quick one."""
+    slow = f"http://127.0.0.1:{asked.port}/slow?s=4"
+    with ThreadPoolExecutor(150) as pool:
+        waiting = [pool.submit(ask, server, "/any", slow) for _ in range(150)]
+        deadline = time.monotonic() + 30
+        while sum("/slow?s=4" in item for item in asked.requests) < 150:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert "status 200" in ask(server, "/any", f"http://127.0.0.1:{asked.port}/echo")
+        assert all("at last" in item.result() for item in waiting)
+
+
 def test_a_shutdown_waits_for_them(tmp_path: Path, asked: Upstream) -> None:
     modules: dict[str, str | bytes] = {
         "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes()

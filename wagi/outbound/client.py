@@ -6,6 +6,7 @@ that are connected to: a name that leads elsewhere a moment later changes nothin
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from wagi.outbound.destinations import Destinations
 
 _MAX_REDIRECTS = 10
 _CONNECT_TIMEOUT = 10.0  # seconds
+_RESOLVERS = 32  # names that an entry's guests resolve at a time
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110 §5.6.2
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OURS = ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer",
@@ -58,7 +60,9 @@ class OutboundClient:
     def _session(self) -> aiohttp.ClientSession:
         """Opened by the first request, in the event loop."""
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=_Resolver(self._destinations)),
+            # No limit of connections: guests that wait for a slow server must not keep others from
+            # a quick one. There are as many guests as there are places, each with max_open.
+            connector=aiohttp.TCPConnector(resolver=_Resolver(self._destinations), limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._rules.timeout, sock_connect=_CONNECT_TIMEOUT),
             auto_decompress=False,  # headers and body stay as they were sent
@@ -155,26 +159,43 @@ class _DeniedAddress(OSError):
 
 
 class _Resolver(AbstractResolver):
-    """Resolves names, to allowed addresses only."""
+    """Resolves names, to allowed addresses only.
+
+    On threads of its own: names that take long to resolve are in nobody else's way.
+    """
 
     def __init__(self, destinations: Destinations) -> None:
-        self._inner = aiohttp.ThreadedResolver()
         self._destinations = destinations
+        self._threads = ThreadPoolExecutor(_RESOLVERS, "wagi-resolver")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        allowed = [item for item in found if self._destinations.allows_address(item["host"], port)]
+        """The addresses of a name. Raises: _DeniedAddress if none of them is allowed."""
+        ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        infos = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        found = [(kind, protocol, str(address[0])) for kind, _, protocol, _, address in infos]
+        allowed = [item for item in found if self._destinations.allows_address(item[2], port)]
         if found and not allowed:
             raise _DeniedAddress(
-                f"{host} is {found[0]['host']}, which is not a public address: name it, or its"
-                " network, in allowed_hosts"
+                f"{host} is {found[0][2]}, which is not a public address: name it, or its network,"
+                " in allowed_hosts"
             )
-        return allowed
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for kind, protocol, address in allowed
+        ]
 
     async def close(self) -> None:
-        await self._inner.close()
+        """Let the threads go, without waiting for names that do not resolve."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _url(text: str, base: URL | None = None) -> URL:
