@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import re
 import time
@@ -428,3 +430,28 @@ def test_bad_hosts_are_problems(tmp_path: Path) -> None:
     done = run_wagi(tmp_path, "check")
     assert done.returncode == 2
     assert "modules.toml:4: allowed_hosts: 'ftp://x': expected https://HOST" in done.stderr
+
+
+def test_names_that_take_long_hold_nobody_up(tmp_path: Path, asked: Upstream) -> None:
+    """Neither guests with other names, nor the end of the server."""
+    library = native_c_library(SUPPORT / "names.c")
+    modules: dict[str, str | bytes] = {
+        "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes()
+    }
+    (tmp_path / "names").write_text("slow\n" * 20)
+    environment = {"LD_PRELOAD": str(library), "NAMES_FILE": str(tmp_path / "names")}
+    manifest = entry("/", ["slow.test", "127.0.0.1", "localhost"], timeout="60")
+    options = ("--shutdown-timeout", "1")
+    with serving(tmp_path, manifest, *options, modules=modules, environment=environment) as server:
+        with ThreadPoolExecutor(12) as pool:
+            body = b"GET\nhttp://slow.test/\n\n"
+            waiting = [pool.submit(server.post, "/", body) for _ in range(12)]
+            time.sleep(0.5)
+            started = time.monotonic()
+            assert "status 200" in ask(server, "/", f"http://localhost:{asked.port}/echo")
+            assert time.monotonic() - started < 3
+            assert server.stop(seconds=20) == 0
+            for item in waiting:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    item.result()
+        assert time.monotonic() - started < 20

@@ -1,7 +1,7 @@
 /* For LD_PRELOAD: a name whose addresses change from one question to the next.
  *
- * NAMES_FILE has a line for each question about *.test: the address to answer. Questions are
- * appended to NAMES_FILE.log.
+ * NAMES_FILE has a line for each question about *.test: the address to answer, or "slow" for an
+ * answer after a minute. Questions are appended to NAMES_FILE.log.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef int (*lookup)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
@@ -29,5 +30,6 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     fclose(file);
     asked++;
     address[strcspn(address, "\n")] = 0;
+    if (!strcmp(address, "slow")) sleep(60);
     return next(address, service, hints, result);
 }

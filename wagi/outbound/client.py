@@ -7,10 +7,14 @@ that are connected to: a name that leads elsewhere a moment later changes nothin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -31,6 +35,7 @@ _OURS = ("host", "content-length", "transfer-encoding", "connection", "upgrade",
 _SECRETS = ("authorization", "cookie", "proxy-authorization")
 _SEE_OTHER = (301, 302, 303)
 _REDIRECTS = (*_SEE_OTHER, 307, 308)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +166,21 @@ class _DeniedAddress(OSError):
 class _Resolver(AbstractResolver):
     """Resolves names, to allowed addresses only.
 
-    On threads of its own: names that take long to resolve are in nobody else's way.
+    On threads of its own: names that take long to resolve are in nobody else's way, nor in that of
+    a process that ends.
     """
 
     def __init__(self, destinations: Destinations) -> None:
         self._destinations = destinations
-        self._threads = ThreadPoolExecutor(_RESOLVERS, "wagi-resolver")
+        self._places = asyncio.Semaphore(_RESOLVERS)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """The addresses of a name. Raises: _DeniedAddress if none of them is allowed."""
         ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        infos = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        async with self._places:
+            infos = await _on_a_thread(ask)
         found = [(kind, protocol, str(address[0])) for kind, _, protocol, _, address in infos]
         allowed = [item for item in found if self._destinations.allows_address(item[2], port)]
         if found and not allowed:
@@ -194,8 +201,30 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Let the threads go, without waiting for names that do not resolve."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Nothing is left."""
+
+
+async def _on_a_thread(work: Callable[[], T]) -> T:
+    """Wait for something that blocks. Unlike an executor's thread, nobody waits for its end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def deliver(take: Callable[[Any], None], outcome: object) -> None:
+        if not future.done():  # not cancelled
+            take(outcome)
+
+    def run() -> None:
+        take: Callable[[Any], None] = future.set_result
+        outcome: object
+        try:
+            outcome = work()
+        except (OSError, ValueError) as error:  # no such name, or none at all
+            take, outcome = future.set_exception, error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(deliver, take, outcome)
+
+    threading.Thread(target=run, name="wagi-resolver", daemon=True).start()
+    return await future
 
 
 def _url(text: str, base: URL | None = None) -> URL:
