@@ -11,7 +11,8 @@ import click
 from wagi.cli.options import SOURCES, setting_options, settings_from
 from wagi.cli.pull import fetch_one
 from wagi.guest import binary
-from wagi.guest.engine import Description, Runtime, parse
+from wagi.guest.description import Description
+from wagi.guest.engine import Runtime, parse
 from wagi.observe.text import one_line
 from wagi.sources.cache import digest_of
 

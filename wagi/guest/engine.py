@@ -23,6 +23,7 @@ from wagi.errors import WagiError
 from wagi.guest import binary, hostcalls, outbound, unstable
 from wagi.guest.artefacts import Artefacts, artefact_key
 from wagi.guest.capi import Engine, Linker, Pool, Prepared, engine_name, wat_to_wasm
+from wagi.guest.description import Description, Import, signature
 from wagi.guest.ends import EngineError
 from wagi.guest.files import FileCalls
 from wagi.guest.imports import explain
@@ -33,7 +34,6 @@ _SLOT = 256 * 1024**2
 """Bytes of a pool's slot: what fits starts fastest. Most of it is address space that nothing stands
 behind."""
 _ELEMENT = 8  # bytes of a table's element
-ENTRYPOINT = "func() -> ()"
 
 
 class ModuleError(WagiError):
@@ -135,29 +135,6 @@ def parse(name: str, content: bytes, memory_limit: int) -> Source:
         raise ModuleError(f"{name}: {error}") from None
     fits = max((memory_limit, *sizes.memories)) <= _SLOT
     return Source(name, wasm, hashlib.sha256(wasm).digest(), sizes, fits)
-
-
-@dataclass(frozen=True, slots=True)
-class Import:
-    """What a module asks for. Attributes: ``missing`` why we do not provide it, or empty."""
-
-    module: str
-    name: str
-    signature: str
-    missing: str
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a module asks for, and the signatures of what it exports."""
-
-    imports: tuple[Import, ...]
-    exports: dict[str, str]
-
-    @property
-    def entrypoints(self) -> list[str]:
-        """The exports that may be named as an entrypoint."""
-        return [name for name, signature in self.exports.items() if signature == ENTRYPOINT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,12 +301,12 @@ class Runtime:
             Import(
                 item.module,
                 item.name or "",
-                _signature(item.type),
+                signature(item.type),
                 "" if has(item.module, item.name or "") else explain(item.module, item.name or ""),
             )
             for item in compiled.inner.imports
         )
-        exports = {item.name: _signature(item.type) for item in compiled.inner.exports}
+        exports = {item.name: signature(item.type) for item in compiled.inner.exports}
         return Description(imports, exports)
 
     def load(self, source: Source) -> Module:
@@ -387,21 +364,6 @@ class Runtime:
                 self._artefacts.add(key, bytes(inner.serialize()))
             return self._compiled.setdefault(key, _Compiled(key, kit, inner))
         raise ModuleError(f"{source.name}: not a valid module: {reason}")
-
-
-def _signature(kind: object) -> str:
-    match kind:
-        case wasmtime.FuncType():
-            parameters, results = (", ".join(map(str, t)) for t in (kind.params, kind.results))
-            return f"func({parameters}) -> {results or '()'}"
-        case wasmtime.MemoryType():
-            most = kind.limits.max
-            return f"memory of {kind.limits.min} pages{'' if most is None else f', at most {most}'}"
-        case wasmtime.TableType():
-            return "table"
-        case wasmtime.GlobalType():
-            return f"global {kind.content}"
-    return "unknown"
 
 
 def _check_address_space() -> None:
