@@ -119,6 +119,27 @@ def test_basic_authentication(tmp_path: Path) -> None:
     assert "answers 401: check --bindle-http-user and --bindle-http-password" in done.stderr
 
 
+def test_credentials_are_for_one_server(tmp_path: Path) -> None:
+    """That of --bindle-url, whatever other servers a modules.toml names, and with --bindle-path."""
+    with bindle_server() as other:
+        other.add("hello/0.1.0", [parcel("hello.wasm", module("hello"), "application/wasm")])
+        other.authorization = "Basic " + base64.b64encode(b"bob:x").decode()
+        manifest = (
+            '[[module]]\nroute = "/"\nmodule = "bindle:hello/0.1.0"\n'
+            f'bindle_server = "{other.url}"\n'
+        )
+        write_files(tmp_path, {"modules.toml": manifest})
+        user = ("--bindle-http-user", "bob", "--bindle-http-password", "x")
+        for options, status in (
+            ((), 0),
+            (("--bindle-url", other.url), 0),
+            (("--bindle-url", "http://127.0.0.1:1/v1"), 2),
+            (("--bindle-url", "http://127.0.0.1:1/v1", "--bindle-path", "."), 2),
+        ):
+            done = run_wagi(tmp_path, "check", *user, *options, environment=environment(tmp_path))
+            assert done.returncode == status, done.stderr
+
+
 def test_references(tmp_path: Path) -> None:
     """bindle: in modules.toml: the first module that is in no group, with its files."""
     with bindle_server() as server:

@@ -147,6 +147,9 @@ def test_several_modules_in_an_image(tmp_path: Path, anonymous: Registry) -> Non
     manifest = entry(f"{target}#a.wasm", "/a") + entry(f"{target}#b.wasm", "/b")
     with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
         assert (server.get("/a").text, server.get("/b").text) == ("a", "b")
+    done = run_wagi(tmp_path, "pull", f"{target}#a.wasm", environment=cache(tmp_path))
+    assert re.fullmatch(r"oci://\S+@sha256:[0-9a-f]{64}#a.wasm\n", done.stdout)
+    assert (tmp_path / "several.wasm").read_bytes() == module("a")
     write_files(tmp_path, {"modules.toml": entry(target)})
     done = run_wagi(tmp_path, "check", environment=cache(tmp_path))
     assert done.returncode == 2

@@ -79,6 +79,7 @@ def fetch_rules(settings: Settings) -> FetchRules:
         settings.max_module_size,
         frozenset(settings.insecure_registry),
         server or "",
+        settings.bindle_url or "",
         Credential(user, settings.bindle_http_password or "") if user else None,
         settings.bindle_insecure,
     )

@@ -122,10 +122,10 @@ class _Fetcher:
         if not is_server(place):
             return BindleFolder(folder / place)
         rules = self._rules
-        ours = not is_server(rules.bindle_server or place) or origin_of(place) == origin_of(
-            rules.bindle_server or place
-        )
-        credential = rules.bindle_credential if ours else None
+        # What the operator says of their server is not for one that a modules.toml names.
+        if rules.bindle_url and origin_of(place) != origin_of(rules.bindle_url):
+            return BindleServer(place, self._transfer, None, insecure=False)
+        credential = rules.bindle_credential
         return BindleServer(place, self._transfer, credential, rules.bindle_insecure)
 
     async def _image(self, image: ImageReference, pull: Pull) -> Fetched:
@@ -136,7 +136,8 @@ class _Fetcher:
             child = replace(image, tag="", digest=choose_manifest(manifest).digest)
             content = await self._manifest(registry, child, pull)
             manifest = parse_manifest(content)
-        resolved = str(replace(image, tag="", digest=digest_of(content)))
+        title = f"#{image.title}" if image.title else ""
+        resolved = f"{replace(image, tag='', digest=digest_of(content))}{title}"
         module = await self._module(registry, image, manifest, pull)
         return Fetched(module, resolved, warning=warning)
 

@@ -54,13 +54,14 @@ class FetchRules:
     """What the operator says about sources.
 
     Attributes: ``max_size`` of a module in bytes; ``insecure_registries`` that speak plain HTTP;
-    ``bindle_server`` for bindles that name none, its ``bindle_credential``, and whether any
-    certificate of it will do.
+    ``bindle_server`` for bindles that name none, a URL or a directory; ``bindle_url`` of the only
+    server that gets ``bindle_credential`` and of which any certificate may do, empty for all.
     """
 
     max_size: int
     insecure_registries: frozenset[str] = frozenset()
     bindle_server: str = ""
+    bindle_url: str = ""
     bindle_credential: Credential | None = None
     bindle_insecure: bool = False
 
