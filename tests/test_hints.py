@@ -28,9 +28,12 @@ GROWS = """(module
         (printing(""), "is anything written to stdout, and flushed"),
         (Program().write(TEXT_HEAD + "x", fd=2).wat(), "it wrote to stderr, and a response is"),
         (Program().exit(0).wat(), "is anything written to stdout"),
+        (Program().write("no", fd=2).exit(1).wat(), "status 1: what it wrote to stderr may"),
+        (Program().exit(2).wat(), "it exited with status 2: what it checks"),
         (GROWS, "and memory_limit is 268435456: is that enough?"),
     ],
-    ids=["no-header", "no-empty-line", "no-content-type", "nothing", "stderr", "exit", "memory"],
+    ids=["no-header", "no-empty-line", "no-content-type", "nothing", "stderr", "exit", "error",
+         "status", "memory"],
 )  # fmt: skip
 def test_while_it_runs(tmp_path: Path, module: str, message: str) -> None:
     write_files(tmp_path, {"m.wat": module})

@@ -280,7 +280,7 @@ async def send_refusal(
         request,
         refusal.status,
         f"{refusal.status.value} {refusal.status.phrase}\n\n{refusal.message}\n\n"
-        f"Request id: {request_id}\n" + (f"\nNot reloaded:\n{notice}\n" if notice else ""),
+        f"Request id: {request_id}\n" + (f"\n{notice}\n" if notice else ""),
         ("X-Request-Id", request_id),
         *refusal.headers,
         closes=closes or refusal.closes,

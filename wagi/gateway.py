@@ -70,7 +70,7 @@ class Gateway:
         self._intake = intake
         self._access_log = access_log
         self._records_guests = records_guests
-        self.notice: Callable[[], str] = str
+        self.notice: Callable[[Exchange, Refusal], str] = lambda exchange, refusal: ""
         self._turns = Turns()
         self._admission = Admission(places, len({id(route.share) for _, route in table}))
         self._id_prefix = secrets.token_hex(6)
@@ -122,7 +122,8 @@ class Gateway:
     async def _refuse(
         self, request: Request, refusal: Refusal, exchange: Exchange, closes: bool = False
     ) -> web.Response:
-        return await send_refusal(request, refusal, exchange.request_id, self.notice(), closes)
+        notice = self.notice(exchange, refusal)
+        return await send_refusal(request, refusal, exchange.request_id, notice, closes)
 
     def _begin(self, request: Request, client: Client) -> Exchange:
         request_id = ""
@@ -225,7 +226,9 @@ class Gateway:
             if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(
                 guest.end, Trap
             ):
-                refusal.reason += hints.about_output(output, stderr.wrote)
+                status = guest.end.status if guest.end is not None else 0
+                hint = hints.about_output(output, stderr.wrote, status)
+                refusal.reason = refusal.reason.rstrip(".") + hint
             raise
         finally:
             exchange.cpu_seconds = guest.cpu_seconds

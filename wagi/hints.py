@@ -5,9 +5,15 @@ from __future__ import annotations
 _SHOWN = 200  # bytes
 
 
-def about_output(output: bytes, wrote_stderr: bool) -> str:
-    """What to say of output that is no response. Parameters: ``output`` as far as it is known."""
+def about_output(output: bytes, wrote_stderr: bool, status: int) -> str:
+    """What to say of output that is no response.
+
+    Parameters: ``output`` as far as it is known; ``status`` with which the handler exited.
+    """
     if not output:
+        if status:
+            where = "what it wrote to stderr" if wrote_stderr else "what it checks at the start"
+            return f"; it exited with status {status}: {where} may say why"
         if wrote_stderr:
             return "; it wrote to stderr, and a response is what it writes to stdout"
         return "; is anything written to stdout, and flushed, before it ends?"

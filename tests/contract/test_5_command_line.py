@@ -69,7 +69,7 @@ def test_announcement_in_a_pipe(tmp_path: Path) -> None:
     with serving(tmp_path, MANIFEST, modules=MODULES) as server:
         lines = server.log.splitlines()
     assert lines[0] == "route /hello -> hello.wat"
-    assert lines[1].startswith("loaded 1 routes in 0.")
+    assert lines[1].startswith("loaded 1 route in 0.")
     assert lines[2] == f"listening on http://127.0.0.1:{server.port}"
     assert len(lines) == 3
 

@@ -78,6 +78,26 @@ def test_backtraces_have_files_and_lines(dev: tuple[Server, int]) -> None:
     dev[0].wait_for_log(r"look\n +at \S*/shop\.c:6:\d+\n")
 
 
+def test_the_error_page_tells_why(dev: tuple[Server, int]) -> None:
+    """The backtrace, what the guest printed, and its variables."""
+    text = dev[0].get("/shop/cart?trap").text
+    assert text.startswith("500 Internal Server Error\n\nThe handler failed.\n\nRequest id: ")
+    assert re.search(r"(?s)\nWhy: trap: .*shop\.c:6:", text)
+    assert "\nstderr:\n    looking at /cart\n" in text
+    assert re.search(r"\nroute +/shop/\.\.\.\nmodule +shop\.wasm\n", text)
+    assert "\n  QUERY_STRING=trap\n" in text
+    assert "Why" not in dev[0].get("/nowhere").text
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "[::1", ""])
+def test_only_who_asks_for_this_machine_is_told(dev: tuple[Server, int], host: str) -> None:
+    """A page of somebody else may have led its own name here."""
+    answer = dev[0].get("/shop/cart?trap", headers=[("Host", host)])
+    assert answer.status in (400, 500)
+    assert "Why" not in answer.text
+    assert "QUERY_STRING" not in answer.text
+
+
 def test_the_page(dev: tuple[Server, int], page: Page, folder: Path) -> None:
     """Requests appear as they come, with what the guest saw and did; by keyboard alone."""
     server, _ = dev

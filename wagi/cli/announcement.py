@@ -16,8 +16,12 @@ def announcement(url: str, plan: Plan, seconds: float, log_dir: Path) -> str:
     if sys.stderr is not None and sys.stderr.isatty():
         return "\n".join([*lines, _for_person(url, rows, seconds, log_dir)])
     lines += [f"route {route} -> {module}" for route, module in rows]
-    lines += [f"loaded {len(rows)} routes in {seconds:.2f} s, logs in {log_dir}"]
+    lines += [f"loaded {_count(rows)} in {seconds:.2f} s, logs in {log_dir}"]
     return "\n".join([*lines, f"listening on {url}"])
+
+
+def _count(rows: list[tuple[str, str]]) -> str:
+    return "1 route" if len(rows) == 1 else f"{len(rows)} routes"
 
 
 def _for_person(url: str, rows: list[tuple[str, str]], seconds: float, log_dir: Path) -> str:
@@ -33,7 +37,7 @@ def _for_person(url: str, rows: list[tuple[str, str]], seconds: float, log_dir: 
     console = Console(stderr=True, highlight=False)
     with console.capture() as capture:
         console.print(table)
-        console.print(f"Loaded {len(rows)} routes in {seconds:.2f} s.", style="dim")
+        console.print(f"Loaded {_count(rows)} in {seconds:.2f} s.", style="dim")
         console.print(Text(f"Handlers' stderr is kept in {log_dir}", style="dim"))
         console.print(Text.assemble("Listening on ", (url, "bold green"), "  (Ctrl-C stops)"))
     return capture.get().rstrip("\n")

@@ -13,7 +13,7 @@ import click
 from wagi.cli.options import LOCAL, map_option, setting_options, settings_from
 from wagi.cli.stderr import complain, show_progress
 from wagi.errors import ConfigurationError, Problem, WagiError
-from wagi.observe.exchange import GuestRecord
+from wagi.observe.exchange import describe
 from wagi.observe.text import one_line
 from wagi.server.local import Answer, local_gateway
 
@@ -131,7 +131,7 @@ def _call(
     if guest is not None:
         sys.stderr.write("".join(f"{line}\n" for line in _lines(bytes(guest.stderr))))
         if verbose:
-            click.echo("\n".join(_description(answer, guest)), err=True)
+            click.echo("\n".join(describe(answer.exchange, guest)), err=True)
     if record is not None:
         _record(record, method, target, fields, body, answer)
     _print(answer, include)
@@ -149,21 +149,6 @@ def _print(answer: Answer, include: bool) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(answer.body)
     sys.stdout.buffer.flush()
-
-
-def _description(answer: Answer, guest: GuestRecord) -> list[str]:
-    exchange = answer.exchange
-    lines = [
-        f"route     {exchange.route}",
-        f"module    {exchange.module}",
-        f"argv      {' '.join(repr(word.decode(errors='replace')) for word in guest.argv)}",
-        f"end       {guest.end}",
-        f"CPU time  {exchange.cpu_seconds * 1000:.2f} ms",
-        f"memory    {guest.memory / 1024:,.0f} KiB",
-        "variables:",
-        *(f"  {variable.decode(errors='replace')}" for variable in sorted(guest.variables)),
-    ]
-    return [one_line(line) for line in lines]
 
 
 def _lines(output: bytes) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from wagi.guest.ends import Exit, Trap
+from wagi.observe.text import one_line
 
 _KEPT = 64 * 1024  # bytes of each stream
 
@@ -82,3 +83,18 @@ class Exchange:
     def seconds(self) -> float:
         """How long it has taken so far."""
         return time.perf_counter() - self.started
+
+
+def describe(exchange: Exchange, guest: GuestRecord) -> list[str]:
+    """Lines that tell a developer what a guest saw and did, fit for a terminal."""
+    lines = [
+        f"route     {exchange.route}",
+        f"module    {exchange.module}",
+        f"argv      {' '.join(repr(word.decode(errors='replace')) for word in guest.argv)}",
+        f"end       {guest.end}",
+        f"CPU time  {exchange.cpu_seconds * 1000:.2f} ms",
+        f"memory    {guest.memory / 1024:,.0f} KiB",
+        "variables:",
+        *(f"  {variable.decode(errors='replace')}" for variable in sorted(guest.variables)),
+    ]
+    return [one_line(line) for line in lines]

@@ -14,10 +14,8 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
@@ -27,17 +25,14 @@ from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
 from wagi.route import Plan
 from wagi.server import listening
+from wagi.server.development import Development, develop
 from wagi.server.setup import Stores, http_limits, load, make_gateway, stores
 from wagi.server.supervisor import Post, Supervisor
 from wagi.server.worker import Worker
 from wagi.sources.modules import Report
 
-if TYPE_CHECKING:
-    from wagi.server.dev import Teller
-
 _log = logging.getLogger("wagi")
 
-_NOTICE = "reload-problem.txt"
 Announce = Callable[[ServerLog, str, Plan, Path], None]
 """``announce(log, url, plan, log_dir)`` says that the service is ready."""
 
@@ -64,7 +59,7 @@ def serve(settings: Settings, file: Path | None, announce: Announce, report: Rep
                 where = plan.listen
             return stack.enter_context(listening.listen(where, settings.worker_count))
 
-        development = _development(settings, file, log_dir, stack)
+        development = develop(settings, file, log_dir, stack)
 
         def ready(plan: Plan, listening_socket: socket.socket) -> None:
             if development and development.page:
@@ -93,75 +88,12 @@ def _load_apart(
         return load(settings, file, kept, log_dir, report)
 
 
-@dataclass(frozen=True, slots=True)
-class _Development:
-    """What --watch and --dev add.
-
-    Attributes: ``notice`` a file with what is wrong with the last reload; ``teller`` and URL of the
-    ``page``, with --dev.
-    """
-
-    notice: Path
-    teller: Teller | None = None
-    page: str = ""
-
-    def leave(self, problem: str) -> None:
-        """Leave what is wrong for workers and page; an empty text if nothing is."""
-        with contextlib.suppress(OSError):
-            if problem:
-                self.notice.write_text(problem)
-            else:
-                self.notice.unlink(missing_ok=True)
-
-    def problem(self) -> str:
-        """What is wrong; empty if nothing is."""
-        try:
-            return self.notice.read_text()
-        except OSError:
-            return ""
-
-    def record_with(self, access_log: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
-        """An access log that tells the page, too."""
-        teller = self.teller
-        assert teller is not None
-
-        def record(exchange: Exchange) -> None:
-            access_log(exchange)
-            teller.tell(exchange)
-
-        return record
-
-
-def _development(
-    settings: Settings, file: Path | None, log_dir: Path, stack: contextlib.ExitStack
-) -> _Development | None:
-    """Start what watches, and what serves the page; None in production."""
-    if not (settings.watch or settings.dev):
-        return None
-    development = _Development(log_dir / _NOTICE)
-    development.leave("")
-    if settings.dev:
-        from wagi.server.dev import check_loopback, dev_page
-
-        # wasmtime's own switch for file and line in backtraces, where the module has them.
-        os.environ["WASMTIME_BACKTRACE_DETAILS"] = "1"
-        check_loopback(settings.dev_listen)
-        page = dev_page(settings.dev_listen, development.problem)
-        teller, url = stack.enter_context(page)
-        development = replace(development, teller=teller, page=url)
-    if file is not None:
-        from wagi.server.watching import watching  # and a watcher
-
-        stack.enter_context(watching(settings, file, development.leave))
-    return development
-
-
 def _work(
     settings: Settings,
     post: Post,
     tls: ssl.SSLContext | None,
     log_dir: Path,
-    development: _Development | None,
+    development: Development | None,
 ) -> int:
     """A worker's whole life. Returns: its exit status."""
     with (
@@ -179,7 +111,7 @@ def _work(
                 settings, post.plan, post.artefacts, logs, record, record is not access_log
             )
             if development:
-                gateway.notice = development.problem
+                gateway.notice = development.notice
         except WagiError as error:
             _log.error("%s", error)
             return error.exit_status
