@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,43 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import ENVIRONMENT, run_wagi, serving, write_files
-from tests.support.toolchains import python_module, rustc, tool
+from tests.support.shell import environment_with
 from wagi.templates import LANGUAGES
 
 pytestmark = pytest.mark.xdist_group("templates")
-
-
-def tools(folder: Path, lang: str) -> dict[str, str]:
-    """An environment in which the commands of a language are found, as the suite has them."""
-    scripts = {"wagi": f'exec {sys.executable} -m wagi "$@"'}
-    scripts["pytest"] = f'exec {sys.executable} -m pytest -p no:cacheprovider "$@"'
-    environment = {**ENVIRONMENT, "GOCACHE": str(folder / "go"), "npm_config_fund": "false"}
-    match lang:
-        case "rust":
-            compiler, _ = rustc()
-            # The cargo that came with this compiler: another one may not understand it.
-            beside = Path(compiler).with_name("cargo")
-            scripts["cargo"] = f'exec {beside if beside.exists() else tool("cargo")} "$@"'
-            environment["RUSTC"] = compiler
-        case "go":
-            tool("go", str(Path(sys.executable).parent))
-        case "tinygo":
-            # It comes in no package registry: Go builds the same source.
-            go = tool("go", str(Path(sys.executable).parent))
-            scripts["tinygo"] = (
-                '[ "$*" = "build -target=wasip1 -no-debug -o build/hello.wasm ." ] &&'
-                f" GOOS=wasip1 GOARCH=wasm exec {go} build -o build/hello.wasm ."
-            )
-        case "c" | "zig":
-            tool("make")
-            scripts["zig"] = f'exec {sys.executable} -m {python_module("ziglang")} "$@"'
-        case "assemblyscript" | "python":
-            tool("npm")
-    for name, text in scripts.items():
-        write_files(folder, {f"bin/{name}": f"#!/bin/sh\n{text}\n"})
-        (folder / "bin" / name).chmod(0o755)
-    places = [str(folder / "bin"), str(Path(sys.executable).parent), environment["PATH"]]
-    return {**environment, "PATH": os.pathsep.join(places)}
 
 
 def run(command: str, folder: Path, environment: dict[str, str]) -> str:
@@ -62,7 +28,7 @@ def run(command: str, folder: Path, environment: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_from_nothing_to_a_passing_test(tmp_path: Path, lang: str) -> None:
-    environment = tools(tmp_path, lang)
+    environment = environment_with(tmp_path, lang)
     done = run_wagi(tmp_path, "new", "hello", "--lang", lang)
     assert (done.returncode, done.stderr) == (0, "")
     change, build, serve, test = re.findall(r"^  (.+)$", done.stdout, re.M)
@@ -70,11 +36,6 @@ def test_from_nothing_to_a_passing_test(tmp_path: Path, lang: str) -> None:
     assert (change, serve, test) == ("cd hello", "wagi serve --watch", "pytest")
     for command in (build, serve, test):
         assert f"$ {command}\n" in (project / "README.md").read_text()
-    if lang == "rust" and rustc()[1] != "wasm32-wasip1":  # as it was called before Rust 1.78
-        for name in ("modules.toml", "README.md"):
-            text = (project / name).read_text()
-            (project / name).write_text(text.replace("wasm32-wasip1", rustc()[1]))
-        build = build.replace("wasm32-wasip1", rustc()[1])
     if lang == "assemblyscript":
         run("npm install --no-audit", project, environment)
     run(build, project, environment)

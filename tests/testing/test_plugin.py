@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,9 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.server import ENVIRONMENT, ROOT, write_files
+from tests.support.server import ENVIRONMENT, write_files
 from tests.support.toolchains import HANDLERS, compiled
-from tests.support.wat import TEXT_HEAD, printing
 
 MANIFEST = '[[module]]\nroute = "/chatty/..."\nmodule = "build/chatty.wasm"\n'
 
@@ -234,30 +232,3 @@ def test_a_test_server_that_cannot_start(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "no such file: absent.toml" in done.stderr
-
-
-def test_the_page_about_testing(tmp_path: Path) -> None:
-    """Its unittest and its recorded exchange work as shown."""
-    page = (ROOT / "docs/testing.md").read_text()
-    (unittest,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    (case,) = re.findall(r"```toml\n(.*?)```", page, re.S)
-    program = tmp_path / "bin" / "wagi"
-    write_files(
-        tmp_path,
-        {
-            "modules.toml": '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n'
-            '[[module]]\nroute = "/form"\nmodule = "form.wat"\n',
-            "hello.wat": (ROOT / "examples/wat/hello.wat").read_text(),
-            "form.wat": printing(TEXT_HEAD + "Hello, Ann! It is late.\n"),
-            "test_hello.py": unittest,
-            "case.toml": case,
-            "bin/wagi": f'#!/bin/sh\nexec {sys.executable} -m wagi "$@"\n',
-        },
-    )
-    program.chmod(0o755)
-    environment = {**ENVIRONMENT, "PATH": f"{program.parent}:{os.environ['PATH']}"}
-    for command in ([sys.executable, "-m", "unittest", "-q"], [str(program), "test", "case.toml"]):
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,172 @@
+"""The commands of a page, as its readers type them.
+
+What follows a command in a page is its output, in which … is any text, and a line of … any lines.
+Ports 3000 and 5000 are exchanged for those of our server and of a registry.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.support.nginx import free_port
+from tests.support.server import ENVIRONMENT, ROOT, WAGI, write_files
+from tests.support.toolchains import CACHE, python_module, rustc, tool
+
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"^\$ (.*)\n((?:[^$].*\n)*)", re.MULTILINE)
+_INSTALL = re.compile(r"pip install (?:\.|'\.\[\w+\]') && ")
+_SCRIPTS = str(Path(sys.executable).parent)
+
+
+def environment_with(folder: Path, *langs: str) -> dict[str, str]:
+    """An environment that has wagi, pytest, and what builds the projects of ``wagi new``.
+
+    Parameters: ``folder`` gets their scripts, in ``bin``; ``langs`` as ``--lang`` takes them.
+    """
+    environment = {**ENVIRONMENT, "GOCACHE": str(CACHE / "go"), "npm_config_fund": "false"}
+    scripts = {
+        "wagi": f'exec {" ".join(WAGI)} "$@"',
+        "pytest": f'exec {sys.executable} -m pytest -p no:cacheprovider "$@"',
+    }
+    for lang in langs:
+        match lang:
+            case "rust":
+                scripts["cargo"] = _cargo()
+                environment["RUSTC"] = rustc()[0]
+            case "go":
+                tool("go", _SCRIPTS)
+            case "tinygo":
+                # It comes in no package registry: Go builds the same source.
+                go = tool("go", _SCRIPTS)
+                scripts["tinygo"] = (
+                    '[ "$*" = "build -target=wasip1 -no-debug -o build/hello.wasm ." ] &&'
+                    f" GOOS=wasip1 GOARCH=wasm exec {go} build -o build/hello.wasm ."
+                )
+            case "c" | "zig":
+                tool("make")
+                scripts["zig"] = f'exec {sys.executable} -m {python_module("ziglang")} "$@"'
+            case "assemblyscript" | "python":
+                tool("npm")
+    for name, text in scripts.items():
+        write_files(folder, {f"bin/{name}": f"#!/bin/sh\n{text}\n"})
+        (folder / "bin" / name).chmod(0o755)
+    places = [str(folder / "bin"), _SCRIPTS, environment["PATH"], "/usr/sbin"]
+    return {**environment, "PATH": os.pathsep.join(places), "PYTHONPATH": str(ROOT)}
+
+
+def _cargo() -> str:
+    """The cargo that came with our rustc: another one may not understand it."""
+    compiler, target = rustc()
+    beside = Path(compiler).with_name("cargo")
+    run = f'exec {beside if beside.exists() else tool("cargo")} "$@"'
+    if target == "wasm32-wasip1":
+        return run
+    return (  # as the target was called before Rust 1.78
+        f"mkdir -p target/{target} && ln -sfn {target} target/wasm32-wasip1\n"
+        f'for word; do shift; [ "$word" = wasm32-wasip1 ] && word={target};'
+        f' set -- "$@" "$word"; done\n{run}'
+    )
+
+
+class Shell:
+    """A shell in a folder; ``wagi serve … &`` runs until the next one or the end."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], registry: str = "") -> None:
+        """Parameters: ``registry`` the host and port of one, if there are commands for it."""
+        self._folder = folder
+        self._home = folder
+        self._port = free_port()
+        self._registry = registry
+        self._server: subprocess.Popen[bytes] | None = None
+        self._environment = {
+            **environment,
+            "WAGI_MODULE_CACHE": str(folder / "modules"),
+        }
+
+    def follow(self, page: str) -> int:
+        """Write the files of a page and run its commands, in their order.
+
+        Returns: the number of commands.
+        """
+        commands = 0
+        for language, name, content in BLOCK.findall(page):
+            if name:
+                path = self._home / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(self._here(content))
+            elif language == "console":
+                for command, output in _COMMAND.findall(content):
+                    commands += 1
+                    self._check(command, output)
+        assert commands == len(re.findall(r"^\$ ", page, re.MULTILINE))
+        return commands
+
+    def _check(self, command: str, output: str) -> None:
+        # The suite is running already: continuous integration starts it as shown.
+        if _INSTALL.match(command) and command.endswith("pytest"):
+            return
+        shown = re.escape(output.rstrip("\n"))
+        shown = re.sub(r"(?m)^…$", "(?s:.*)", shown.replace("\\\n", "\n")).replace("…", ".*")
+        found = self.run(command).rstrip("\n")
+        assert re.fullmatch(shown, found), f"{command}\n{found}"
+
+    def _here(self, text: str) -> str:
+        text = re.sub("(localhost|127.0.0.1):3000", f"127.0.0.1:{self._port}", text)
+        return text.replace("localhost:5000", self._registry).replace("/run/wagi", str(self._home))
+
+    def run(self, command: str) -> str:
+        """Run a command. Returns: what it printed; a command that fails fails the test."""
+        command = self._here(_INSTALL.sub("", command))
+        if command.startswith("cd "):
+            self._folder = (self._folder / command.removeprefix("cd ")).resolve()
+            assert self._folder.is_dir()
+            return ""
+        if command.endswith(" &") or command == "wagi serve modules.toml":
+            self._serve(command.removesuffix(" &"))
+            return ""
+        if command == "kill %1":
+            self.close()
+            return ""
+        if command.startswith("rustc"):
+            compiler, target = rustc()
+            command = command.replace("rustc", compiler).replace("wasm32-wasip1", target)
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=self._folder, env=self._environment, capture_output=True,
+            text=True, timeout=600, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return (
+            done.stdout.replace(self._registry, "localhost:5000") if self._registry else done.stdout
+        )
+
+    def _serve(self, command: str) -> None:
+        self.close()
+        if "--listen" not in command and " -l " not in command:
+            self._port = free_port()
+            command += f" --listen 127.0.0.1:{self._port}"
+        log = self._home / "server.log"
+        with log.open("wb") as stderr:
+            self._server = subprocess.Popen(
+                ["sh", "-c", f"exec {command}"],
+                cwd=self._folder,
+                env=self._environment,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        deadline = time.monotonic() + 120
+        while "listening on" not in log.read_text():
+            assert self._server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """End the server."""
+        if self._server is not None:
+            self._server.terminate()
+            assert self._server.wait(40) == 0
+            self._server = None
