@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from docs import commands
 from wagi.templates import LANGUAGES
 
 DOCS = Path(__file__).parent
@@ -95,7 +96,12 @@ def quickstart() -> str:
     return "\n".join(parts) + "\n"
 
 
-PAGES = {"reference.md": reference, "quickstart.md": quickstart}
+PAGES = {
+    "reference.md": reference,
+    "quickstart.md": quickstart,
+    "commands.md": commands.page,
+    "wagi.1": commands.manual,
+}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

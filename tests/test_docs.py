@@ -11,6 +11,7 @@ import pytest
 
 from docs.make_pages import PAGES
 from tests.support.server import ROOT, run_wagi, write_files
+from tests.support.toolchains import tool
 from tests.support.wat import TEXT_HEAD, printing
 
 
@@ -26,6 +27,21 @@ def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
 def test_pages_made_of_the_code_are_up_to_date(name: str) -> None:
     """python -m docs.make_pages makes them."""
     assert (ROOT / "docs" / name).read_text() == PAGES[name]()
+
+
+def test_the_manual_page_is_clean() -> None:
+    """For man(1), which is forgiving, and for mandoc, which is not."""
+    command = [tool("mandoc"), "-T", "lint", "-W", "warning", "docs/wagi.1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # A page without a date is the same whenever it is made.
+    left = [line for line in done.stdout.splitlines() if "missing date" not in line]
+    assert (left, done.stderr) == ([], "")
+    text = subprocess.run(
+        [tool("mandoc"), "-T", "ascii", "docs/wagi.1"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
+    text = re.sub(rb".\x08", b"", text)
+    for words in (b"wagi call [OPTIONS] [METHOD] PATH", b"EXIT STATUS", b"--shutdown-timeout"):
+        assert words in text
 
 
 def test_the_entry_that_a_spin_component_becomes(tmp_path: Path) -> None:

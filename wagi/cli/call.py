@@ -52,6 +52,7 @@ def _request_options(command: F) -> F:
 
 
 @click.command(
+    short_help="Send one request, without a port.",
     help="""Send one request through the whole gateway, without a port, and print the response.
 
     METHOD is GET, or POST with a body. The exit status is 0 for an answer below 400, 1 for any
@@ -64,7 +65,7 @@ def _request_options(command: F) -> F:
       wagi call PUT /file -d @picture.png -H content-type:image/png
       wagi call -v -c deploy/modules.toml /hello?name=Ann
       wagi call --record cases/hello.toml /hello
-    """
+    """,
 )
 @click.argument("words", nargs=-1, required=True, metavar="[METHOD] PATH")
 @map_option
@@ -78,6 +79,7 @@ def call(words: tuple[str, ...], config: Path, **options: Any) -> None:
 
 
 @click.command(
+    short_help="Send one request to a module, without a modules.toml.",
     help="""Send one request to the module in FILE, which answers every path. As `wagi call`.
 
     \b
@@ -85,7 +87,7 @@ def call(words: tuple[str, ...], config: Path, **options: Any) -> None:
       wagi run hello.wasm
       wagi run hello.wasm /some/path?name=Ann
       wagi run -i -d @body.json hello.wasm POST /
-    """
+    """,
 )
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.argument("words", nargs=-1, metavar="[[METHOD] PATH]")

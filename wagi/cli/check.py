@@ -16,6 +16,7 @@ from wagi.server import listening, setup
 
 
 @click.command(
+    short_help="Load everything, report every problem, serve nothing.",
     help="""Load and compile everything that MODULES_TOML names, and report every problem.
 
     Exits with 0 if `wagi serve` would start, with 2 if not.
@@ -24,7 +25,7 @@ from wagi.server import listening, setup
     Examples:
       wagi check
       wagi check deploy/modules.toml
-    """
+    """,
 )
 @manifest_argument
 @server_options

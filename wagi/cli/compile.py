@@ -15,6 +15,7 @@ from wagi.guest.artefacts import default_folder
 
 @click.command(
     "compile",
+    short_help="Compile ahead of time.",
     help="""Compile the modules that MODULES_TOML names, so that `wagi serve` starts at once.
 
     For images: compile while the image is built, as the user who will serve, or as root into a

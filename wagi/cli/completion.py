@@ -7,6 +7,7 @@ from click.shell_completion import get_completion_class
 
 
 @click.command(
+    short_help="Print a shell's completion script.",
     help="""Print the script by which SHELL completes wagi's commands and options.
 
     \b
@@ -14,7 +15,7 @@ from click.shell_completion import get_completion_class
       wagi completion bash >> ~/.bashrc
       wagi completion zsh >> ~/.zshrc
       wagi completion fish > ~/.config/fish/completions/wagi.fish
-    """
+    """,
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
 @click.pass_context

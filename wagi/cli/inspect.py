@@ -20,6 +20,7 @@ _ANY_MEMORY = 2**40  # nothing is run here
 
 
 @click.command(
+    short_help="Say what a module is, and what it needs.",
     help="""Say what the module at a REFERENCE (or in a FILE) is: its imports and which of them the
     gateway provides, its exports and entrypoints, its memory, and how it was built.
 
@@ -27,7 +28,7 @@ _ANY_MEMORY = 2**40  # nothing is run here
     Examples:
       wagi inspect hello.wasm
       wagi inspect --json oci://registry.example/hello:1.0
-    """
+    """,
 )
 @click.argument("reference", metavar="REFERENCE|FILE")
 @click.option("--sha256", default="", metavar="HEX", help="What it must be; needed for https:.")

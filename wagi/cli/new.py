@@ -10,13 +10,14 @@ from wagi.templates import LANGUAGES, create
 
 
 @click.command(
+    short_help="Make a project: a handler, its build, a test.",
     help="""Make a project NAME: a handler, how it is built and served, and a test.
 
     \b
     Examples:
       wagi new hello --lang rust
       wagi new hello            (asks for the language)
-    """
+    """,
 )
 @click.argument("name", metavar="NAME")
 @click.option(

@@ -20,6 +20,7 @@ from wagi.storage import write_whole
 
 
 @click.command(
+    short_help="Fetch a module.",
     help="""Fetch the module that a reference (oci:, bindle:, https:) leads to, into a file.
 
     Prints the reference that will always lead to the same module.
@@ -28,7 +29,7 @@ from wagi.storage import write_whole
     Examples:
       wagi pull oci://registry.example/hello:1.0
       wagi pull -o hello.wasm oci://registry.example/hello@sha256:…
-    """
+    """,
 )
 @click.argument("reference", metavar="REFERENCE")
 @click.option(

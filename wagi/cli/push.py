@@ -19,6 +19,7 @@ from wagi.sources.publish import publish
 
 
 @click.command(
+    short_help="Push modules to an OCI registry.",
     help="""Push modules (FILE…) to an OCI registry and print the reference by digest.
 
     Credentials are Docker's: log in with `docker login`, `oras login` or `az acr login`.
@@ -29,7 +30,7 @@ from wagi.sources.publish import publish
       wagi push --layout cncf hello.wasm oci://registry.example/hello:1.0
       wagi push --annotation org.opencontainers.image.source=https://git.example/hello \\
           hello.wasm oci://localhost:5000/hello:1.0
-    """
+    """,
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.argument("target", metavar="oci://REGISTRY/NAME:TAG")

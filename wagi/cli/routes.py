@@ -17,13 +17,14 @@ from wagi.route import Plan, PlannedRoute
 
 
 @click.command(
+    short_help="List the routes in the order in which they are tried.",
     help="""List the routes in the order in which they are tried, those of `_routes` included.
 
     \b
     Examples:
       wagi routes
       wagi routes --json deploy/modules.toml
-    """
+    """,
 )
 @manifest_argument
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

@@ -17,6 +17,7 @@ from wagi.config.manifest import Manifest
 
 
 @click.command(
+    short_help="Print the JSON schema of modules.toml.",
     help="""Print the JSON schema of modules.toml.
 
     Editors with a TOML language server check and complete the keys of a file that begins with
@@ -25,7 +26,7 @@ from wagi.config.manifest import Manifest
     \b
     Examples:
       wagi schema > modules.schema.json
-    """
+    """,
 )
 def schema() -> None:
     """Print the schema."""

@@ -18,6 +18,7 @@ from wagi.server import service
 
 
 @click.command(
+    short_help="Serve handlers.",
     help="""Serve the handlers that MODULES_TOML maps to routes (default: ./modules.toml).
 
     MODULES_TOML may also be a module (.wasm, .wat): it then answers every path.
@@ -30,7 +31,7 @@ from wagi.server import service
       wagi serve --listen :8080 --log-dir /var/log/wagi modules.toml
       wagi serve --listen unix:/run/wagi.sock --trusted-proxy unix modules.toml
       wagi serve --tls-cert cert.pem --tls-key key.pem -e GREETING=hi modules.toml
-    """
+    """,
 )
 @manifest_argument
 @server_options

@@ -11,6 +11,7 @@ from wagi.guest import snapshot as snapshots
 
 
 @click.command(
+    short_help="Initialise a module once, for all requests.",
     help="""Initialise MODULE once and keep what comes of it as a new module.
 
     Language runtimes work before they look at a request. In a reactor that work is in
@@ -24,7 +25,7 @@ from wagi.guest import snapshot as snapshots
     Examples:
       GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o handler.wasm .
       wagi snapshot handler.wasm -o handler.snapshot.wasm
-    """
+    """,
 )
 @click.argument("module", type=click.Path(path_type=Path), metavar="MODULE")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE")

@@ -16,6 +16,7 @@ from wagi.testing.cases import differences, find_cases
 
 
 @click.command(
+    short_help="Replay recorded exchanges and compare.",
     help="""Replay recorded exchanges (CASES: files or folders) and compare the responses.
 
     Exits with 1 if a response is not what its file says. Record with `wagi call --record FILE`.
@@ -24,7 +25,7 @@ from wagi.testing.cases import differences, find_cases
     Examples:
       wagi test cases/
       wagi test -c deploy/modules.toml cases/hello.toml
-    """
+    """,
 )
 @click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CASES…")
 @map_option

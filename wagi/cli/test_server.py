@@ -25,6 +25,7 @@ _LOOK = 0.2  # seconds between two looks at the parent
 
 @click.command(
     "test-server",
+    short_help="Serve on a free port, for tests.",
     help="""Serve MODULES_TOML on a free port of loopback, for tests; it ends with its parent.
 
     When it is ready it prints one line of JSON to stdout, {"url": …, "port": …, "pid": …}; its
