@@ -82,8 +82,7 @@ def plan(
     runtime.compile((source for source in sources if source), report)
     routes: list[PlannedRoute] = []
     for (index, entry), source, module in zip(entries, sources, modules, strict=True):
-        files = module.files if isinstance(module, Fetched) else None
-        routes += loader.routes(index, entry, source, files)
+        routes += loader.routes(index, entry, source, module)
     if loader.problems:
         raise ConfigurationError(
             sorted(loader.problems, key=lambda problem: (problem.line is None, problem.line))
@@ -169,16 +168,14 @@ class _Loader:
             return None
 
     def routes(
-        self, index: int, entry: ModuleEntry, source: Source | None, files: Path | None
+        self, index: int, entry: ModuleEntry, source: Source | None, fetched: Fetched | WagiError
     ) -> list[PlannedRoute]:
-        """The routes of an entry in the order in which they are tried; none if it has mistakes.
-
-        Parameters: ``files`` a folder that its guests see as ``/``.
-        """
+        """The routes of an entry in the order in which they are tried; none if it has mistakes."""
         pattern = self._pattern(index, entry)
+        files = fetched.files if isinstance(fetched, Fetched) else None
         preopens = self._preopens(index, entry, files)
         module = self._module(index, entry, source)
-        if module is None:
+        if module is None or isinstance(fetched, WagiError):
             return []
         entrypoints = [(pattern, entry.entrypoint)] if pattern else []
         if pattern and module.exports("_routes"):
@@ -202,7 +199,15 @@ class _Loader:
                 )
                 routes.append(
                     PlannedRoute(
-                        index, route_pattern, blueprint, variables, entry.argv, rules, outbound
+                        index,
+                        fetched.resolved,
+                        route_pattern is not pattern,
+                        route_pattern,
+                        blueprint,
+                        variables,
+                        entry.argv,
+                        rules,
+                        outbound,
                     )
                 )
         return routes

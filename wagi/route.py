@@ -40,10 +40,13 @@ class PlannedRoute:
     """A route as it is to be served, fit to be sent to another process.
 
     Attributes: ``entry`` the number of its entry in modules.toml, whose routes share their places;
-    ``argv`` the template, or None for the default.
+    ``source`` the file, or the reference that will always lead to the module; ``is_dynamic``
+    whether the module's `_routes` named it; ``argv`` the template, or None for the default.
     """
 
     entry: int
+    source: str
+    is_dynamic: bool
     pattern: RoutePattern
     blueprint: Blueprint
     variables: RouteVariables

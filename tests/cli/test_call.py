@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import re
 import shutil
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ import tomli
 
 from tests.support.server import ENVIRONMENT, ROOT, WAGI, run_wagi, write_files
 from tests.support.toolchains import HANDLERS, compiled
-from tests.support.wat import TEXT_HEAD, printing
+from tests.support.wat import TEXT_HEAD, printing, with_routes
 from wagi.testing.cases import Case, _text
 
 
@@ -176,6 +180,50 @@ def test_routes(folder: Path) -> None:
     assert second["limits"]["timeout"] == 5
     assert second["limits"]["memory"] == 256 * 1024**2
     assert second["allowed_hosts"] == []
+    assert (second["source"], second["dynamic"]) == (str(folder / "hello.wat"), False)
+
+
+def test_routes_that_a_module_names(tmp_path: Path) -> None:
+    write_files(
+        tmp_path,
+        {
+            "modules.toml": '[[module]]\nroute = "/shop/..."\nmodule = "shop.wasm"\n',
+            "shop.wasm": with_routes(b"/cart show\n", ("show",)),
+        },
+    )
+    rows = json.loads(run_wagi(tmp_path, "routes", "--json").stdout)
+    found = [(row["route"], row["entrypoint"], row["dynamic"]) for row in rows]
+    assert found == [("/shop/cart", "show", True), ("/shop/...", "_start", False)]
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_colors_on_a_terminal_only(folder: Path, no_color: str) -> None:
+    terminal = on_terminal(folder, "call", "-i", "-v", "/bad", NO_COLOR=no_color)
+    assert ("\x1b[31m" in terminal) == (no_color == "")
+    assert "HTTP/1.1 500 Internal Server Error" in terminal
+    assert "REQUEST_METHOD=" in terminal
+    done = run_wagi(folder, "call", "-i", "-v", "/bad")
+    assert "\x1b" not in done.stdout + done.stderr
+    table = on_terminal(folder, "routes", NO_COLOR=no_color)
+    assert "Timeout" in table
+    assert "5 s" in table
+
+
+def on_terminal(folder: Path, *arguments: str, **variables: str) -> str:
+    """What a command prints on a terminal of 120 columns."""
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (40, 120))
+    environment = {**ENVIRONMENT, "TERM": "xterm", **variables}
+    process = subprocess.Popen(
+        [*WAGI, *arguments], cwd=folder, env=environment, stdin=end, stdout=end, stderr=end
+    )
+    os.close(end)
+    output = b""
+    with contextlib.suppress(OSError), os.fdopen(terminal, "rb", 0) as screen:
+        while data := screen.read(65536):
+            output += data
+    process.wait(60)
+    return output.decode()
 
 
 def test_the_demo_can_be_called() -> None:

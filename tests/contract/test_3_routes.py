@@ -8,29 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import ROOT, Server, run_wagi, serving, write_files
-from tests.support.wat import HELLO, IMPORTS, TEXT_HEAD, Program, printing, quoted
+from tests.support.wat import HELLO, TEXT_HEAD, Program, printing, with_routes
 
 ENVIRONMENT = (ROOT / "examples/wat/environment.wat").read_text()
 LISTING = b"\n/wildcard/... wildcard\nplain  plain\n/wildcard/fizz/... fizz\n   \n"
-
-
-def with_routes(listing: bytes, entrypoints: tuple[str, ...]) -> str:
-    """A module whose entrypoints print their names, and the variables would not tell them apart."""
-    functions, data, at = [], [], 1024
-    for name in ("_start", *entrypoints):
-        text = f"{TEXT_HEAD}{name}".encode()
-        data.append(f"(data (i32.const {at}) {quoted(text)})")
-        functions.append(
-            f'(func (export "{name}") (call $print (i32.const {at}) (i32.const {len(text)})))'
-        )
-        at += 256
-    return f"""(module {IMPORTS} (memory (export "memory") 1) {" ".join(data)}
-      (data (i32.const 8192) {quoted(listing)})
-      (func $print (param i32 i32)
-        (i32.store (i32.const 0) (local.get 0)) (i32.store (i32.const 4) (local.get 1))
-        (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
-      (func (export "_routes") (call $print (i32.const 8192) (i32.const {len(listing)})))
-      {" ".join(functions)})"""
 
 
 MANIFEST = """

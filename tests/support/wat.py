@@ -113,3 +113,22 @@ ARGV = """(module
     (i32.store (i32.const 8) (i32.const 65536))
     (i32.store (i32.const 12) (i32.load (i32.const 20)))
     (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 2) (i32.const 24)))))"""
+
+
+def with_routes(listing: bytes, entrypoints: tuple[str, ...]) -> str:
+    """A module whose entrypoints print their names, and the variables would not tell them apart."""
+    functions, data, at = [], [], 1024
+    for name in ("_start", *entrypoints):
+        text = f"{TEXT_HEAD}{name}".encode()
+        data.append(f"(data (i32.const {at}) {quoted(text)})")
+        functions.append(
+            f'(func (export "{name}") (call $print (i32.const {at}) (i32.const {len(text)})))'
+        )
+        at += 256
+    return f"""(module {IMPORTS} (memory (export "memory") 1) {" ".join(data)}
+      (data (i32.const 8192) {quoted(listing)})
+      (func $print (param i32 i32)
+        (i32.store (i32.const 0) (local.get 0)) (i32.store (i32.const 4) (local.get 1))
+        (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+      (func (export "_routes") (call $print (i32.const 8192) (i32.const {len(listing)})))
+      {" ".join(functions)})"""

@@ -10,7 +10,7 @@ from importlib import import_module
 import click
 
 from wagi import __version__
-from wagi.cli.stderr import complain
+from wagi.cli.stderr import COLOR, complain
 from wagi.errors import ConfigurationError, WagiError
 
 _HELP = """The WebAssembly gateway: CGI for WASI modules.
@@ -80,8 +80,10 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="wagi")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """The root of all commands."""
+    context.color = COLOR
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -133,7 +134,10 @@ def _call(
     if guest is not None:
         sys.stderr.write("".join(f"{line}\n" for line in _lines(bytes(guest.stderr))))
         if verbose:
-            click.echo("\n".join(describe(answer.exchange, guest)), err=True)
+            for line in describe(answer.exchange, guest):
+                label = re.match(r"\w[\w ]*?(:$|  )|  \w+=", line)
+                width = label.end() if label else 0
+                click.echo(click.style(line[:width], fg="cyan") + line[width:], err=True)
     if record is not None:
         _record(record, method, target, fields, body, answer)
     _print(answer, include)
@@ -145,12 +149,20 @@ def _call(
 
 def _print(answer: Answer, include: bool) -> None:
     if include:
-        lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
-        lines += [f"{name}: {value}" for name, value in answer.headers]
-        click.echo("\n".join(map(one_line, lines)) + "\n")
+        status = one_line(f"HTTP/1.1 {answer.status} {answer.reason}")
+        click.secho(status, fg=_color(answer.status), bold=True)
+        for name, value in answer.headers:
+            click.echo(f"{click.style(one_line(name) + ':', fg='cyan')} {one_line(value)}")
+        click.echo()
     sys.stdout.flush()
     sys.stdout.buffer.write(answer.body)
     sys.stdout.buffer.flush()
+
+
+def _color(status: int) -> str:
+    if status >= 400:
+        return "red"
+    return "yellow" if status >= 300 else "green"
 
 
 def _lines(output: bytes) -> list[str]:

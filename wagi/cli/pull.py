@@ -62,7 +62,7 @@ def fetch_one(reference: str, sha256: str, settings: Settings) -> Fetched:
     Raises: WagiError.
     """
     with setup.stores(settings) as kept:
-        wanted = Wanted(reference, Path.cwd(), sha256)
+        wanted = Wanted(reference, Path(), sha256)
         (fetched,) = fetch_all([wanted], kept.modules, setup.fetch_rules(settings), show_progress)
     if isinstance(fetched, WagiError):
         raise fetched

@@ -52,6 +52,8 @@ def _row(route: PlannedRoute) -> dict[str, Any]:
         "route": route.pattern.text,
         "module": blueprint.name,
         "entrypoint": blueprint.calls[-1].decode(),
+        "source": route.source,
+        "dynamic": route.is_dynamic,
         "argv": route.argv,
         "volumes": {item.guest_path: item.host_path for item in blueprint.preopens},
         "allowed_hosts": list(route.outbound.allowed_hosts),
@@ -65,13 +67,22 @@ def _print_table(plan: Plan) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("Route", "Module", "Entrypoint", "Timeout", "Memory", "At a time"):
+    sources = [_source(route) for route in plan.routes]
+    titles = ["Route", "Module", "Entrypoint", "Timeout", "Memory", "At a time"]
+    for title in [*titles, "Source"] if any(sources) else titles:
         table.add_column(title, overflow="fold")
-    for route in plan.routes:
+    for route, source in zip(plan.routes, sources, strict=True):
         row, rules = _row(route), route.rules
         cells = [*(str(row[key]) for key in _COLUMNS)]
         cells += ["none" if rules.timeout is None else f"{rules.timeout:g} s"]
         cells += [f"{route.blueprint.limits.memory / 1024**2:g} MiB"]
         cells += [str(rules.max_concurrency or "any")]
+        cells += [source] if any(sources) else []
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     Console().print(table)
+
+
+def _source(route: PlannedRoute) -> str:
+    """What is to be said of where a route comes from, if its entry does not say it."""
+    found = "" if Path(route.source).exists() else route.source
+    return f"{found} (by _routes)".strip() if route.is_dynamic else found

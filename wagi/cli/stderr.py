@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -9,6 +10,8 @@ import click
 
 from wagi.observe.text import paragraph
 
+COLOR = False if os.environ.get("NO_COLOR") else None
+"""Whether click colors: never with NO_COLOR (https://no-color.org), else on terminals."""
 _EVERY = 0.1  # seconds between two lines
 _shown_at = -_EVERY
 
@@ -18,7 +21,8 @@ def complain(kind: str, problem: object) -> None:
 
     Parameters: ``kind`` error or warning.
     """
-    click.echo(f"{kind}: {paragraph(str(problem))}", err=True)
+    label = click.style(f"{kind}:", fg="red" if kind == "error" else "yellow", bold=True)
+    click.echo(f"{label} {paragraph(str(problem))}", err=True, color=COLOR)
 
 
 def show_progress(text: str) -> None:

@@ -8,16 +8,16 @@ from wagi.sources.ends import SourceError
 from wagi.sources.references import FileReference
 
 
-def read_file(reference: FileReference, folder: Path) -> bytes:
+def read_file(reference: FileReference, folder: Path) -> tuple[Path, bytes]:
     """Read a module.
 
     Parameters: ``folder`` the one of modules.toml, where relative paths start; the working
     directory comes second, where the original started.
-    Raises: SourceError.
+    Returns: where it was, and the module. Raises: SourceError.
     """
     path = Path(reference.path) if reference.is_url else existing(reference.path, folder)
     try:
-        return path.read_bytes()
+        return path, path.read_bytes()
     except FileNotFoundError:
         raise SourceError(f"no such file: {_looked_at(reference, path)}") from None
     except (OSError, ValueError) as error:

@@ -87,8 +87,8 @@ def _read(wanted: Wanted) -> Fetched | WagiError | None:
         reference = parse_reference(wanted.reference)
         if not isinstance(reference, FileReference):
             return None
-        fetched = Fetched(read_file(reference, wanted.folder), str(reference))
-        return verified(reference, fetched, wanted)
+        path, content = read_file(reference, wanted.folder)
+        return verified(reference, Fetched(content, str(path)), wanted)
     except WagiError as error:
         return error
 
