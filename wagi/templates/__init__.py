@@ -34,7 +34,7 @@ LANGUAGES = {
         "cargo build --release --target wasm32-wasip1",
         "target/wasm32-wasip1/release/NAME.wasm",
         ("src", "Cargo.toml"),
-        "Rust with its target for WASI: `rustup target add wasm32-wasip1`",
+        "Rust 1.78 or newer with its target for WASI: `rustup target add wasm32-wasip1`",
     ),
     "go": Language(
         "Go",
