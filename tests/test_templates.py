@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import ENVIRONMENT, run_wagi, serving, write_files
+from tests.support.server import ENVIRONMENT, ROOT, run_wagi, serving, write_files
 from tests.support.shell import environment_with
 from wagi.templates import LANGUAGES
 
@@ -66,6 +66,12 @@ def test_bad_usage(tmp_path: Path, arguments: tuple[str, ...], message: str) -> 
     done = run_wagi(tmp_path, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_no_template_is_a_python_file() -> None:
+    """pip would compile it when it installs, and leave a folder of its own beside it."""
+    templates = ROOT / "wagi/templates"
+    assert list(templates.rglob("*.py")) == [templates / "__init__.py"]
 
 
 def test_it_asks_for_the_language(tmp_path: Path) -> None:
