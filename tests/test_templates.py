@@ -36,6 +36,8 @@ def test_from_nothing_to_a_passing_test(tmp_path: Path, lang: str) -> None:
     assert (change, serve, test) == ("cd hello", "wagi serve --watch", "pytest")
     for command in (build, serve, test):
         assert f"$ {command}\n" in (project / "README.md").read_text()
+    shown = f"wagi new hello --lang {lang}\n{change}\n{build}\n{test}\n{serve}\n"
+    assert shown in (ROOT / "docs/quickstart.md").read_text()
     if lang == "assemblyscript":
         run("npm install --no-audit", project, environment)
     run(build, project, environment)
