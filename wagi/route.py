@@ -59,13 +59,15 @@ class PlannedRoute:
 class Plan:
     """All that is served, in the order in which it is tried.
 
-    Attributes: ``default_host`` and ``listen`` that the file names; ``warnings`` with their place.
+    Attributes: ``default_host`` and ``listen`` that the file names; ``warnings`` with their place;
+    ``certificate`` chain and key (PEM), if it is served with TLS.
     """
 
     routes: tuple[PlannedRoute, ...]
     default_host: str | None
     listen: HostPort | None
     warnings: tuple[Problem, ...]
+    certificate: tuple[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -14,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.server import Server, serving
+from tests.support.tls import certificate_of
 from tests.support.wat import HELLO, TEXT_HEAD, Program, printing
 
 MODULES: dict[str, str | bytes] = {
@@ -169,6 +172,26 @@ def reload(server: Server, expected: str = "INFO reloaded") -> None:
     while server.log.count(expected) == before:
         assert time.monotonic() < deadline, server.log
         time.sleep(0.01)
+
+
+def test_a_renewed_certificate(tmp_path: Path) -> None:
+    """SIGHUP takes it; one that does not fit its key is told, and the old one goes on."""
+    cert, key = certificate_of(tmp_path / "tls")
+    options = ("--tls-cert", str(cert), "--tls-key", str(key))
+    with serving(tmp_path, MANIFEST, *options, modules=MODULES) as server:
+
+        def served() -> str:
+            return ssl.get_server_certificate(("127.0.0.1", server.port), timeout=30)
+
+        first = cert.read_text()
+        assert served() == first
+        certificate_of(tmp_path / "new")
+        shutil.copy(tmp_path / "new/cert.pem", cert)
+        reload(server, f"--tls-cert {cert} and --tls-key {key} cannot be used")
+        assert served() == first
+        shutil.copy(tmp_path / "new/key.pem", key)
+        reload(server)
+        assert served() == cert.read_text() != first
 
 
 def test_a_reload_goes_over_to_new_routes(tmp_path: Path) -> None:

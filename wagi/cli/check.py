@@ -12,7 +12,8 @@ from wagi.cli.options import manifest_argument, manifest_path, server_options, s
 from wagi.cli.stderr import complain, show_progress
 from wagi.config.settings import Settings
 from wagi.route import Plan
-from wagi.server import listening, setup
+from wagi.server import setup
+from wagi.server.tls import read_certificate
 
 
 @click.command(
@@ -33,7 +34,7 @@ def check(file: Path | None, config: Path | None, **options: Any) -> None:
     """Check a modules.toml."""
     settings = settings_from(options)
     path = manifest_path(file, config, settings)
-    listening.tls_context(settings.tls_cert, settings.tls_key)
+    read_certificate(settings.tls_cert, settings.tls_key)
     plan = load(settings, path)
     click.echo(f"{path or settings.bindle}: {count(plan)}, no problems")
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wagi.config.values import HostPort, UnixPath
-from wagi.errors import ConfigurationError, Problem, WagiError
+from wagi.errors import WagiError
 
 _BACKLOG = 1024
 
@@ -115,27 +114,3 @@ def url(listening: socket.socket, tls: bool) -> str:
     host = {"::": "localhost", "0.0.0.0": "localhost"}.get(name[0], name[0])
     host = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{host}:{name[1]}"
-
-
-def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """The TLS configuration of a certificate and its key; None without both.
-
-    Raises: ConfigurationError if one is missing or they cannot be used.
-    """
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        raise ConfigurationError(Problem("expected --tls-cert and --tls-key together"))
-    for option, path in (("--tls-cert", certificate), ("--tls-key", key)):
-        if not path.is_file():
-            raise ConfigurationError(Problem(f"{option}: no such file: {path}"))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        # A key with a passphrase would stop and ask on the terminal.
-        context.load_cert_chain(certificate, key, password="")
-    except (ssl.SSLError, OSError, ValueError) as error:
-        raise ConfigurationError(
-            Problem(f"--tls-cert {certificate} and --tls-key {key} cannot be used: {error}")
-        ) from None
-    return context

@@ -10,10 +10,10 @@ import logging
 import os
 import resource
 import socket
-import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from wagi.server import listening
 from wagi.server.development import Development, develop
 from wagi.server.setup import Stores, http_limits, load, make_gateway, stores
 from wagi.server.supervisor import Post, Supervisor
+from wagi.server.tls import read_certificate, tls_context
 from wagi.server.worker import Worker
 from wagi.sources.modules import Report
 
@@ -51,7 +52,7 @@ def serve(settings: Settings, file: Path | None, announce: Announce, report: Rep
         stores(settings) as kept,
         contextlib.ExitStack() as stack,
     ):
-        tls = listening.tls_context(settings.tls_cert, settings.tls_key)
+        read_certificate(settings.tls_cert, settings.tls_key)  # a mistake ends even --watch
 
         def listen(plan: Plan) -> Sequence[socket.socket]:
             where = settings.listen
@@ -64,13 +65,13 @@ def serve(settings: Settings, file: Path | None, announce: Announce, report: Rep
         def ready(plan: Plan, listening_socket: socket.socket) -> None:
             if development and development.page:
                 log.say(f"dev page on {development.page}")
-            announce(log, listening.url(listening_socket, tls is not None), plan, log_dir)
+            announce(log, listening.url(listening_socket, bool(plan.certificate)), plan, log_dir)
 
         supervisor = Supervisor(
             load=lambda: _load_apart(settings, file, kept, log_dir, report),
             listen=listen,
             find=kept.artefacts.find,
-            work=lambda post: _work(settings, post, tls, log_dir, development),
+            work=lambda post: _work(settings, post, log_dir, development),
             announce=ready,
             trouble=development.leave if development else None,
         )
@@ -85,17 +86,18 @@ def _load_apart(
 ) -> Plan:
     """Load, in a process of its own: what ``_routes`` writes to stderr is logged from there."""
     with server_log():
-        return load(settings, file, kept, log_dir, report)
+        certificate = read_certificate(settings.tls_cert, settings.tls_key)
+        return replace(load(settings, file, kept, log_dir, report), certificate=certificate)
 
 
 def _work(
     settings: Settings,
     post: Post,
-    tls: ssl.SSLContext | None,
     log_dir: Path,
     development: Development | None,
 ) -> int:
     """A worker's whole life. Returns: its exit status."""
+    tls = tls_context(post.plan.certificate) if post.plan.certificate else None
     with (
         server_log(),
         contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs,
