@@ -12,11 +12,15 @@ import ssl
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.support.server import Server, serving
 from tests.support.tls import certificate_of
+from tests.support.toolchains import python_module
 from tests.support.wat import HELLO, TEXT_HEAD, Program, printing
 
 MODULES: dict[str, str | bytes] = {
@@ -86,6 +90,40 @@ def test_a_unix_socket_has_one_queue_for_all(tmp_path: Path) -> None:
         assert len(who_answered(server)) > 1
         assert server.stop() == 0
     assert not path.exists()
+
+
+@pytest.mark.parametrize("event_loop", ["asyncio", "uvloop"])
+def test_a_unix_socket_stays_where_it_is(tmp_path: Path, event_loop: str) -> None:
+    """Whoever retires or stops leaves it to the others; the supervisor removes it in the end."""
+    if event_loop == "uvloop":
+        python_module("uvloop")
+    path = tmp_path / "wagi.sock"
+    options = ("--workers", "2", "--loop", event_loop)
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            connection.sendall(b"GET /hello HTTP/1.0\r\nHost: a\r\n\r\n")
+            return http_body(connection)
+
+    with serving(tmp_path, MANIFEST, *options, modules=MODULES, listen=f"unix:{path}") as server:
+        before = set(server.workers)
+        reload(server)
+        wait_until(lambda: not before & set(server.workers))
+        assert ask() == b"hello\n"
+        first, *_ = left = server.workers
+        os.kill(first, signal.SIGTERM)
+        wait_until(lambda: first not in server.workers and len(server.workers) == len(left))
+        assert ask() == b"hello\n"
+        assert server.stop() == 0
+    assert not path.exists()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def http_body(connection: socket.socket) -> bytes:

@@ -42,7 +42,8 @@ def tool(name: str, *places: str) -> str:
 @cache
 def rustc() -> tuple[str, str]:
     """A Rust compiler that has a target for WASI, and the target's name."""
-    candidates = [path for path in (shutil.which("rustc"), "/usr/bin/rustc") if path]
+    found = (shutil.which("rustc"), shutil.which("/usr/bin/rustc"))
+    candidates = [path for path in found if path]
     for compiler in candidates:
         for target in ("wasm32-wasip1", "wasm32-wasi"):
             libraries = subprocess.run(

@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import ssl
+import sys
 import time
 from array import array
 from collections.abc import Callable
@@ -89,6 +90,8 @@ class Worker:
         if tls is not None:
             options["ssl_handshake_timeout"] = self._limits.header_timeout
         if listening.family == socket.AF_UNIX:
+            if sys.version_info >= (3, 13):
+                options["cleanup_socket"] = False  # the other workers still listen on it
             return await loop.create_unix_server(http, **options)
         return await loop.create_server(http, **options)
 
