@@ -7,7 +7,6 @@ default, its check and its help from the field.
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from wagi.config.cores import core_count
 from wagi.config.values import HostPort, Size, UnixPath, parse_listen, parse_pair
 
 DEFAULT_HOST = "localhost:3000"
@@ -110,7 +110,10 @@ class Settings(BaseModel):
         int | Literal["auto"],
         _parsed(parse_workers),
         Flag(("--workers",), "N|auto", "WAGI_WORKERS"),
-    ] = Field(default="auto", description="Worker processes; auto is one for each core.")
+    ] = Field(
+        default="auto",
+        description="Worker processes; auto is one for each core, or each of a quota.",
+    )
     artefact_cache: Annotated[
         Path | None, Flag(("--artefact-cache",), "DIR", "WAGI_ARTEFACT_CACHE")
     ] = Field(
@@ -258,5 +261,5 @@ class Settings(BaseModel):
     def worker_count(self) -> int:
         """How many workers that is here: as many as cores that this process may use."""
         if self.workers == "auto":
-            return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+            return min(core_count(), MAX_WORKERS)
         return self.workers
