@@ -1,13 +1,16 @@
-"""Folders of what we keep from one start to the next: files are whole or not there."""
+"""Folders of ours. Files that are kept from one start to the next are whole or not there."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from wagi.errors import WagiError
 
 _PARTIAL = ".partial"
 _STALE = 3600.0  # seconds after which nobody writes on at a partial file
@@ -18,6 +21,30 @@ def user_cache(name: str) -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
     return home / "wagi" / name
+
+
+def new_folder(name: str) -> Path:
+    """A new folder for what need not outlive the system.
+
+    Raises: WagiError if there is no place for one.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"wagi-{name}-"))
+    except OSError as error:
+        raise WagiError(
+            f"no folder for temporary files can be written ({error.strerror}): mount one at /tmp,"
+            " or name one in TMPDIR"
+        ) from None
+
+
+@contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """A new folder that is gone after the block. Raises: WagiError if there is no place for one."""
+    folder = new_folder(name)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -66,6 +67,27 @@ def test_a_full_disk_of_logs(tmp_path: Path) -> None:
         assert server.stop() == 0
         assert server.log.count("records are lost") == 1
         assert "20 records were lost" in server.log
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "call /hello", "routes", "test-server"])
+def test_nowhere_to_write(tmp_path: Path, command: str) -> None:
+    """As in a container with a read-only root: one message that says what to do."""
+    write_files(
+        tmp_path,
+        {"modules.toml": '[[module]]\nroute = "/hello"\nmodule = "m.wat"\n', "m.wat": HELLO},
+    )
+    environment = {**ENVIRONMENT, "HOME": "/nonexistent"}
+    for name in ("WAGI_ARTEFACT_CACHE", "WAGI_MODULE_CACHE", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -f 0; {shlex.join(WAGI)} {command}"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: no folder for temporary files can be written (No usable temporary directory"
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_a_log_folder_that_goes_and_comes(tmp_path: Path) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
+from wagi.cli.announcement import count
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
 from wagi.cli.stderr import complain, show_progress
 from wagi.config.settings import Settings
 from wagi.route import Plan
 from wagi.server import setup
 from wagi.server.tls import read_certificate
+from wagi.storage import temporary_folder
 
 
 @click.command(
@@ -42,15 +43,10 @@ def check(file: Path | None, config: Path | None, **options: Any) -> None:
 def load(settings: Settings, path: Path | None) -> Plan:
     """Load and compile for a command that does not serve; warnings go to stderr."""
     with (
-        tempfile.TemporaryDirectory(prefix="wagi-check-") as log_dir,
+        temporary_folder("logs") as log_dir,
         setup.stores(settings) as kept,
     ):
-        plan = setup.load(settings, path, kept, Path(log_dir), show_progress)
+        plan = setup.load(settings, path, kept, log_dir, show_progress)
     for warning in plan.warnings:
         complain("warning", warning)
     return plan
-
-
-def count(plan: Plan) -> str:
-    """How many routes there are, in words."""
-    return f"{len(plan.routes)} route{'' if len(plan.routes) == 1 else 's'}"

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from wagi.cli.check import count, load
+from wagi.cli.announcement import count
+from wagi.cli.check import load
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
 from wagi.guest.artefacts import default_folder
 

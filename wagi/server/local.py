@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import io
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -27,6 +26,7 @@ from wagi.observe.module_log import ModuleLogs
 from wagi.route import Plan
 from wagi.server import setup
 from wagi.server.http import HttpLimits, HttpServer
+from wagi.storage import temporary_folder
 
 _PEER, _OWN = ("127.0.0.1", 0), ("127.0.0.1", 3000)
 # The handler of a connection runs in a context of its own: what it records is its own, too.
@@ -141,13 +141,13 @@ def local_gateway(
     """
     with ExitStack() as stack:
         kept = stack.enter_context(setup.stores(settings))
-        log_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="wagi-local-"))
-        plan = setup.load(settings, file, kept, Path(log_dir), report)
+        log_dir = stack.enter_context(temporary_folder("logs"))
+        plan = setup.load(settings, file, kept, log_dir, report)
         found = {
             route.blueprint.key: kept.artefacts.find(route.blueprint.key) for route in plan.routes
         }
         artefacts = {key: path for key, path in found.items() if path is not None}
-        logs = ModuleLogs(Path(log_dir), settings.log_size)
+        logs = ModuleLogs(log_dir, settings.log_size)
         stack.callback(logs.close)
         gateway = setup.make_gateway(settings, plan, artefacts, logs, record, records_guests=True)
         local = LocalGateway(plan, gateway, setup.http_limits(settings))

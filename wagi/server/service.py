@@ -11,7 +11,6 @@ import os
 import resource
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -31,6 +30,7 @@ from wagi.server.supervisor import Post, Supervisor
 from wagi.server.tls import read_certificate, tls_context
 from wagi.server.worker import Worker
 from wagi.sources.modules import Report
+from wagi.storage import new_folder
 
 _log = logging.getLogger("wagi")
 
@@ -149,7 +149,7 @@ def _log_dir(settings: Settings) -> Iterator[Path]:
             raise WagiError(f"--log-dir {settings.log_dir}: {error.strerror}") from None
         yield settings.log_dir
         return
-    path = Path(tempfile.mkdtemp(prefix="wagi-logs-"))
+    path = new_folder("logs")
     try:
         yield path
     finally:

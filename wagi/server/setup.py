@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from wagi.sources.cache import ModuleCache
 from wagi.sources.credentials import Credential
 from wagi.sources.modules import FetchRules, Report, fetch_all
 from wagi.sources.references import parse_bindle
+from wagi.storage import temporary_folder
 from wagi.trust import TrustedProxies
 
 _log = logging.getLogger("wagi")
@@ -95,8 +95,7 @@ def stores(settings: Settings) -> Iterator[Stores]:
     with contextlib.ExitStack() as stack:
 
         def temporary(name: str) -> Path:
-            context = tempfile.TemporaryDirectory(prefix=f"wagi-{name}-")
-            return Path(stack.enter_context(context))
+            return stack.enter_context(temporary_folder(name))
 
         yield Stores(_artefacts(settings, temporary), _module_cache(settings, temporary))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,8 +51,8 @@ def tls_context(certificate: Certificate) -> ssl.SSLContext:
 
 @contextmanager
 def _without_name(content: bytes) -> Iterator[str]:
-    """The path of a file that nobody else can open: OpenSSL reads nothing but files."""
-    with tempfile.TemporaryFile() as file:
+    """The path of a file in memory: OpenSSL reads nothing but files."""
+    with open(os.memfd_create("certificate"), "wb") as file:  # noqa: PTH123 - a descriptor
         file.write(content)
-        file.seek(0)  # this flushes, too
+        file.flush()
         yield f"/dev/fd/{file.fileno()}"
