@@ -5,6 +5,7 @@ The manual page is ``docs/wagi.1``; the package installs it, so that ``man wagi`
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,12 +92,14 @@ def page() -> str:
             parts += ["", *(["```text", text, "```"] if as_it_is else [text])]
         if command.options:
             parts += ["", "| option | what it is |", "| --- | --- |"]
-        parts += [f"| `{_cell(name)}` | {_cell(text)} |" for name, text in command.options]
+        parts += [
+            f"| <code>{_cell(name)}</code> | {_cell(text)} |" for name, text in command.options
+        ]
     return "\n".join(parts) + "\n"
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return html.escape(text, quote=False).replace("|", "&#124;")
 
 
 def manual() -> str:

@@ -21,6 +21,11 @@ def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     assert (tmp_path / "quickstart/index.html").exists()
     assert not list(tmp_path.rglob("*.py"))
+    for path in tmp_path.rglob(
+        "*.html"
+    ):  # what Markdown did not understand would be shown as it is
+        page = re.sub(r"(?s)<pre.*?</pre>|<script.*?</script>", "", path.read_text())
+        assert not re.search(r"```|\*\*|\\\||\]\(", page), path
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -46,7 +51,7 @@ def test_the_manual_page_is_clean() -> None:
 
 def test_the_entry_that_a_spin_component_becomes(tmp_path: Path) -> None:
     page = (ROOT / "docs/moving.md").read_text()
-    (manifest,) = re.findall(r"```toml modules.toml\n(.*?)```", page, re.S)
+    (manifest,) = re.findall(r"```toml title=\"modules.toml\"\n(.*?)```", page, re.S)
     (tmp_path / "static").mkdir()
     write_files(tmp_path, {"modules.toml": manifest, "hello.wasm": printing(TEXT_HEAD + "x")})
     done = run_wagi(tmp_path, "check")

@@ -17,7 +17,7 @@ from tests.support.nginx import free_port
 from tests.support.server import ENVIRONMENT, ROOT, WAGI, write_files
 from tests.support.toolchains import CACHE, python_module, rustc, tool
 
-BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+)(?: title=\"(\S+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.*)\n((?:[^$].*\n)*)", re.MULTILINE)
 _INSTALL = re.compile(r"pip install (?:\.|'\.\[\w+\]') && ")
 _SCRIPTS = str(Path(sys.executable).parent)
