@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import ONE_WORKER, Server, serving, write_files
+from tests.support.server import ENVIRONMENT, ONE_WORKER, WAGI, Server, serving, write_files
 from tests.support.toolchains import EXAMPLES, python_module
 from tests.support.wat import TEXT_HEAD, Program, printing
 
@@ -131,6 +132,34 @@ def test_a_build(tmp_path: Path) -> None:
         assert "Not reloaded:\nthe build failed with status 1" in server.get("/no").text
         (tmp_path / "src/hello.c").write_text(source)
         wait(server, "/", before, seconds=60)
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_a_build_ends_with_the_server(tmp_path: Path, at_start: bool) -> None:
+    """At once, with all that it has started."""
+    build = "sleep 300 & echo $! > pid; wait"
+    manifest = MANIFEST + f'build = "{build}"\nwatch = ["source"]\n'
+    write_files(tmp_path, {"modules.toml": manifest, "source": "1"})
+    if not at_start:
+        write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "x")})
+    process = subprocess.Popen(
+        [*WAGI, "serve", "--watch", "--listen", "127.0.0.1:0"],
+        cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        if not at_start:
+            assert any(line.startswith("listening on") for line in lines)
+            time.sleep(0.5)
+            write_files(tmp_path, {"source": "2"})
+        assert any(line == f"building: {build}\n" for line in lines)
+        _until((tmp_path / "pid").exists)
+        _until(lambda: (tmp_path / "pid").read_text().endswith("\n"))
+        process.terminate()
+        assert process.wait(5) == (128 + signal.SIGTERM if at_start else 0)
+        pid = int((tmp_path / "pid").read_text())
+        _until(lambda: not _lives(pid))
 
 
 def test_requests_in_flight_finish_on_the_old_version(tmp_path: Path) -> None:

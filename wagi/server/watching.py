@@ -72,7 +72,11 @@ def watching(settings: Settings, file: Path, tell: Tell) -> Iterator[None]:
     the supervisor takes them: one that came before would end the process.
     Parameters: ``tell`` is told what is wrong with a build.
     """
-    _build_missing(settings, file, tell)
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        _build_missing(settings, file, tell)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     parent = os.getpid()
     process = _fork.Process(
         target=lambda: _Watcher(settings, file, parent, tell).run(),
@@ -119,20 +123,36 @@ def _build(builds: list[Build], tell: Tell) -> bool:
     built = False
     for build in builds:
         print(f"building: {build.command}", file=sys.stderr, flush=True)
-        done = subprocess.run(
-            build.command,
-            shell=True,
-            cwd=build.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # what a compiler says is for the terminal, not for the access log
-            check=False,
-        )
-        if done.returncode:
-            problem = f"the build failed with status {done.returncode}: {build.command}"
+        status = _run(build)
+        if status:
+            problem = f"the build failed with status {status}: {build.command}"
             _log.error("%s", problem)
             tell(problem)
-        built = built or not done.returncode
+        built = built or not status
     return built
+
+
+def _end(number: int, _: object) -> None:
+    """Exit so that a build that runs is ended, too."""
+    sys.exit(128 + number)
+
+
+def _run(build: Build) -> int:
+    """Run the command of a build. Returns: its exit status. Who is ended ends it, too."""
+    process = subprocess.Popen(
+        build.command,
+        shell=True,
+        cwd=build.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=2,  # what a compiler says is for the terminal, not for the access log
+        start_new_session=True,  # to be ended with all that it has started
+    )
+    try:
+        return process.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
 
 
 class _Watcher:
@@ -151,7 +171,7 @@ class _Watcher:
         """Watch, build, and have the parent reload."""
         # Ctrl-C is for the supervisor, which ends this process, too.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, _end)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         with server_log():
