@@ -8,8 +8,10 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import tomli
 
 from tests.support.server import ENVIRONMENT, ROOT, WAGI, run_wagi, write_files
 from tests.support.toolchains import HANDLERS, compiled
-from tests.support.wat import TEXT_HEAD, printing, with_routes
+from tests.support.wat import SPIN, TEXT_HEAD, Program, printing, with_routes
 from wagi.testing.cases import Case, _text
 
 
@@ -207,6 +209,25 @@ def test_colors_on_a_terminal_only(folder: Path, no_color: str) -> None:
     table = on_terminal(folder, "routes", NO_COLOR=no_color)
     assert "Timeout" in table
     assert "5 s" in table
+
+
+@pytest.mark.parametrize("command", ["call /spin", "test spin.toml"])
+def test_ctrl_c_answers_at_once(tmp_path: Path, command: str) -> None:
+    """Whatever the handler does."""
+    manifest = '[[module]]\nroute = "/spin"\nmodule = "spin.wat"\ntimeout = 0\n'
+    case = '[request]\nmethod = "GET"\ntarget = "/spin"\n[response]\nstatus = 200\n'
+    spin = Program().write("spinning\n", fd=2).code(SPIN).wat()
+    write_files(tmp_path, {"modules.toml": manifest, "spin.wat": spin, "spin.toml": case})
+    assert run_wagi(tmp_path, "compile").returncode == 0
+    process = subprocess.Popen(
+        [*WAGI, *command.split()], cwd=tmp_path, env=ENVIRONMENT, stdin=subprocess.DEVNULL
+    )
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    assert process.wait(20) == 130
+    assert time.monotonic() - started < 1.5
 
 
 def on_terminal(folder: Path, *arguments: str, **variables: str) -> str:

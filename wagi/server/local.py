@@ -28,6 +28,7 @@ from wagi.server import setup
 from wagi.server.http import HttpLimits, HttpServer
 from wagi.storage import temporary_folder
 
+_PATIENCE = 0.01  # seconds for requests that run when nobody waits for them any more
 _PEER, _OWN = ("127.0.0.1", 0), ("127.0.0.1", 3000)
 # The handler of a connection runs in a context of its own: what it records is its own, too.
 _RECORDS: ContextVar[list[Exchange]] = ContextVar("records")
@@ -120,7 +121,7 @@ class LocalGateway:
         self._loop.close()
 
     async def _close(self) -> None:
-        await self._server.shutdown(1.0)
+        await self._server.shutdown(_PATIENCE)
         await self._gateway.close()
 
 
