@@ -29,7 +29,7 @@ GROWS = """(module
         (Program().write(TEXT_HEAD + "x", fd=2).wat(), "it wrote to stderr, and a response is"),
         (Program().exit(0).wat(), "is anything written to stdout"),
         (Program().write("no", fd=2).exit(1).wat(), "status 1: what it wrote to stderr may"),
-        (Program().exit(2).wat(), "it exited with status 2: what it checks"),
+        (Program().exit(2).wat(), "it exited with status 2: without a word"),
         (GROWS, "and memory_limit is 268435456: is that enough?"),
     ],
     ids=["no-header", "no-empty-line", "no-content-type", "nothing", "stderr", "exit", "error",

@@ -12,8 +12,12 @@ def about_output(output: bytes, wrote_stderr: bool, status: int) -> str:
     """
     if not output:
         if status:
-            where = "what it wrote to stderr" if wrote_stderr else "what it checks at the start"
-            return f"; it exited with status {status}: {where} may say why"
+            why = (
+                "what it wrote to stderr may say why"
+                if wrote_stderr
+                else "without a word on stderr"
+            )
+            return f"; it exited with status {status}: {why}"
         if wrote_stderr:
             return "; it wrote to stderr, and a response is what it writes to stdout"
         return "; is anything written to stdout, and flushed, before it ends?"
