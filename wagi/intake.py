@@ -20,7 +20,7 @@ from wagi.refusal import RETRY_SOON, Refusal
 from wagi.routing import has_dot_segment
 from wagi.trust import Client
 
-_ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(/[^#]*|\?[^#]*|)", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"(https?)://([^/?#]+)(/[^#]*|\?[^#]*|)", re.IGNORECASE)
 _SPOOL_IN_MEMORY = 64 * 1024
 _GRACE = 5.0  # seconds of waiting before the floor counts, as in Kestrel
 _PIECE = 64 * 1024

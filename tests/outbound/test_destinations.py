@@ -11,6 +11,12 @@ from wagi.outbound.destinations import Destinations
     ("entries", "url", "allowed"),
     [
         ((), ("https", "a.example", 443), False),
+        (("insecure:allow-all",), ("http", "127.1", 80), False),
+        (("insecure:allow-all",), ("http", "2130706433", 80), False),
+        (("insecure:allow-all",), ("http", "0x7f000001", 80), False),
+        (("insecure:allow-all",), ("http", "0177.0.0.1", 80), False),
+        (("insecure:allow-all",), ("http", "127.1.example", 80), True),
+        (("127.0.0.1",), ("http", "127.1", 80), True),
         (("https://a.example",), ("https", "a.example", 443), True),
         (("https://a.example",), ("https", "a.example", 8443), True),
         (("https://a.example",), ("http", "a.example", 80), False),

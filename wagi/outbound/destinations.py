@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -111,6 +112,10 @@ def _address(text: str) -> Address | None:
     try:
         return _unwrapped(ipaddress.ip_address(text))
     except ValueError:
+        pass
+    try:  # spellings that systems take for addresses, too: 127.1, 0x7f000001
+        return ipaddress.IPv4Address(socket.inet_aton(text))
+    except OSError:
         return None
 
 
