@@ -18,7 +18,7 @@ import pytest
 import tomli
 
 from tests.support.server import ENVIRONMENT, ROOT, WAGI, run_wagi, write_files
-from tests.support.toolchains import HANDLERS, compiled
+from tests.support.toolchains import EXAMPLES, HANDLERS, compiled
 from tests.support.wat import SPIN, TEXT_HEAD, Program, printing, with_routes
 from wagi.testing.cases import Case, _text
 
@@ -169,6 +169,25 @@ def test_texts_of_toml(text: str) -> None:
 
 def test_a_case_is_strict() -> None:
     assert Case.model_validate({"request": {"target": "/"}, "response": {}}).request.content == b""
+
+
+def test_bytes_that_are_no_text(folder: Path) -> None:
+    """They are a body like any other; elsewhere they are refused with one message."""
+    write_files(folder, {"echo.wat": (EXAMPLES / "wat/echo.wat").read_text()})
+    done = subprocess.run(
+        [*WAGI, "run", "-d", b"a\xff", "--record", "case.toml", "echo.wat"],
+        cwd=folder, env=ENVIRONMENT, capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == b"a\xff"
+    assert run_wagi(folder, "test", "-c", "echo.wat", "case.toml").returncode == 0
+    for arguments in ([b"/\xff"], ["-H", b"a: \xff", "/hello"], [b"G\xff", "/hello"],
+                      ["-e", b"A=\xff", "/hello"], ["-e", b"\xff=1", "/hello"]):  # fmt: skip
+        refused = subprocess.run(
+            [*WAGI, "call", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True,
+            check=False,
+        )  # fmt: skip
+        assert refused.returncode == 2
+        assert re.fullmatch(rb"error: .*UTF-8.*\n", refused.stderr), refused.stderr
 
 
 def test_routes(folder: Path) -> None:

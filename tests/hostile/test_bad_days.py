@@ -76,7 +76,7 @@ def test_nowhere_to_write(tmp_path: Path, command: str) -> None:
         tmp_path,
         {"modules.toml": '[[module]]\nroute = "/hello"\nmodule = "m.wat"\n', "m.wat": HELLO},
     )
-    environment = {**ENVIRONMENT, "HOME": "/nonexistent"}
+    environment = {**ENVIRONMENT, "HOME": str(tmp_path / "home")}
     for name in ("WAGI_ARTEFACT_CACHE", "WAGI_MODULE_CACHE", "XDG_CACHE_HOME"):
         environment.pop(name, None)
     done = subprocess.run(

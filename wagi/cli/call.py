@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -178,7 +179,7 @@ def _header(text: str) -> tuple[str, str]:
 
 def _data(text: str) -> bytes:
     if not text.startswith("@"):
-        return text.encode()
+        return os.fsencode(text)  # whatever the locale: the bytes that were typed
     if text == "@-":
         return sys.stdin.buffer.read()
     try:
@@ -199,7 +200,7 @@ def _record(
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(format_case(method, target, headers, body, answer))
+        path.write_text(format_case(method, target, headers, body, answer), "utf-8")
     except OSError as error:
         raise WagiError(f"--record {path}: {error.strerror}") from None
 

@@ -123,3 +123,7 @@ def check_variable(key: str, value: str) -> None:
         raise ValueError(f"expected the name of a variable, found {key!r}")
     if "\0" in value:
         raise ValueError(f"the value of {key} has a NUL byte, which no variable can carry")
+    try:
+        f"{key}={value}".encode()
+    except UnicodeEncodeError:  # what a terminal made of other bytes
+        raise ValueError(f"expected UTF-8, found {f'{key}={value}'!r}") from None

@@ -44,7 +44,7 @@ def _host() -> str:
 
 def _processor() -> str:
     try:
-        with Path("/proc/cpuinfo").open() as lines:
+        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as lines:
             return next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         return platform.processor()

@@ -39,14 +39,14 @@ class Development:
         """Leave what is wrong for workers and page; an empty text if nothing is."""
         with contextlib.suppress(OSError):
             if problem:
-                self.trouble.write_text(problem)
+                self.trouble.write_text(problem, encoding="utf-8")
             else:
                 self.trouble.unlink(missing_ok=True)
 
     def problem(self) -> str:
         """What is wrong; empty if nothing is."""
         try:
-            return self.trouble.read_text()
+            return self.trouble.read_text(encoding="utf-8")
         except OSError:
             return ""
 

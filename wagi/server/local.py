@@ -207,7 +207,10 @@ def _request_bytes(
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
     if any(letter in line for line in lines for letter in "\r\n\0"):
         raise ValueError("a request's method, target and headers cannot have line ends in them")
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    try:
+        return "\r\n".join([*lines, "", ""]).encode() + body
+    except UnicodeEncodeError:  # what a terminal made of other bytes
+        raise ValueError("expected a method, a path and headers that are UTF-8") from None
 
 
 class _Written:

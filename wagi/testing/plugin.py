@@ -77,7 +77,7 @@ class _Gateways:
         if manifest.startswith("@"):
             return Path(manifest[1:])
         path = Path(tempfile.mkdtemp(dir=self._folder)) / "modules.toml"
-        path.write_text(manifest)
+        path.write_text(manifest, "utf-8")
         return path
 
     def local(self, manifest: str) -> LocalGateway:
@@ -119,7 +119,7 @@ class TestServer:
         from wagi.testing.client import Client, over_http
 
         self.log = Path(tempfile.mkdtemp(dir=folder)) / "server.log"
-        with self.log.open("w") as stderr:
+        with self.log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "wagi", "test-server", str(file)],
                 stdin=subprocess.DEVNULL,
@@ -131,7 +131,10 @@ class TestServer:
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
-            pytest.fail(f"the server did not start:\n{self.log.read_text()}", pytrace=False)
+            pytest.fail(
+                f"the server did not start:\n{self.log.read_text('utf-8', 'replace')}",
+                pytrace=False,
+            )
         found = json.loads(line)
         self.url, self.port = str(found["url"]), int(found["port"])
         self.client = Client(over_http("127.0.0.1", self.port, timeout=60))
