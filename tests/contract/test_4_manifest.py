@@ -96,7 +96,8 @@ def test_module_references(tmp_path: Path) -> None:
         ("https:///x.wasm", "expected https://HOST/PATH"),
         ("file://relative.wasm", "expected file:///absolute/path"),
         ("missing.wasm", "no such file"),
-        (".", "cannot be read"),
+        (".", "expected a file, found a folder"),
+        ("/dev/zero", "expected a file, found something else"),
     ],
 )
 def test_bad_references(tmp_path: Path, reference: str, message: str) -> None:
@@ -125,7 +126,9 @@ def test_bad_references(tmp_path: Path, reference: str, message: str) -> None:
         (entry() + entry(), 5, "route: '/' is already the route of line 2"),
         (entry(timeout='"1"'), 4, "timeout: expected seconds as a number"),
         (entry(timeout="-1"), 4, "timeout: expected 0 or more, found -1"),
-        (entry(timeout="nan"), 4, "timeout: expected "),
+        (entry(timeout="nan"), 4, "timeout: expected a finite number, 0 for no limit, found nan"),
+        (entry(argv='"a\\u0000"'), 4, "argv: a NUL byte can be in no path, argument or command"),
+        (entry(build='""'), 4, "build: expected a text that is not empty, found ''"),
         (entry(memory_limit='"64MX"'), 4, "memory_limit: expected a size"),
         (entry(memory_limit="-1"), 4, "memory_limit: expected a size"),
         (entry(memory_limit="65535"), 4, "memory_limit is 65535 bytes, and the module starts with"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -37,6 +38,18 @@ Seconds = Annotated[
 ]
 
 
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("a NUL byte can be in no path, argument or command")
+    return value
+
+
+Words = Annotated[StrictStr, AfterValidator(_without_nul)]
+"""Something that a system can be given."""
+Name = Annotated[StrictStr, Field(min_length=1), AfterValidator(_without_nul)]
+"""Something that is to be there, too."""
+
+
 class Table(BaseModel):
     """A table whose keys are all known."""
 
@@ -46,7 +59,7 @@ class Table(BaseModel):
 class Volume(Table):
     """A folder of the host for a guest: ``path`` relative to modules.toml."""
 
-    path: Annotated[StrictStr, Field(min_length=1)]
+    path: Name
     """The folder, relative to modules.toml first, then to the working directory."""
     readonly: StrictBool = False
     """Whether the guest can only read it."""
@@ -106,11 +119,11 @@ class ModuleEntry(Rules):
 
     route: StrictStr
     """The path that is answered; with /... at its end, all paths below it, too."""
-    module: StrictStr
+    module: Name
     """A path to .wasm or .wat, or a reference: file:, oci:, bindle:, https:."""
     entrypoint: StrictStr = "_start"
     """The exported function to call."""
-    argv: StrictStr | None = None
+    argv: Words | None = None
     """A template of the arguments: ${SCRIPT_NAME} and ${ARGS} are put in."""
     volumes: dict[
         StrictStr,
@@ -123,7 +136,7 @@ class ModuleEntry(Rules):
     """What the module must be; required for downloads."""
     pull: Literal["always", "if-not-present", "never"] = "always"
     """When the tag of an image is resolved."""
-    build: StrictStr | None = None
+    build: Name | None = None
     """The command that makes the module, run in the folder of modules.toml with --watch."""
     watch: list[StrictStr] = Field(default_factory=list)
     """Files and folders whose change is reason to build: ``src`` unless given."""
@@ -135,8 +148,8 @@ class ModuleEntry(Rules):
     @field_validator("volumes")
     @classmethod
     def _volumes(cls, value: dict[str, Volume]) -> dict[str, Volume]:
-        for guest_path, volume in value.items():
-            if not guest_path or "\0" in guest_path + volume.path:
+        for guest_path in value:
+            if not guest_path or "\0" in guest_path:
                 raise ValueError('expected {"/guest/path" = "host/path"}, both not empty')
         return value
 

@@ -118,6 +118,8 @@ def _explain(item: Any) -> str:
             expected = "64 hex digits, in small letters"
         case "string_too_short":
             expected = "a text that is not empty"
+        case "finite_number":
+            expected = "a finite number, 0 for no limit"
         case "greater_than_equal":
             expected = f"{item['ctx']['ge']:g} or more"
         case _:

@@ -16,6 +16,8 @@ def read_file(reference: FileReference, folder: Path) -> tuple[Path, bytes]:
     Returns: where it was, and the module. Raises: SourceError.
     """
     path = Path(reference.path) if reference.is_url else existing(reference.path, folder)
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise SourceError(f"expected a file, found {_kind(path)}: {path}")
     try:
         return path, path.read_bytes()
     except FileNotFoundError:
@@ -29,6 +31,10 @@ def existing(path: str, folder: Path) -> Path:
     """A path relative to ``folder``, or to the working directory if only that exists."""
     first = folder / path
     return first if first.exists() or not Path(path).exists() else Path(path)
+
+
+def _kind(path: Path) -> str:
+    return "a folder" if path.is_dir() else "something else"
 
 
 def _looked_at(reference: FileReference, path: Path) -> str:
