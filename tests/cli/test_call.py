@@ -159,6 +159,26 @@ def test_cases_by_hand(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ('[request]\ntarget = "/"\n[response]\nbody_matches = "("\n',
+         "response.body_matches: Input should be a valid regular expression, found '('"),
+        ('[request]\ntarget = "/"\nbody_base64 = "!"\n[response]\n',
+         "request.body_base64: Only base64 data is allowed, found '!'"),
+        ('[request]\ntarget = "/"\nbody = "a"\nbody_base64 = "YQ=="\n[response]\n',
+         "request: expected one of body and body_base64"),
+        ('[request]\ntarget = "/"\n', "response: Field required"),
+        ("[request\n", "not valid TOML: "),
+    ],
+)  # fmt: skip
+def test_cases_with_mistakes(folder: Path, case: str, message: str) -> None:
+    write_files(folder, {"case.toml": case})
+    done = run_wagi(folder, "test", "case.toml")
+    assert done.returncode == 2
+    assert re.fullmatch(rf"error: case\.toml:(\d+:)? {re.escape(message)}.*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "a", "a\n", "a\nb", "a\nb\n", "\n", "\n\n", '"', '"""', 'a\n"', '\\\n\\', "\t\n\t",
      "\r\n\r\n", "\x00\x1f\x7f\n\x00", "ü\n€", 'a\n"""\nb', "a\\\nb\n", "  \n  "],

@@ -12,10 +12,18 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tomli
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
 from wagi.config.text import read_text
 from wagi.errors import ConfigurationError, Problem
@@ -47,6 +55,12 @@ class RecordedRequest(_Table):
     body: StrictStr = ""
     body_base64: Annotated[bytes, BeforeValidator(_base64)] = b""
 
+    @model_validator(mode="after")
+    def _one_body(self) -> RecordedRequest:
+        if self.body and self.body_base64:
+            raise ValueError("expected one of body and body_base64")
+        return self
+
     @property
     def content(self) -> bytes:
         """The bytes of the body."""
@@ -60,7 +74,7 @@ class RecordedResponse(_Table):
     headers: list[Header] = Field(default_factory=list)
     body: StrictStr | None = None
     body_base64: Annotated[bytes, BeforeValidator(_base64)] | None = None
-    body_matches: StrictStr | None = None
+    body_matches: re.Pattern[str] | None = None
 
 
 class Case(_Table):
@@ -108,9 +122,14 @@ def _read(path: Path) -> Case:
         raise ConfigurationError(problem) from None
     except ValidationError as error:
         raise ConfigurationError(
-            Problem(f"{'.'.join(map(str, item['loc']))}: {item['msg']}", path)
+            Problem(f"{'.'.join(map(str, item['loc']))}: {_message(item)}", path)
             for item in error.errors()
         ) from None
+
+
+def _message(item: Any) -> str:
+    found = f", found {item['input']!r}" if isinstance(item["input"], str | int) else ""
+    return str(item.get("ctx", {}).get("error", item["msg"])) + found
 
 
 def differences(expected: RecordedResponse, answer: Answer) -> Iterator[str]:
@@ -133,8 +152,9 @@ def differences(expected: RecordedResponse, answer: Answer) -> Iterator[str]:
             expected.body.splitlines(), text.splitlines(), lineterm="", n=2
         )
         yield from list(lines)[2:] or ["-body with other line ends"]
-    if expected.body_matches is not None and not re.fullmatch(expected.body_matches, text, re.S):
-        yield f"-body_matches = {expected.body_matches!r}"
+    pattern = expected.body_matches
+    if pattern is not None and not re.fullmatch(pattern.pattern, text, re.S):
+        yield f"-body_matches = {pattern.pattern!r}"
         yield f"+body = {text[:500]!r}"
 
 
