@@ -6,10 +6,9 @@ The manual page is ``docs/wagi.1``; the package installs it, so that ``man wagi`
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from textwrap import dedent
+from inspect import cleandoc
 
 import click
 
@@ -19,7 +18,7 @@ _EXIT = (
     ("0", "success; a shutdown that a signal asked for"),
     ("1", "failure: a taken port, a registry that does not answer, an answer of 400 and above"),
     ("2", "bad usage or configuration"),
-    ("130", "Ctrl-C at a prompt"),
+    ("130", "Ctrl-C; `wagi serve` then stops in order, with 0"),
 )
 _FILES = (
     ("modules.toml", "The route map: which module answers which path."),
@@ -63,9 +62,9 @@ def _all(root: click.Context) -> Iterator[tuple[str, click.Command]]:
 def _command(command: click.Command, context: click.Context) -> Command:
     records = (item.get_help_record(context) for item in command.get_params(context))
     blocks = []
-    for block in dedent("    " + (command.help or "")).split("\n\n"):
-        as_it_is = "\b" in block
-        text = dedent(re.sub(r" *\x08\n", "", block)).strip("\n")
+    for block in cleandoc(command.help or "").split("\n\n"):
+        as_it_is = block.startswith("\b\n")
+        text = block.removeprefix("\b\n")
         blocks.append((as_it_is, text if as_it_is else " ".join(text.split())))
     return Command(
         context.command_path,

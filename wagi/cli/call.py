@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -135,10 +134,8 @@ def _call(
     if guest is not None:
         sys.stderr.write("".join(f"{line}\n" for line in _lines(bytes(guest.stderr))))
         if verbose:
-            for line in describe(answer.exchange, guest):
-                label = re.match(r"\w[\w ]*?(:$|  )|  \w+=", line)
-                width = label.end() if label else 0
-                click.echo(click.style(line[:width], fg="cyan") + line[width:], err=True)
+            for label, text in describe(answer.exchange, guest):
+                click.echo(click.style(label, fg="cyan") + text, err=True)
     if record is not None:
         _record(record, method, target, fields, body, answer)
     _print(answer, include)

@@ -85,16 +85,20 @@ class Exchange:
         return time.perf_counter() - self.started
 
 
-def describe(exchange: Exchange, guest: GuestRecord) -> list[str]:
-    """Lines that tell a developer what a guest saw and did, fit for a terminal."""
+def describe(exchange: Exchange, guest: GuestRecord) -> list[tuple[str, str]]:
+    """What a guest saw and did, for its developer: lines of a label and what it says, one after
+    the other, fit for a terminal.
+    """
     lines = [
-        f"route     {exchange.route}",
-        f"module    {exchange.module}",
-        f"argv      {' '.join(repr(word.decode(errors='replace')) for word in guest.argv)}",
-        f"end       {guest.end}",
-        f"CPU time  {exchange.cpu_seconds * 1000:.2f} ms",
-        f"memory    {guest.memory / 1024:,.0f} KiB",
-        "variables:",
-        *(f"  {variable.decode(errors='replace')}" for variable in sorted(guest.variables)),
+        ("route     ", exchange.route),
+        ("module    ", exchange.module),
+        ("argv      ", " ".join(repr(word.decode(errors="replace")) for word in guest.argv)),
+        ("end       ", guest.end),
+        ("CPU time  ", f"{exchange.cpu_seconds * 1000:.2f} ms"),
+        ("memory    ", f"{guest.memory / 1024:,.0f} KiB"),
+        ("variables:", ""),
     ]
-    return [one_line(line) for line in lines]
+    for variable in sorted(guest.variables):
+        name, equals, value = variable.decode(errors="replace").partition("=")
+        lines.append((f"  {name}{equals}", value))
+    return [(one_line(label), one_line(text)) for label, text in lines]

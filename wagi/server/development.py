@@ -59,7 +59,7 @@ class Development:
         if self.teller and exchange.guest and _is_local(exchange):
             notices.append(f"Why: {paragraph(refusal.reason)}")
             notices += _printed(exchange.guest)
-            notices.append("\n".join(describe(exchange, exchange.guest)))
+            notices.append("\n".join(map("".join, describe(exchange, exchange.guest))))
         return "\n\n".join(notices)
 
     def record_with(self, access_log: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
