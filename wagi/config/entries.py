@@ -44,10 +44,9 @@ def _without_nul(value: str) -> str:
     return value
 
 
-Words = Annotated[StrictStr, AfterValidator(_without_nul)]
-"""Something that a system can be given."""
-Name = Annotated[StrictStr, Field(min_length=1), AfterValidator(_without_nul)]
-"""Something that is to be there, too."""
+Text = Annotated[StrictStr, AfterValidator(_without_nul)]
+"""A text that a system can be given as a path, an argument or a command."""
+NonEmptyText = Annotated[StrictStr, Field(min_length=1), AfterValidator(_without_nul)]
 
 
 class Table(BaseModel):
@@ -59,7 +58,7 @@ class Table(BaseModel):
 class Volume(Table):
     """A folder of the host for a guest: ``path`` relative to modules.toml."""
 
-    path: Name
+    path: NonEmptyText
     """The folder, relative to modules.toml first, then to the working directory."""
     readonly: StrictBool = False
     """Whether the guest can only read it."""
@@ -119,11 +118,11 @@ class ModuleEntry(Rules):
 
     route: StrictStr
     """The path that is answered; with /... at its end, all paths below it, too."""
-    module: Name
+    module: NonEmptyText
     """A path to .wasm or .wat, or a reference: file:, oci:, bindle:, https:."""
     entrypoint: StrictStr = "_start"
     """The exported function to call."""
-    argv: Words | None = None
+    argv: Text | None = None
     """A template of the arguments: ${SCRIPT_NAME} and ${ARGS} are put in."""
     volumes: dict[
         StrictStr,
@@ -136,7 +135,7 @@ class ModuleEntry(Rules):
     """What the module must be; required for downloads."""
     pull: Literal["always", "if-not-present", "never"] = "always"
     """When the tag of an image is resolved."""
-    build: Name | None = None
+    build: NonEmptyText | None = None
     """The command that makes the module, run in the folder of modules.toml with --watch."""
     watch: list[StrictStr] = Field(default_factory=list)
     """Files and folders whose change is reason to build: ``src`` unless given."""
