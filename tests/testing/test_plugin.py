@@ -69,10 +69,15 @@ def test_a_marker(wagi_client):
 
 
 @pytest.mark.wagi("build/chatty.wasm", route="/one", volumes={"/v": "build"}, timeout=5)
-@pytest.mark.wagi("build/chatty.wasm", route="/two")
+@pytest.mark.wagi(
+    "build/chatty.wasm",
+    route="/two",
+    volumes={"/v": {"path": "build", "readonly": True}},
+    environment={"SMILE": "\\N{GRINNING FACE}"},
+)
 def test_several_markers(wagi_client):
     assert wagi_client.get("/one").ok
-    assert wagi_client.get("/two").ok
+    assert wagi_client.get("/two").variables["SMILE"] == "\\N{GRINNING FACE}"
 
 
 @pytest.mark.wagi(manifest="other.toml")

@@ -154,16 +154,23 @@ def _entry(root: Path, marker: pytest.Mark) -> str:
     if ":" not in str(keys["module"]):
         keys["module"] = str(root / keys["module"])
     if "volumes" in keys:
-        keys["volumes"] = {guest: str(root / host) for guest, host in keys["volumes"].items()}
+        keys["volumes"] = {guest: _volume(root, host) for guest, host in keys["volumes"].items()}
     return "[[module]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items())
+
+
+def _volume(root: Path, host: Any) -> Any:
+    if isinstance(host, dict):
+        return {**host, "path": str(root / host["path"])} if "path" in host else host
+    return str(root / host)
 
 
 def _toml(value: object) -> str:
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{json.dumps(k)} = {_toml(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{_toml(k)} = {_toml(v)}' for k, v in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(str(value) if isinstance(value, Path) else value)
+    # TOML has no surrogate pairs: letters stay what they are.
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 
 
 @pytest.fixture(scope="session")
