@@ -17,8 +17,9 @@ from wasmtime import _ffi as ffi
 
 from benchmarks import programs
 from wagi.guest import capi
-from wagi.guest.engine import Handler, Limits, Runtime, parse
+from wagi.guest.engine import Runtime, parse
 from wagi.guest.guest import Guest
+from wagi.guest.handler import Handler, Limits
 
 _SHIM = Path(__file__).parent / "shim.c"
 _VARIABLES = [b"VARIABLE_%d=the value of variable %d" % (i, i) for i in range(33)]
@@ -30,7 +31,7 @@ def measure(module: Path, rounds: int, count: int = 4000) -> dict[str, float]:
     limits = Limits(memory=256 * 1024**2)
     source = parse(module.name, module.read_bytes(), limits.memory)
     handler = runtime.load(source).handler("_start", limits, ())
-    engine = handler.kit.engine
+    engine = handler.pre.engine
     with tempfile.TemporaryDirectory() as folder:
         shim = load_shim(Path(folder) / "shim.so")
         prepared = prepare(engine, source.wasm, shim)
@@ -88,7 +89,7 @@ def load_shim(output: Path) -> ctypes.PyDLL:
     return shim
 
 
-def prepare(engine: capi.Engine, wasm: bytes, shim: ctypes.PyDLL) -> capi.Prepared:
+def prepare(engine: capi.Engine, wasm: bytes, shim: ctypes.PyDLL) -> capi.InstancePre:
     """Compile a module and link it to the shim's ``fd_write``."""
     linker = capi.Linker(engine)
     parameters = [wasmtime.ValType.i32() for _ in range(4)]
@@ -106,4 +107,4 @@ def prepare(engine: capi.Engine, wasm: bytes, shim: ctypes.PyDLL) -> capi.Prepar
         ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
     )
     assert not error
-    return linker.prepare(engine.compile(wasm))
+    return linker.instantiate_pre(engine.compile(wasm))

@@ -19,9 +19,12 @@ import wagi.gateway
 from benchmarks.guest_cost import load_shim, prepare
 from wagi.config.values import HostPort
 from wagi.guest.artefacts import Artefacts
-from wagi.guest.engine import Handler, Runtime, parse
-from wagi.guest.guest import Need
-from wagi.guest.streams import Stdin, Stdout
+from wagi.guest.budget import unlimited_account
+from wagi.guest.engine import Runtime, parse
+from wagi.guest.handler import Handler
+from wagi.guest.outcome import Outcome, Returned
+from wagi.guest.wasi.context import WaitReason
+from wagi.guest.wasi.streams import Stdin, Stdout
 from wagi.intake import Intake
 from wagi.loading import plan, read_route_map, table
 from wagi.observe.access_log import AccessLog
@@ -35,12 +38,12 @@ async def _main(module: Path, content: bytes, folder: Path) -> None:
     logs = ModuleLogs(folder, 1024**2)
     store = Artefacts(folder / "artefacts", 1024**3)
     runtime = Runtime(store)
-    planned = plan(read_route_map(module), [Fetched(content, "")], {}, logs, runtime)
-    paths = {route.blueprint.key: store.find(route.blueprint.key) for route in planned.routes}
+    planned = plan(read_route_map(module), [Fetched(content, "")], {}, logs, runtime, 0)
+    paths = {route.spec.key: store.find(route.spec.key) for route in planned.routes}
     routes = table(planned, {key: path for key, path in paths.items() if path}, logs, runtime)
     ((_, route),) = routes
     shim = load_shim(folder / "shim.so")
-    engine = route.handler.kit.engine
+    engine = route.handler.pre.engine
     prepared = prepare(engine, parse(module.name, content, 1).wasm, shim)
     arguments = (ctypes.c_void_p(engine.address), ctypes.c_void_p(prepared.address))
     run, output, peek = shim.shim_run, shim.shim_output(), ctypes.string_at
@@ -49,11 +52,13 @@ async def _main(module: Path, content: bytes, folder: Path) -> None:
         """One call runs all of it."""
 
         def __init__(self, _handler: Handler, *_rest: Any) -> None:
-            self.stdin, self.stdout = Stdin(), Stdout()
-            self.need, self.end, self.cpu_seconds = Need(), None, 0.0
+            self.stdin, self.stdout = Stdin(), Stdout(1 << 30)
+            self.wait, self.cpu_seconds = WaitReason(), 0.0
+            self.outcome: Outcome | None = None
 
         def step(self) -> bool:
             self.stdout.write(peek(output, run(*arguments)))
+            self.outcome = Returned()
             return True
 
         def close(self) -> None:
@@ -66,6 +71,7 @@ async def _main(module: Path, content: bytes, folder: Path) -> None:
         TrustedProxies(),
         Intake(0, 0, 0),
         1000,
+        unlimited_account(),
         AccessLog("off", None),
     )
     gc.collect()

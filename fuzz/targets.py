@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,9 +16,12 @@ from wagi.cgi.environment import RouteVariables
 from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser, whole_response
 from wagi.config.values import HostPort
 from wagi.gateway import Gateway
-from wagi.guest.ends import Exit, Trap
-from wagi.guest.engine import Handler, Limits, Runtime, parse
+from wagi.guest.budget import unlimited_account
+from wagi.guest.demand import MemoryDemand
+from wagi.guest.engine import Runtime, parse
 from wagi.guest.guest import Guest
+from wagi.guest.handler import Handler, Limits, Preopen
+from wagi.guest.outcome import Outcome, Trap
 from wagi.intake import Intake
 from wagi.observe.module_log import ModuleLogs
 from wagi.route import Route, RouteRules
@@ -37,12 +41,12 @@ def _runtime() -> Runtime:
     return Runtime(guests=100)
 
 
-def _load(wat: str) -> Handler:
+def _load(wat: str, preopens: tuple[Preopen, ...] = ()) -> Handler:
     limits = Limits(memory=4 * PAGE)
     return (
         _runtime()
         .load(parse("fuzz.wat", wat.encode(), limits.memory))
-        .handler("_start", limits, ())
+        .handler("_start", limits, preopens)
     )
 
 
@@ -146,7 +150,7 @@ class _Server:
     async def _start(self) -> None:
         logs = ModuleLogs(Path("/nonexistent"), 1024)
         rules = RouteRules(None, 10, 1, 5, 5, 100_000, 100_000, 4096, 1000)
-        share = Share(None, 10, 1)
+        share = Share(None, 10, 1, MemoryDemand(PAGE, 4 * PAGE))
         routes = []
         for text in ("/exact", "/tree/...", "/tree/deep/...", "/"):
             pattern = RoutePattern.parse(text)
@@ -163,6 +167,7 @@ class _Server:
             TrustedProxies(),
             Intake(100_000, 1_000_000, 0),
             10,
+            unlimited_account(),
             self.exchanges.append,
         )
         limits = HttpLimits(1000, 4000, 10, 10, 10)
@@ -309,7 +314,21 @@ def _callers() -> tuple[list[Handler], list[Guest]]:
         assert not guest.step()
     for guest in neighbours[::2]:
         guest.close()  # the fuzzed guest gets a slot between two of them
-    return [_load(_caller(name)) for name in _CALLS], neighbours[1::2]
+    preopens = (Preopen(_volume().name, "/data"),)
+    return [_load(_caller(name), preopens) for name in _CALLS], neighbours[1::2]
+
+
+@cache
+def _volume() -> tempfile.TemporaryDirectory[str]:
+    """A directory for the guests: descriptor 3. What they make of it stays until the end."""
+    volume = tempfile.TemporaryDirectory(prefix="wagi-fuzz-volume-")
+    for name in ("file", "directory/file"):
+        path = Path(volume.name, name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("0123456789" * 100)
+    Path(volume.name, "link").symlink_to("directory/file")
+    Path(volume.name, "out").symlink_to("../../../etc/passwd")
+    return volume
 
 
 def hostcalls(data: bytes) -> None:
@@ -324,13 +343,13 @@ def hostcalls(data: bytes) -> None:
         for _ in range(10_000):
             ended = guest.step()
             printed.append(guest.stdout.take())
-            if ended or guest.need.wake_at is not None:
+            if ended or guest.wait.wake_at is not None:
                 break
         else:
             raise AssertionError("it goes on and on")
         output = b"".join(printed)
         assert _MARKER not in output or _MARKER in data
-        end: Exit | Trap | None = guest.end
+        end: Outcome | None = guest.outcome
         if isinstance(end, Trap):
             # wasmtime's own functions end a guest that breaks WASI's rules; ours answer.
             assert re.search("wasi_snapshot_preview1::|Pointer ", end.message), end

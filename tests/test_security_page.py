@@ -41,4 +41,5 @@ def test_the_defaults() -> None:
         wanted = Rules.model_fields[name].default
         assert parse_size(default) == wanted if default != "none" else wanted is None, name
     for name, default in of_servers.items():
-        assert parse_size(default) == Settings.model_fields[name.replace("-", "_")].default, name
+        wanted = Settings.model_fields[name.replace("-", "_")].default
+        assert (default if wanted == "auto" else parse_size(default)) == wanted, name

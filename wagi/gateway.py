@@ -25,9 +25,10 @@ from wagi.cgi.environment import BadRequest, RequestTooLarge, arguments, check_s
 from wagi.config.values import HostPort
 from wagi.delivery import Delivery, send_at_once, send_refusal, send_text
 from wagi.errors import WagiError
-from wagi.guest.ends import Exit, Trap
+from wagi.guest.budget import Lease, MemoryAccount
 from wagi.guest.guest import Guest
-from wagi.guest.scheduler import Turns
+from wagi.guest.outcome import Exit, Returned, Trap
+from wagi.guest.scheduler import FairScheduler
 from wagi.intake import Body, Intake, Request, Target, protocol_of, read_head
 from wagi.observe.exchange import Exchange, GuestRecord
 from wagi.observe.module_log import Stderr
@@ -40,6 +41,7 @@ from wagi.trust import Client, TrustedProxies
 _log = logging.getLogger("wagi")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _NO_TIMEOUT: AbstractAsyncContextManager[None] = nullcontext()
+_SUCCESS = (Returned(), Exit(0))
 _CLIENT_GONE = 499  # nginx's number, for the access log only
 _QUICK = 0.01  # seconds of CPU time in which a guest may still end in one response
 _PATIENCE = 0.1  # seconds without a byte after which a client is taken to wait for us
@@ -57,12 +59,13 @@ class Gateway:
         default_host: HostPort,
         proxies: TrustedProxies,
         intake: Intake,
-        places: int,
+        slots: int,
+        account: MemoryAccount,
         access_log: Callable[[Exchange], None],
         records_guests: bool = False,
     ) -> None:
-        """Parameters: ``intake`` of request bodies; ``places`` for guests; ``records_guests``
-        whether exchanges say what guests saw and did.
+        """Parameters: ``intake`` of request bodies; ``slots`` for guests; ``account`` of
+        their memory; ``records_guests`` whether exchanges say what guests saw and did.
         """
         self._table = table
         self._default_host = default_host
@@ -71,8 +74,8 @@ class Gateway:
         self._access_log = access_log
         self._records_guests = records_guests
         self.notice: Callable[[Exchange, Refusal], str] = lambda exchange, refusal: ""
-        self._turns = Turns()
-        self._admission = Admission(places, len({id(route.share) for _, route in table}))
+        self._scheduler = FairScheduler()
+        self._admission = Admission(slots, {route.share for _, route in table}, account)
         self._id_prefix = secrets.token_hex(6)
         self._ids = count(1)
 
@@ -165,12 +168,13 @@ class Gateway:
                 environment = route.variables.environment(head, match.raw_path_info)
                 argv = arguments(route.argv, match.pattern.script_name, target.query)
                 check_size(environment, argv, rules.environment_limit)
-                if not self._admission.enter_at_once(route.share):
-                    await self._admission.enter(route.share)
+                lease = self._admission.try_acquire(route.share)
+                if lease is None:
+                    lease = await self._admission.acquire(route.share)
                 try:
-                    return await self._run(request, exchange, route, argv, environment, body)
+                    return await self._run(request, exchange, route, argv, environment, body, lease)
                 finally:
-                    self._admission.leave(route.share)
+                    self._admission.release(route.share, lease)
             finally:
                 body.close()
         except RequestTooLarge as error:
@@ -193,6 +197,7 @@ class Gateway:
         argv: list[bytes],
         environment: list[bytes],
         body: Body,
+        lease: Lease,
     ) -> web.StreamResponse:
         rules = route.rules
         stderr = Stderr(route.log, exchange.request_id, rules.stderr_limit)
@@ -201,7 +206,9 @@ class Gateway:
         exchange.guest = record
         write = stderr.write if record is None else record.tee(stderr.write)
         try:
-            guest = Guest(route.handler, argv, environment, write, route.client, warnings.append)
+            guest = Guest(
+                route.handler, argv, environment, write, route.client, warnings.append, lease
+            )
         except WagiError as error:
             raise Refusal(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "The handler could not be started.", str(error)
@@ -213,7 +220,7 @@ class Gateway:
             output = guest.stdout.take()
             if record is not None:
                 record.print(output)
-            if ended and guest.end is None:  # most guests: done before anybody had to wait
+            if guest.outcome in _SUCCESS:  # most guests: done before anybody had to wait
                 whole = send_at_once(request, output, rules.header_limit, warnings)
                 if whole is not None:
                     exchange.status, sent = whole
@@ -224,16 +231,16 @@ class Gateway:
             return await self._deliver_all(guest, ended, exchange, route, body, delivery)
         except Refusal as refusal:
             if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(
-                guest.end, Trap
+                guest.outcome, Trap
             ):
-                status = guest.end.status if guest.end is not None else 0
+                status = guest.outcome.status if isinstance(guest.outcome, Exit) else 0
                 hint = hints.about_output(output, stderr.wrote, status)
                 refusal.reason = refusal.reason.rstrip(".") + hint
             raise
         finally:
             exchange.cpu_seconds = guest.cpu_seconds
             if record is not None:
-                record.finish(guest.ended, guest.end, guest.memory_size)
+                record.finish(guest.outcome, guest.memory_size)
             stderr.close()
             guest.close()
             for warning in warnings:
@@ -287,7 +294,7 @@ class Gateway:
         while not ended:
             await self._deliver(guest, delivery, body)
             await _wait(guest, body, None if delivery.started else _PATIENCE)
-            await self._turns.next(route.share)
+            await self._scheduler.next(route.share)
             ended = self._step(guest, delivery, record)
             if cpu_timeout is not None and guest.cpu_seconds > cpu_timeout:
                 raise _out_of_time(cpu_timeout, " of CPU time")
@@ -299,12 +306,12 @@ class Gateway:
         before they have sent everything. So the response begins when the body is all here, when
         the client pauses, or when the guest has printed a lot: then the rest is spooled first.
         """
-        if guest.need.input and not delivery.started:
+        if guest.wait.input and not delivery.started:
             body.invite()
         if not delivery.started and delivery.held < guest.output_buffer:
             if not body.received and body.quiet_seconds < _PATIENCE:
                 return
-            if guest.is_busy and guest.cpu_seconds < _QUICK:
+            if guest.wait.is_turn and guest.cpu_seconds < _QUICK:
                 return
         if not (delivery.started or body.received or body.quiet_seconds >= _PATIENCE):
             await body.spool(self._intake.spool_limit, _PATIENCE)
@@ -335,16 +342,16 @@ async def _wait(guest: Guest, body: Body, patience: float | None) -> None:
 
     Parameters: ``patience`` the seconds after which there may be something else to do.
     """
-    if guest.need.future is not None:
-        await asyncio.wait((guest.need.future,), timeout=None if body.received else patience)
+    if guest.wait.future is not None:
+        await asyncio.wait((guest.wait.future,), timeout=None if body.received else patience)
         return
-    wake_at = guest.need.wake_at
-    if wake_at is None and not guest.need.input:
+    wake_at = guest.wait.wake_at
+    if wake_at is None and not guest.wait.input:
         return
     delay = None if wake_at is None else max(0.0, wake_at - time.monotonic())
     if patience is not None and not body.received:
         delay = patience if delay is None else min(delay, patience)
-    if not guest.need.input:
+    if not guest.wait.input:
         assert delay is not None
         await asyncio.sleep(delay)
         return
@@ -357,7 +364,7 @@ async def _wait(guest: Guest, body: Body, patience: float | None) -> None:
 
 async def _end(guest: Guest, delivery: Delivery) -> web.StreamResponse:
     """The response of a guest that has ended (contract §2)."""
-    match guest.end:
+    match guest.outcome:
         case Trap(message):
             if delivery.started:
                 delivery.warnings.append(f"trap after the headers were sent: {message}")

@@ -14,8 +14,8 @@ from wagi.cgi.environment import RouteVariables
 from wagi.config.entries import ModuleEntry, RouteMap
 from wagi.config.manifest import read_manifest
 from wagi.errors import ConfigurationError, Problem, WagiError
+from wagi.guest.demand import MemoryDemand, memory_demand
 from wagi.guest.engine import (
-    Limits,
     MemoryLimitError,
     Module,
     ModuleError,
@@ -24,7 +24,7 @@ from wagi.guest.engine import (
     parse,
 )
 from wagi.guest.guest import run_to_end
-from wagi.guest.run import Preopen
+from wagi.guest.handler import Limits, Preopen
 from wagi.observe.module_log import ModuleLogs, Stderr
 from wagi.outbound.client import OutboundClient, OutboundRules
 from wagi.outbound.destinations import Destinations
@@ -64,16 +64,17 @@ def plan(
     variables: Mapping[str, str],
     logs: ModuleLogs,
     runtime: Runtime,
+    memory_budget: int,
     report: Callable[[int, int], None] = lambda done, all: None,
 ) -> Plan:
     """Compile and check all that a route map names.
 
     Parameters: ``modules`` of its entries, or what is wrong with them; ``variables`` of the
-    operator for every handler; ``logs`` for the handlers' stderr; ``report(done, all)`` is called
-    while modules are compiled.
+    operator for every handler; ``logs`` for the handlers' stderr; ``memory_budget`` bytes of
+    all guests together, 0 for no limit; ``report(done, all)`` is called while modules are compiled.
     Raises: ConfigurationError with every problem.
     """
-    loader = _Loader(route_map, variables, logs, runtime)
+    loader = _Loader(route_map, variables, logs, runtime, memory_budget)
     entries = list(enumerate(route_map.entries))
     sources = [
         loader.source(index, entry, module)
@@ -123,13 +124,13 @@ def table(
         rules = planned.rules
         if planned.entry not in shares:
             shares[planned.entry] = Share(
-                rules.max_concurrency, rules.max_queue, rules.queue_timeout
+                rules.max_concurrency, rules.max_queue, rules.queue_timeout, planned.demand
             )
             asks = planned.outbound.allowed_hosts
             clients[planned.entry] = OutboundClient(planned.outbound) if asks else None
         route = Route(
             planned.pattern,
-            runtime.handler(planned.blueprint, artefacts[planned.blueprint.key]),
+            runtime.handler(planned.spec, artefacts[planned.spec.key]),
             planned.variables,
             planned.argv,
             rules,
@@ -145,7 +146,12 @@ class _Loader:
     """Loads one entry after the other and keeps what is wrong with them."""
 
     def __init__(
-        self, route_map: RouteMap, variables: Mapping[str, str], logs: ModuleLogs, runtime: Runtime
+        self,
+        route_map: RouteMap,
+        variables: Mapping[str, str],
+        logs: ModuleLogs,
+        runtime: Runtime,
+        memory_budget: int,
     ) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
@@ -153,6 +159,7 @@ class _Loader:
         self._variables = variables
         self._logs = logs
         self._runtime = runtime
+        self._memory_budget = memory_budget
         self._first: dict[str, int] = {}  # the entries of the patterns so far
 
     def source(self, index: int, entry: ModuleEntry, module: Fetched | WagiError) -> Source | None:
@@ -175,8 +182,10 @@ class _Loader:
         files = fetched.files if isinstance(fetched, Fetched) else None
         preopens = self._preopens(index, entry, files)
         module = self._module(index, entry, source)
-        if module is None or isinstance(fetched, WagiError):
+        if source is None or module is None or isinstance(fetched, WagiError):
             return []
+        demand = memory_demand(source.wasm, entry.memory_limit)
+        is_handler = False
         entrypoints = [(pattern, entry.entrypoint)] if pattern else []
         if pattern and module.exports("_routes"):
             entrypoints[:0] = self._dynamic(index, entry, module, pattern)
@@ -187,11 +196,12 @@ class _Loader:
         to_check: list[tuple[RoutePattern | None, str]] = [*entrypoints]
         for route_pattern, entrypoint in to_check or [(None, entry.entrypoint)]:
             try:
-                blueprint = module.handler(entrypoint, _limits(entry), preopens).blueprint
+                spec = module.handler(entrypoint, _limits(entry), preopens).spec
             except ModuleError as error:
                 key = "memory_limit" if isinstance(error, MemoryLimitError) else "entrypoint"
                 self._problem(error, index, key)
                 continue
+            is_handler = True
             if route_pattern:
                 configured = {**self._variables, **entry.environment}
                 variables = RouteVariables.prepare(
@@ -203,13 +213,16 @@ class _Loader:
                         fetched.resolved,
                         route_pattern is not pattern,
                         route_pattern,
-                        blueprint,
+                        spec,
+                        demand,
                         variables,
                         entry.argv,
                         rules,
                         outbound,
                     )
                 )
+        if is_handler:
+            self._check_budget(index, entry, demand)
         return routes
 
     def _problem(self, error: Exception | str, index: int, key: str) -> None:
@@ -246,6 +259,16 @@ class _Loader:
         except WagiError as error:
             self._problem(error, index, "module")
             return None
+
+    def _check_budget(self, index: int, entry: ModuleEntry, demand: MemoryDemand) -> None:
+        if 0 < self._memory_budget < demand.at_start:
+            self._problem(
+                f"{entry.module}: a guest is started with {demand.at_start} bytes of memory, and"
+                f" the memory budget of all guests is {self._memory_budget} bytes: raise"
+                " --memory-budget, or build the module with a smaller initial memory",
+                index,
+                "module",
+            )
 
     def _preopens(self, index: int, entry: ModuleEntry, files: Path | None) -> tuple[Preopen, ...]:
         preopens = [Preopen(str(files.absolute()), "/", readonly=True)] if files else []

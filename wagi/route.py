@@ -8,7 +8,8 @@ from wagi.admission import Share
 from wagi.cgi.environment import RouteVariables
 from wagi.config.values import HostPort
 from wagi.errors import Problem
-from wagi.guest.engine import Blueprint, Handler
+from wagi.guest.demand import MemoryDemand
+from wagi.guest.handler import Handler, HandlerSpec
 from wagi.observe.module_log import ModuleLog
 from wagi.outbound.client import OutboundClient, OutboundRules
 from wagi.routing import RoutePattern
@@ -18,7 +19,7 @@ from wagi.routing import RoutePattern
 class RouteRules:
     """The limits of an entry, for all its routes together. None is no limit.
 
-    Attributes: ``max_concurrency`` guests at a time, ``max_queue`` requests that wait for a place,
+    Attributes: ``max_concurrency`` guests at a time, ``max_queue`` requests that wait for a slot,
     for ``queue_timeout`` seconds; ``timeout`` in seconds of wall time and ``cpu_timeout`` of CPU
     time; ``body_limit`` of a request, ``environment_limit`` for variables and argv,
     ``header_limit`` of a response, ``stderr_limit`` of a guest, in bytes.
@@ -39,16 +40,18 @@ class RouteRules:
 class PlannedRoute:
     """A route as it is to be served, fit to be sent to another process.
 
-    Attributes: ``entry`` the number of its entry in modules.toml, whose routes share their places;
+    Attributes: ``entry`` the number of its entry in modules.toml, whose routes share their slots;
     ``source`` the file, or the reference that will always lead to the module; ``is_dynamic``
-    whether the module's `_routes` named it; ``argv`` the template, or None for the default.
+    whether the module's `_routes` named it; ``demand`` the memory that its guests need; ``argv``
+    the template, or None for the default.
     """
 
     entry: int
     source: str
     is_dynamic: bool
     pattern: RoutePattern
-    blueprint: Blueprint
+    spec: HandlerSpec
+    demand: MemoryDemand
     variables: RouteVariables
     argv: str | None
     rules: RouteRules
@@ -74,8 +77,8 @@ class Plan:
 class Route:
     """A route with all that serving it takes.
 
-    Attributes: ``share`` of the places for guests, and ``client`` for their outbound requests if
-    they may ask anybody, one for all routes of an entry.
+    Attributes: ``share`` of the slots for guests and of their memory, and ``client`` for their
+    outbound requests if they may ask anybody, one for all routes of an entry.
     """
 
     pattern: RoutePattern

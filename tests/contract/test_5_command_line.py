@@ -232,20 +232,20 @@ def test_limited_address_space(tmp_path: Path) -> None:
 
 
 def test_another_wasmtime(tmp_path: Path) -> None:
-    """A wasmtime that this version was not tested with is refused, not called."""
-    (tmp_path / "wasmtime-99.0.0.dist-info").mkdir()
+    """A wasmtime that this version cannot work with is refused, not called."""
+    (tmp_path / "wasmtime-47.0.0.dist-info").mkdir()
     write_files(
         tmp_path,
         {
             **MODULES,
             "modules.toml": MANIFEST,
-            "wasmtime-99.0.0.dist-info/METADATA": "Name: wasmtime\nVersion: 99.0.0\n",
+            "wasmtime-47.0.0.dist-info/METADATA": "Name: wasmtime\nVersion: 47.0.0\n",
         },
     )
     path = os.pathsep.join((str(tmp_path), str(ROOT)))
     done = run_wagi(tmp_path, "check", environment={"PYTHONPATH": path})
     assert done.returncode == 1
-    assert done.stderr.startswith("error: wasmtime 99.0.0 is installed, and this version of wagi")
+    assert done.stderr.startswith("error: wasmtime 47.0.0 cannot be used: it is too old")
 
 
 def test_bad_line_of_an_env_file(tmp_path: Path) -> None:

@@ -15,10 +15,13 @@ from tests.support.server import ENVIRONMENT, WAGI, run_wagi, serving, write_fil
 from tests.support.wat import HELLO, TEXT_HEAD, printing
 from wagi.errors import WagiError
 from wagi.guest.artefacts import Artefacts
+from wagi.guest.targets import Target, this_processor
 
 MANIFEST = '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n'
 TEN = "".join(f'[[module]]\nroute = "/hello/{i}"\nmodule = "hello.wat"\n' for i in range(10))
 MODULES = {"hello.wat": HELLO}
+LARGE = '[[module]]\nroute = "/large"\nmodule = "hello.wat"\nmemory_limit = "512MiB"\n'
+"""A module whose guests do not fit into the pool is compiled for another engine."""
 
 
 def artefacts(folder: Path) -> dict[str, tuple[int, int]]:
@@ -74,6 +77,101 @@ def test_compile_fills_the_cache(tmp_path: Path) -> None:
     finally:
         folder.chmod(0o700)
     assert artefacts(folder) == kept
+
+
+PORTABLE = [target for target in this_processor().targets if target is not Target.NATIVE]
+
+
+@pytest.mark.parametrize("target", PORTABLE)
+def test_an_image_with_portable_code_serves_without_compiling(
+    tmp_path: Path, target: Target
+) -> None:
+    """The folder is all that comes from another machine: it holds no native code."""
+    folder, temporary = tmp_path / "artefacts", tmp_path / "tmp"
+    temporary.mkdir()
+    options = ("--artefact-cache", str(folder))
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST + LARGE})
+    done = run_wagi(tmp_path, "compile", "--target", target, *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        f"modules.toml: 2 routes, 2 compiled modules for {target} in {folder}, "
+    )
+    kept = artefacts(folder)
+    assert len(kept) == 2
+    folder.chmod(0o555)
+    try:
+        environment = {"TMPDIR": str(temporary)}  # where code goes that the folder cannot take
+        with serving(tmp_path, None, *options, environment=environment) as server:
+            assert server.get("/hello").text == "hello\n"
+            assert server.get("/large").text == "hello\n"
+            assert list(temporary.rglob("*.cwasm")) == []
+    finally:
+        folder.chmod(0o700)
+    assert artefacts(folder) == kept
+
+
+@pytest.mark.skipif(not PORTABLE, reason="this processor runs native code only")
+def test_portable_code_is_made_beside_native_code(tmp_path: Path) -> None:
+    """Who builds an image on a machine that has served gets what was asked for, and once."""
+    options = ("--artefact-cache", str(tmp_path / "artefacts"))
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    assert run_wagi(tmp_path, "compile", *options).returncode == 0
+    native = artefacts(tmp_path / "artefacts")
+    for number, target in enumerate(PORTABLE, 2):
+        for _ in range(2):
+            assert run_wagi(tmp_path, "compile", "--target", target, *options).returncode == 0
+            kept = artefacts(tmp_path / "artefacts")
+            assert len(kept) == number
+    assert native.items() <= kept.items()
+    # Native code is there: nothing else is taken, and nothing is added.
+    with serving(tmp_path, None, *options) as server:
+        assert server.get("/hello").text == "hello\n"
+    assert artefacts(tmp_path / "artefacts") == kept
+
+
+@pytest.mark.skipif(not PORTABLE, reason="this processor runs native code only")
+def test_damaged_portable_code_is_replaced_by_native_code(tmp_path: Path) -> None:
+    options = ("--artefact-cache", str(tmp_path / "artefacts"))
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    assert run_wagi(tmp_path, "compile", "--target", PORTABLE[-1], *options).returncode == 0
+    (path,) = (tmp_path / "artefacts").iterdir()
+    path.write_bytes(b"no code at all")
+    with serving(tmp_path, None, *options) as server:
+        assert server.get("/hello").text == "hello\n"
+    assert len(artefacts(tmp_path / "artefacts")) == 2
+
+
+def test_an_unknown_target(tmp_path: Path) -> None:
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    done = run_wagi(tmp_path, "compile", "--target", "x86-64-v9")
+    assert done.returncode == 2
+    assert "'--target': 'x86-64-v9' is not one of 'native', 'x86-64-v2', 'x86-64-v3'" in done.stderr
+
+
+AS_ON_ARM = """
+import platform, wasmtime
+platform.machine = lambda: "aarch64"
+from wagi.cli import main
+main()
+"""
+
+
+def test_a_target_of_another_architecture(tmp_path: Path) -> None:
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    options = ("--target", "x86-64-v2", "--artefact-cache", str(tmp_path / "artefacts"))
+    done = subprocess.run(
+        [sys.executable, "-c", AS_ON_ARM, "compile", *options],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "--target x86-64-v2 cannot be compiled here: it needs Linux on x86_64" in done.stderr
+    assert done.stderr.endswith("on aarch64; expected native\n")
+    assert not (tmp_path / "artefacts").exists()
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])

@@ -13,9 +13,10 @@ from struct import pack
 
 import pytest
 
-from wagi.guest.ends import Exit, Trap
-from wagi.guest.engine import Handler, Limits, Runtime, parse
+from wagi.guest.engine import Runtime, parse
 from wagi.guest.guest import Guest
+from wagi.guest.handler import Handler, Limits
+from wagi.guest.outcome import Outcome, Returned
 
 PAGE = 65536
 MARKER = b"NEIGHBOUR-"
@@ -115,7 +116,7 @@ def load(wat: str) -> Handler:
     handler = _runtime.load(parse("test.wat", wat.encode(), _limits.memory)).handler(
         "_start", _limits, ()
     )
-    assert handler.kit.engine.pooled
+    assert handler.pre.engine.pooled
     return handler
 
 
@@ -125,7 +126,7 @@ def neighbour(handler: Handler) -> Guest:
     return guest
 
 
-def run(handler: Handler) -> tuple[bytes, Exit | Trap | None]:
+def run(handler: Handler) -> tuple[bytes, Outcome | None]:
     """Run to the end; all that it printed, on both streams."""
     printed: list[bytes] = []
     guest = Guest(handler, (b"argv", b"x" * 100), (b"A=1", b"B=2"), printed.append)
@@ -136,10 +137,10 @@ def run(handler: Handler) -> tuple[bytes, Exit | Trap | None]:
         while not guest.step():
             printed.append(guest.stdout.take())
             assert time.monotonic() < deadline
-            if guest.need.wake_at is not None and guest.need.wake_at > time.monotonic() + 1:
+            if guest.wait.wake_at is not None and guest.wait.wake_at > time.monotonic() + 1:
                 return b"".join(printed), None  # it asked for a sleep of years
         printed.append(guest.stdout.take())
-        return b"".join(printed), guest.end
+        return b"".join(printed), guest.outcome
     finally:
         guest.close()
 
@@ -155,7 +156,7 @@ def test_no_foreign_byte_in_thousands_of_bad_calls() -> None:
         printed, end = run(load(wat))
         assert MARKER[:8] not in printed
         # Its own memory may have been overwritten, by itself: then its last call fails.
-        assert end is None or "unreachable" not in str(end)
+        assert "unreachable" not in str(end)
         finished += len(printed) >= PAGE - 8
         if seed % 4 == 3:
             neighbours.pop(random.Random(seed).randrange(len(neighbours))).close()
@@ -163,7 +164,7 @@ def test_no_foreign_byte_in_thousands_of_bad_calls() -> None:
     for guest in neighbours:
         while not guest.step():
             time.sleep(0.001)
-        assert guest.end is None, "a neighbour's memory was changed"
+        assert guest.outcome == Returned(), "a neighbour's memory was changed"
         guest.close()
 
 
@@ -182,4 +183,4 @@ def test_every_edge_of_a_buffer(name: str) -> None:
         (func $f (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1 1) (func (export "_start") {" ".join(code)}))"""
     _, end = run(load(wat))
-    assert end is None
+    assert end == Returned()

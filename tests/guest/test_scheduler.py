@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from wagi.guest.scheduler import TICK, Ticker, Turns
+from wagi.guest.scheduler import TICK, FairScheduler, Ticker
 
 
 class Clock:
@@ -23,7 +23,7 @@ def turns_of(names: str, seconds: float) -> str:
     clock = Clock()
 
     async def main() -> None:
-        turns = Turns(clock)
+        turns = FairScheduler(clock)
 
         async def guest(name: str) -> None:
             for _ in range(3):
@@ -68,7 +68,7 @@ def test_modules_have_turns_not_guests() -> None:
 def test_a_cancelled_turn_is_not_lost() -> None:
     async def main() -> None:
         clock = Clock()
-        turns = Turns(clock)
+        turns = FairScheduler(clock)
         await turns.next("a")
         clock.now += 2 * TICK
         waiting = [asyncio.ensure_future(turns.next("a")) for _ in range(3)]

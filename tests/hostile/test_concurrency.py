@@ -1,4 +1,4 @@
-"""Many guests at once: places, queues, fairness between modules."""
+"""Many guests at once: slots, queues, fairness between modules."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def flood(stack: ExitStack, server: Server, path: str, count: int) -> None:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
 
 
-def test_a_flood_of_one_module_leaves_places_for_another(tmp_path: Path) -> None:
-    """Ten times as many sleeping guests as there are places: another module is served at once."""
+def test_a_flood_of_one_module_leaves_slots_for_another(tmp_path: Path) -> None:
+    """Ten times as many sleeping guests as there are slots: another module is served at once."""
     options = ("--max-concurrency", "20")
     with serving(tmp_path, ENTRIES, *options, modules=MODULES) as server, ExitStack() as stack:
         flood(stack, server, "/sleep", 200)
@@ -85,7 +85,7 @@ max_queue = 0
         time.sleep(0.5)
         for path, reason in (
             ("/few", "2 requests are waiting already"),
-            ("/short", "no place in 0.3 seconds"),
+            ("/short", "no free slot in 0.3 seconds"),
             ("/none", "0 requests are waiting already"),
         ):
             response = server.get(path)

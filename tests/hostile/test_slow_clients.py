@@ -233,7 +233,7 @@ def test_a_client_that_goes_away_ends_its_guest(server: Server, stage: str, how:
         server.wait_for_access(rf'\?{stage}-{how} HTTP/1.1" 499 ', seconds=5)
 
 
-def test_a_client_that_never_reads_holds_no_place(tmp_path: Path) -> None:
+def test_a_client_that_never_reads_holds_no_slot(tmp_path: Path) -> None:
     """Requests sent ahead, responses not read: time-outs end it, and others are served."""
     page = TEXT_HEAD + "x" * 30_000
     manifest = '[defaults]\ntimeout = 1\n[[module]]\nroute = "/"\nmodule = "page.wat"\n'

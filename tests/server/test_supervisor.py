@@ -22,7 +22,7 @@ from tests.support.server import Server, serving
 from tests.support.tls import certificate_of
 from tests.support.toolchains import python_module
 from tests.support.wat import HELLO, TEXT_HEAD, Program, printing
-from wagi.config.cores import core_count
+from wagi.config.resources import core_count
 
 MODULES: dict[str, str | bytes] = {
     "hello.wat": HELLO,

@@ -221,11 +221,12 @@ def serving(
     listen: str | None = "127.0.0.1:0",
     stdout: int | IO[bytes] = subprocess.PIPE,
     files_limit: int | None = None,
+    command: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Write modules.toml and modules into a folder and serve them on a free port.
 
     Parameters: ``target`` None for what the options name, ``listen`` for what the target names;
-    ``files_limit`` how many files the server may have open.
+    ``files_limit`` how many files the server may have open; ``command`` that runs it, such as env.
     """
     write_files(folder, modules or {})
     if manifest is not None:
@@ -233,7 +234,7 @@ def serving(
     limited = [] if files_limit is None else ["prlimit", f"--nofile={files_limit}"]
     listening = [] if listen is None else ["--listen", listen]
     process = subprocess.Popen(
-        [*limited, *WAGI, "serve", *listening, *options, *([target] if target else [])],
+        [*command, *limited, *WAGI, "serve", *listening, *options, *([target] if target else [])],
         cwd=folder,
         env={**ENVIRONMENT, **(environment or {})},
         stdin=subprocess.DEVNULL,

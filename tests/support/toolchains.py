@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -133,6 +134,62 @@ def _build_assemblyscript(source: Path, output: Path) -> None:
     shutil.copy(folder / "redirect.wasm", output)
 
 
+def assemblyscript(source: Path) -> Path:
+    """Compile an AssemblyScript handler with the dependencies of the example."""
+    return _built(source, _build_assemblyscript_handler)
+
+
+def _build_assemblyscript_handler(source: Path, output: Path) -> None:
+    npm = tool("npm")
+    folder = output.parent / "assemblyscript"
+    folder.mkdir()
+    shutil.copy(EXAMPLES / "assemblyscript" / "package.json", folder)
+    shutil.copy(source, folder)
+    _run([npm, "install", "--no-audit", "--no-fund"], cwd=folder)
+    config = "node_modules/@assemblyscript/wasi-shim/asconfig.json"
+    compiler = ["node_modules/.bin/asc", source.name, "--config", config, "--optimize"]
+    _run([*compiler, "--outFile", str(output)], cwd=folder)
+
+
+def go_tests(package: str) -> Path:
+    """Compile Go's own tests of one of its packages to a handler, which prints a header first."""
+    go = tool("go", str(Path(sys.executable).parent))
+    found = subprocess.run([go, "version"], capture_output=True, text=True, check=True)
+    name = f"go-tests-{package.replace('/', '-')}"
+    key = f"{found.stdout}{package}{_GO_HEADER}"
+    return _kept(name, key.encode(), lambda output: _build_go_tests(go, package, output))
+
+
+# A file of the package's tests: it is compiled with them, and its init runs before they do.
+_GO_HEADER = """package {package}_test
+
+import "os"
+
+func init() {{ os.Stdout.WriteString("Content-Type: text/plain\\n\\n") }}
+"""
+
+
+def _build_go_tests(go: str, package: str, output: Path) -> None:
+    root = go_root()
+    header = output.parent / "header_test.go"
+    header.write_text(_GO_HEADER.format(package=package.rpartition("/")[2]))
+    overlay = output.parent / "overlay.json"
+    added = root / "src" / package / "cgi_header_test.go"
+    overlay.write_text(json.dumps({"Replace": {str(added): str(header)}}))
+    environment = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(CACHE / "go")}
+    # Outside of any module, whose go.mod would be read.
+    command = [go, "test", "-c", "-overlay", str(overlay), "-o", str(output), package]
+    _run(command, environment, cwd=output.parent)
+
+
+@cache
+def go_root() -> Path:
+    """The folder of the Go distribution, with the sources of its packages."""
+    go = tool("go", str(Path(sys.executable).parent))
+    command = [go, "env", "GOROOT"]
+    return Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+
+
 _BUILDERS: dict[str, Callable[[Path, Path], None]] = {
     ".rs": _build_rust,
     ".c": _build_c,
@@ -150,14 +207,19 @@ def compiled(source: Path) -> Path:
 def _built(source: Path, builder: Callable[[Path, Path], None]) -> Path:
     content = source.read_bytes() + source.suffix.encode() + Path(__file__).read_bytes()
     content += builder.__name__.encode()
+    return _kept(source.stem, content, lambda output: builder(source, output))
+
+
+def _kept(name: str, key: bytes, build: Callable[[Path], None]) -> Path:
+    """What ``build`` makes, unless that has been made before from what ``key`` says."""
     CACHE.mkdir(mode=0o700, exist_ok=True)
-    target = CACHE / f"{source.stem}-{hashlib.sha256(content).hexdigest()[:16]}.wasm"
+    target = CACHE / f"{name}-{hashlib.sha256(key).hexdigest()[:16]}.wasm"
     with (CACHE / f"{target.stem}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
             with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
                 output = Path(scratch) / "out.wasm"
-                builder(source, output)
+                build(output)
                 output.rename(target)
     return target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import sys
 from difflib import get_close_matches
@@ -88,6 +89,10 @@ def cli(context: click.Context) -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 success, 1 failure, 2 bad usage or configuration."""
+    if sys.stderr is not None:
+        # Before commands are imported and make engines: a guest traps by a signal, and wasmtime's
+        # handlers, which pass on what is not theirs, have to be in front of these.
+        faulthandler.enable()
     arguments = sys.argv[1:]
     # The original had no commands: `wagi -c modules.toml` serves.
     if arguments and arguments[0].startswith("-") and arguments[0] not in _ROOT_OPTIONS:

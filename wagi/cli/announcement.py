@@ -14,7 +14,7 @@ def announcement(url: str, plan: Plan, seconds: float, log_dir: Path) -> str:
     lines = [f"warning: {paragraph(str(warning))}" for warning in plan.warnings]
     if sys.stderr is not None and sys.stderr.isatty():
         return "\n".join([*lines, _for_person(url, plan, seconds, log_dir)])
-    lines += [f"route {route.pattern.text} -> {route.blueprint.name}" for route in plan.routes]
+    lines += [f"route {route.pattern.text} -> {route.spec.name}" for route in plan.routes]
     lines += [f"loaded {count(plan)} in {seconds:.2f} s, logs in {log_dir}"]
     return "\n".join([*lines, f"listening on {url}"])
 
@@ -33,7 +33,7 @@ def _for_person(url: str, plan: Plan, seconds: float, log_dir: Path) -> str:
     table.add_column("Route", overflow="fold")
     table.add_column("Module", overflow="fold")
     for route in plan.routes:
-        table.add_row(Text(route.pattern.text), Text(route.blueprint.name))
+        table.add_row(Text(route.pattern.text), Text(route.spec.name))
     console = Console(stderr=True, highlight=False)
     with console.capture() as capture:
         console.print(table)

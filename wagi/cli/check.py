@@ -11,6 +11,7 @@ from wagi.cli.announcement import count
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
 from wagi.cli.stderr import complain, show_progress
 from wagi.config.settings import Settings
+from wagi.guest.targets import Target
 from wagi.route import Plan
 from wagi.server import setup
 from wagi.server.tls import read_certificate
@@ -40,13 +41,19 @@ def check(file: Path | None, config: Path | None, **options: Any) -> None:
     click.echo(f"{path or settings.bindle}: {count(plan)}, no problems")
 
 
-def load(settings: Settings, path: Path | None) -> Plan:
-    """Load and compile for a command that does not serve; warnings go to stderr."""
+def load(settings: Settings, path: Path | None, target: Target = Target.NATIVE) -> Plan:
+    """Load and compile for a command that does not serve; warnings go to stderr.
+
+    Args:
+        settings: As of ``wagi.server.setup.load``, which raises the errors.
+        path: The route map; None for the bindle of the settings.
+        target: What modules are compiled for.
+    """
     with (
         temporary_folder("logs") as log_dir,
         setup.stores(settings) as kept,
     ):
-        plan = setup.load(settings, path, kept, log_dir, show_progress)
+        plan = setup.load(settings, path, kept, log_dir, show_progress, target)
     for warning in plan.warnings:
         complain("warning", warning)
     return plan

@@ -47,17 +47,17 @@ _COLUMNS = ("route", "module", "entrypoint")
 
 
 def _row(route: PlannedRoute) -> dict[str, Any]:
-    blueprint, rules = route.blueprint, asdict(route.rules)
+    spec, rules = route.spec, asdict(route.rules)
     return {
         "route": route.pattern.text,
-        "module": blueprint.name,
-        "entrypoint": blueprint.calls[-1].decode(),
+        "module": spec.name,
+        "entrypoint": spec.calls[-1].decode(),
         "source": route.source,
         "dynamic": route.is_dynamic,
         "argv": route.argv,
-        "volumes": {item.guest_path: item.host_path for item in blueprint.preopens},
+        "volumes": {item.guest_path: item.host_path for item in spec.preopens},
         "allowed_hosts": list(route.outbound.allowed_hosts),
-        "limits": {**rules, "memory": blueprint.limits.memory},
+        "limits": {**rules, "memory": spec.limits.memory},
     }
 
 
@@ -75,7 +75,7 @@ def _print_table(plan: Plan) -> None:
         row, rules = _row(route), route.rules
         cells = [*(str(row[key]) for key in _COLUMNS)]
         cells += ["none" if rules.timeout is None else f"{rules.timeout:g} s"]
-        cells += [f"{route.blueprint.limits.memory / 1024**2:g} MiB"]
+        cells += [f"{route.spec.limits.memory / 1024**2:g} MiB"]
         cells += [str(rules.max_concurrency or "any")]
         cells += [source] if any(sources) else []
         table.add_row(*(Text(one_line(cell)) for cell in cells))

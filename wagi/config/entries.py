@@ -85,9 +85,9 @@ class Rules(Table):
     max_concurrency: Annotated[StrictInt, Field(ge=1)] | None = None
     """Guests at a time; the worker's own limit holds in any case."""
     max_queue: Annotated[StrictInt, Field(ge=0)] = 1000
-    """Requests that wait for a place; one more is answered 503."""
+    """Requests that wait for a slot or for memory; one more is answered 503."""
     queue_timeout: Seconds = 10.0
-    """Seconds that a request waits for a place."""
+    """Seconds that a request waits for a slot and for memory."""
     body_limit: Size = 1 * _GIB
     """Bytes of a request body."""
     environment_limit: Size = 256 * _KIB

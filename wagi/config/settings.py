@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from wagi.config.cores import core_count
-from wagi.config.values import HostPort, Size, UnixPath, parse_listen, parse_pair
+from wagi.config.resources import core_count, memory_for_guests
+from wagi.config.values import HostPort, Size, UnixPath, parse_listen, parse_pair, parse_size
 
 DEFAULT_HOST = "localhost:3000"
 MAX_WORKERS = 512
@@ -68,6 +68,15 @@ def parse_workers(text: str) -> int | Literal["auto"]:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_WORKERS:
         raise ValueError(f"expected auto or a number from 1 to {MAX_WORKERS}, found {text!r}")
     return int(text)
+
+
+def _parse_budget(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    try:
+        return parse_size(value)
+    except ValueError:
+        raise ValueError(f"expected auto or a size such as 2GiB, found {value!r}") from None
 
 
 class Settings(BaseModel):
@@ -191,6 +200,16 @@ class Settings(BaseModel):
     max_concurrency: Annotated[int, Flag(("--max-concurrency",), "N", "WAGI_MAX_CONCURRENCY")] = (
         Field(default=1000, ge=1, le=10_000, description="Guests that run at a time.")
     )
+    memory_budget: Annotated[
+        int | Literal["auto"],
+        BeforeValidator(_parse_budget),
+        Flag(("--memory-budget",), "SIZE|auto", "WAGI_MEMORY_BUDGET"),
+    ] = Field(
+        default="auto",
+        description="The memory of all guests of all workers together; auto is the limit of the"
+        " container less what the server needs itself, or three quarters of the machine's memory;"
+        " 0 for no limit.",
+    )
     max_connections: Annotated[int, Flag(("--max-connections",), "N", "WAGI_MAX_CONNECTIONS")] = (
         Field(default=10_000, ge=1, description="Connections; one more is closed.")
     )
@@ -263,3 +282,10 @@ class Settings(BaseModel):
         if self.workers == "auto":
             return min(core_count(), MAX_WORKERS)
         return self.workers
+
+    @property
+    def memory_budget_size(self) -> int:
+        """Bytes that all guests may have together; 0 for no limit."""
+        if self.memory_budget == "auto":
+            return memory_for_guests(self.worker_count)
+        return self.memory_budget

@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import platform
 import stat
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from wagi.errors import WagiError
+from wagi.guest.targets import Processor, Target
 from wagi.storage import remove_stale, user_cache, write_whole
 
 SUFFIX = ".cwasm"
@@ -27,27 +26,21 @@ def default_folder() -> Path:
     return user_cache("artefacts")
 
 
-def artefact_key(wasm_digest: bytes, engine: str) -> str:
-    """The name of the code that a module becomes.
+def artefact_key(wasm_digest: bytes, engine_name: str, target: Target, processor: Processor) -> str:
+    """Name the code that a module becomes.
 
-    Parameters: ``wasm_digest`` its sha256; ``engine`` names the engine with all of its
-    configuration that matters.
+    Args:
+        wasm_digest: The sha256 of the module.
+        engine_name: The engine with all of its configuration that the code depends on.
+        target: What the module is compiled for.
+        processor: The processor of the machine that compiles, or looks for the code.
+
+    Returns:
+        The same name on every machine that can run the same code as well as any.
     """
-    return hashlib.sha256(f"{engine}\0{_host()}\0".encode() + wasm_digest).hexdigest()
-
-
-@cache
-def _host() -> str:
-    """wasmtime, and what the processor can do: code compiled for another one may not run here."""
-    return "\0".join((version("wasmtime"), platform.machine(), _processor()))
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as lines:
-            return next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        return platform.processor()
+    # The whole version: a release within a major version may correct the compiler.
+    parts = (version("wasmtime"), processor.code_name(target), engine_name)
+    return hashlib.sha256("\0".join(parts).encode() + b"\0" + wasm_digest).hexdigest()
 
 
 class Artefacts:

@@ -16,6 +16,7 @@ _CUSTOM_SECTION = 0
 _IMPORT_SECTION = 2
 _TABLE_SECTION = 4
 _MEMORY_SECTION = 5
+START_SECTION = 8
 _WITH_INITIALIZER = 0x40
 
 
@@ -183,7 +184,7 @@ class Reader:
         for _ in range(self.count()):
             known = known and self.data[self.at : self.at + 1] != bytes([_WITH_INITIALIZER])
             if known:
-                self._skip_reference_type()
+                self.skip_type()
             yield self.limits() if known else 0
 
     def limits(self) -> int:
@@ -202,12 +203,12 @@ class Reader:
         if kind == 0:  # function: type index
             self.u32()
         elif kind == 1:  # table: reference type, limits
-            self._skip_reference_type()
+            self.skip_type()
             self.limits()
         elif kind == 2:
             self.limits()
         elif kind == 3:  # global: value type, mutability
-            self._skip_reference_type()
+            self.skip_type()
             self.byte()
         elif kind == 4:  # tag: attribute, type index
             self.byte()
@@ -215,7 +216,7 @@ class Reader:
         else:
             raise MalformedModuleError(f"unknown kind of import: {kind}")
 
-    def _skip_reference_type(self) -> None:
+    def skip_type(self) -> None:
         if self.byte() in (0x63, 0x64):  # (ref null? heaptype)
             self.u32()
 

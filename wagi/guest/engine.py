@@ -1,7 +1,7 @@
-"""From wasm bytes to a ``Handler``: a compiled module with its rules, ready to run guests.
+"""From wasm bytes to a ``Handler``: a compiled module with its limits, ready to run guests.
 
-Two processes may share the work: one that compiles and makes ``Blueprint`` values, and workers that
-make handlers of them, out of the artefacts that the first one has left.
+Two processes may share the work: one that compiles and makes ``HandlerSpec`` values, and workers
+that make handlers of them, from the artefacts that the first one has left.
 """
 
 from __future__ import annotations
@@ -10,30 +10,47 @@ import contextlib
 import hashlib
 import resource
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cached_property
 from os import cpu_count
 from pathlib import Path
 
 import wasmtime
 
 from wagi.errors import WagiError
-from wagi.guest import binary, hostcalls, outbound, unstable
+from wagi.guest import binary, selftest, wasi
 from wagi.guest.artefacts import Artefacts, artefact_key
-from wagi.guest.capi import Engine, Linker, Pool, Prepared, engine_name, wat_to_wasm
+from wagi.guest.capi import (
+    Engine,
+    InstancePre,
+    Linker,
+    Pool,
+    Store,
+    StoreLimits,
+    engine_name,
+    wat_to_wasm,
+)
 from wagi.guest.description import Description, Import, signature
-from wagi.guest.ends import EngineError
-from wagi.guest.files import FileCalls
+from wagi.guest.handler import Handler, HandlerSpec, Limits, Preopen
 from wagi.guest.imports import explain
-from wagi.guest.run import Caps, Preopen
+from wagi.guest.outcome import EngineError, Trap
 from wagi.guest.scheduler import Ticker
+from wagi.guest.targets import Target, this_processor
+from wagi.guest.wasi.abi import UNSTABLE
+from wagi.guest.wasi.unstable import rename
+
+selftest.check()  # here, so that a process does it once and its forks do not
 
 _SLOT = 256 * 1024**2
-"""Bytes of a pool's slot: what fits starts fastest. Most of it is address space that nothing stands
-behind."""
+"""Bytes of a pool's slot: what fits starts fastest. Most of it is address space only."""
 _ELEMENT = 8  # bytes of a table's element
+_SEGMENT_TRAPS = {
+    "out of bounds memory access": "a data segment lies outside of its memory",
+    "out of bounds table access": "an element segment lies outside of its table",
+}
+"""What these traps mean where no guest code has run."""
+_TABLES_SHARE = 8  # tables get this part of the memory limit, besides
 
 
 class ModuleError(WagiError):
@@ -45,72 +62,16 @@ class MemoryLimitError(ModuleError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a guest may use.
-
-    Attributes: ``memory`` bytes of linear memory; tables get an eighth of it besides;
-    ``output_buffer`` bytes of output that nobody has taken at which the guest is suspended.
-    """
-
-    memory: int
-    output_buffer: int = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Blueprint:
-    """All of a handler but the compiled module itself, fit to be sent to another process.
-
-    Attributes: ``name`` of the module, for messages; ``key`` of its artefact; ``pooled`` which
-    engine it was compiled for; ``calls`` the exports to call, in order; ``caps`` what the store of
-    a guest allows; ``preopens`` the folders its guests see.
-    """
-
-    name: str
-    key: str
-    pooled: bool
-    calls: tuple[bytes, ...]
-    limits: Limits
-    caps: Caps
-    preopens: tuple[Preopen, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """A compiled module with its rules."""
-
-    blueprint: Blueprint
-    kit: Kit
-    prepared: Prepared
-
-    @property
-    def name(self) -> str:
-        """The module's name, for messages."""
-        return self.blueprint.name
-
-
-class Kit:
-    """An engine with all that its guests share."""
-
-    def __init__(self, engine: Engine, ticker: Ticker) -> None:
-        self.engine = engine
-        self.ticker = ticker
-        self.linker = Linker(engine)
-        hostcalls.define(self.linker)
-        unstable.define(self.linker)
-        outbound.define(self.linker)
-
-    @cached_property
-    def file_calls(self) -> FileCalls:
-        """Made when the first guest with a volume touches a file."""
-        return FileCalls(self.engine)
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
     """A module that can be compiled: see ``parse``.
 
-    Attributes: ``digest`` the sha256 of its bytes; ``fits`` whether its guests fit into slots of
-    the pool.
+    Attributes:
+        name: For messages.
+        wasm: Its bytes.
+        digest: Their SHA-256.
+        sizes: What an instance starts with.
+        fits: Whether its guests fit into slots of the pool.
+        has_start: Whether guest code runs already when an instance is made.
     """
 
     name: str
@@ -118,6 +79,7 @@ class Source:
     digest: bytes
     sizes: binary.Sizes
     fits: bool
+    has_start: bool
 
 
 def parse(name: str, content: bytes, memory_limit: int) -> Source:
@@ -129,38 +91,40 @@ def parse(name: str, content: bytes, memory_limit: int) -> Source:
     try:
         wasm = _to_wasm(content)
         sizes = binary.initial_sizes(wasm)
-        if unstable.UNSTABLE.encode() in wasm:
-            wasm = binary.rename_imports(wasm, unstable.rename)
+        if UNSTABLE.encode() in wasm:
+            wasm = binary.rename_imports(wasm, rename)
     except (binary.MalformedModuleError, EngineError) as error:
         raise ModuleError(f"{name}: {error}") from None
     fits = max((memory_limit, *sizes.memories)) <= _SLOT
-    return Source(name, wasm, hashlib.sha256(wasm).digest(), sizes, fits)
+    has_start = any(section.number == binary.START_SECTION for section in binary.sections(wasm))
+    return Source(name, wasm, hashlib.sha256(wasm).digest(), sizes, fits, has_start)
 
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     key: str
-    kit: Kit
+    linker: Linker
     inner: wasmtime.Module
 
 
 class Module:
     """A compiled module: several handlers may share it."""
 
-    def __init__(self, source: Source, compiled: _Compiled) -> None:
+    def __init__(self, source: Source, compiled: _Compiled, ticker: Ticker) -> None:
         self.name = source.name
-        self._sizes = source.sizes
+        self._source = source
         self._compiled = compiled
+        self._ticker = ticker
         self._exports = {
             item.name: isinstance(item.type, wasmtime.FuncType)
             and not item.type.params
             and not item.type.results
             for item in compiled.inner.exports
         }
-        self._prepared = self._link()
+        self._pre = self._link()
 
-    def _link(self) -> Prepared:
-        linker = self._compiled.kit.linker
+    def _link(self) -> InstancePre:
+        linker = self._compiled.linker
         inner = self._compiled.inner
         imports = [(item.module, item.name or "") for item in inner.imports]
         unknown = [(m, n) for m, n in imports if not linker.has(m, n)]
@@ -171,9 +135,9 @@ class Module:
                 f"{self.name}: unknown import {name!r} of {module!r}{more}: {explain(module, name)}"
             )
         try:
-            return linker.prepare(inner)
+            return linker.instantiate_pre(inner)
         except EngineError as error:
-            raise ModuleError(f"{self.name}: cannot be linked: {error}") from None
+            raise ModuleError(f"{self.name}: cannot be linked: {_one_line(error)}") from None
 
     def exports(self, name: str) -> bool:
         """Whether it exports anything of this name."""
@@ -182,8 +146,9 @@ class Module:
     def handler(self, entrypoint: str, limits: Limits, preopens: tuple[Preopen, ...]) -> Handler:
         """Make a handler of it.
 
-        Raises: ModuleError if the entrypoint is missing, MemoryLimitError if the memory limit is
-        below what the module starts with.
+        Raises:
+            ModuleError: If the entrypoint is missing, or if no instance can ever be made.
+            MemoryLimitError: If the memory limit is below what the module starts with.
         """
         if not self._exports.get(entrypoint, False):
             names = ", ".join(sorted(self._exports)) or "nothing"
@@ -196,14 +161,34 @@ class Module:
                 f"{self.name}: the entrypoint {entrypoint!r} {what}; it exports: {names}"
                 f"{self._hint(entrypoint)}"
             )
-        caps = self._caps(limits.memory)
+        store_limits = self._store_limits(limits.memory)
+        self._check_instantiation(store_limits)
         # A reactor is initialised before anything else of it is called (WASI's application ABI).
         first = (b"_initialize",) if self._exports.get("_initialize") else ()
         calls = first if entrypoint == "_initialize" else (*first, entrypoint.encode())
-        compiled = self._compiled
-        pooled = compiled.kit.engine.pooled
-        blueprint = Blueprint(self.name, compiled.key, pooled, calls, limits, caps, preopens)
-        return Handler(blueprint, compiled.kit, self._prepared)
+        key, pooled = self._compiled.key, self._compiled.linker.engine.pooled
+        spec = HandlerSpec(self.name, key, pooled, calls, limits, store_limits, preopens)
+        return Handler(spec, self._pre, self._ticker)
+
+    def _check_instantiation(self, limits: StoreLimits) -> None:
+        """Make an instance: what fails now would fail at every request.
+
+        A start function is guest code and may do anything, so a module that has one is not tried.
+        """
+        if self._source.has_start:
+            return
+        store = Store(self._pre, None, limits)
+        try:
+            store.instantiate()
+            while (outcome := store.poll()) is None:
+                pass
+        finally:
+            store.close()
+        if isinstance(outcome, Trap):
+            reason = _one_line(outcome.message)
+            for trap, cause in _SEGMENT_TRAPS.items():
+                reason = reason.replace(trap, f"{trap} ({cause})")
+            raise ModuleError(f"{self.name}: no instance can be made: {reason}")
 
     def _hint(self, entrypoint: str) -> str:
         """What may be the matter with a module without this entrypoint."""
@@ -215,26 +200,26 @@ class Module:
             return ": was it built for wasm32-unknown-unknown? Build a program for wasm32-wasip1"
         return ": was it built as a library? Build a program, which has a _start"
 
-    def _caps(self, limit: int) -> Caps:
-        """Share a memory limit out among the memories and tables that a module has."""
-        memories, tables = self._sizes.memories, self._sizes.tables
-        caps = Caps(
+    def _store_limits(self, limit: int) -> StoreLimits:
+        """Divide a memory limit among the memories and tables that a module has."""
+        memories, tables = self._source.sizes.memories, self._source.sizes.tables
+        limits = StoreLimits(
             memory=limit // max(1, len(memories)),
-            elements=limit // 8 // _ELEMENT // max(1, len(tables)),
+            elements=limit // _TABLES_SHARE // _ELEMENT // max(1, len(tables)),
             memories=len(memories),
             tables=len(tables),
         )
-        if max(memories, default=0) > caps.memory:
+        if max(memories, default=0) > limits.memory:
             raise MemoryLimitError(
                 f"{self.name}: memory_limit is {limit} bytes, and the module starts with"
                 f" {sum(memories)} bytes{' in several memories' if len(memories) > 1 else ''}"
             )
-        if max(tables, default=0) > caps.elements:
+        if max(tables, default=0) > limits.elements:
             raise MemoryLimitError(
                 f"{self.name}: memory_limit is {limit} bytes, which leaves a table"
-                f" {caps.elements} elements, and the module starts with {max(tables)}"
+                f" {limits.elements} elements, and the module starts with {max(tables)}"
             )
-        return caps
+        return limits
 
 
 class Runtime:
@@ -245,37 +230,50 @@ class Runtime:
         artefacts: Artefacts | None = None,
         cache_config: Path | None = None,
         guests: int = 1000,
+        target: Target = Target.NATIVE,
     ) -> None:
-        """Parameters: ``artefacts`` where compiled modules are kept; ``cache_config`` a file of
-        wasmtime's that says where it keeps some itself; ``guests`` that run at a time at most.
+        """Make the engine of the pool.
 
-        Raises: EngineError if the address space is limited, ConfigurationError if wasmtime refuses
-        the file.
+        Args:
+            artefacts: Where compiled modules are kept.
+            cache_config: A file of wasmtime's that says where it keeps some itself.
+            guests: How many guests run at a time at most.
+            target: What modules are compiled for. With ``native``, code for another target that
+                this processor can run is taken where there is no native code.
+
+        Raises:
+            EngineError: The address space is limited.
+            ConfigurationError: wasmtime refuses the file.
+            WagiError: Nothing can be compiled for the target on this machine.
         """
         _check_address_space()
+        self._processor = this_processor()
+        self._processor.check(target)
+        self._target = target
         self._artefacts = artefacts
         self._cache_config = cache_config
         self._ticker = Ticker(self._tick)
-        self._pool = Pool(guests, _SLOT)
-        self._pooled = Kit(Engine(self._pool, cache_config), self._ticker)
+        self._pool = Pool(guests, _SLOT, _SLOT // _TABLES_SHARE // _ELEMENT)
+        self._pooled = _make_linker(Engine(self._pool, cache_config, target))
         self._lock = threading.Lock()
-        self._alone: Kit | None = None
+        self._on_demand: Linker | None = None
         self._compiled: dict[str, _Compiled] = {}
-        self._prepared: dict[str, Prepared] = {}
+        self._pres: dict[str, InstancePre] = {}
 
-    def _kit(self, pooled: bool) -> Kit:
-        """One of the two engines; the one without a pool is made when it is first needed."""
+    def _linker(self, pooled: bool) -> Linker:
+        """Of one of the two engines; the one without a pool is made when it is first needed."""
         if pooled:
             return self._pooled
         with self._lock:
-            if self._alone is None:
-                self._alone = Kit(Engine(None, self._cache_config), self._ticker)
-            return self._alone
+            if self._on_demand is None:
+                engine = Engine(None, self._cache_config, self._target)
+                self._on_demand = _make_linker(engine)
+            return self._on_demand
 
     def _tick(self) -> None:
         self._pooled.engine.increment_epoch()
-        if self._alone is not None:
-            self._alone.engine.increment_epoch()
+        if self._on_demand is not None:
+            self._on_demand.engine.increment_epoch()
 
     def compile(self, sources: Iterable[Source], report: Callable[[int, int], None]) -> None:
         """Compile modules at the same time, so that ``load`` finds them. Mistakes wait for it.
@@ -283,7 +281,7 @@ class Runtime:
         Parameters: ``report(done, all)`` is called as it goes on, if there is anything to compile.
         """
         missing = {
-            self._candidates(source)[0]: source for source in sources if not self._find(source)
+            (source.digest, source.fits): source for source in sources if not self._find(source)
         }
         if not missing:
             return
@@ -296,7 +294,7 @@ class Runtime:
     def describe(self, source: Source) -> Description:
         """What a module imports and exports. Raises: ModuleError if it is not valid."""
         compiled = self._find(source) or self._compile(source)
-        has = compiled.kit.linker.has
+        has = compiled.linker.has
         imports = tuple(
             Import(
                 item.module,
@@ -311,27 +309,36 @@ class Runtime:
 
     def load(self, source: Source) -> Module:
         """A module, compiled if it has not been. Raises: ModuleError with what is wrong with it."""
-        return Module(source, self._find(source) or self._compile(source))
+        return Module(source, self._find(source) or self._compile(source), self._ticker)
 
-    def handler(self, blueprint: Blueprint, artefact: Path) -> Handler:
+    def handler(self, spec: HandlerSpec, artefact: Path) -> Handler:
         """Make a handler whose module another process has compiled.
 
         Raises: EngineError if the artefact is not one of these engines.
         """
-        kit = self._kit(blueprint.pooled)
-        if blueprint.key not in self._prepared:
-            self._prepared[blueprint.key] = kit.linker.prepare(kit.engine.read(artefact))
-        return Handler(blueprint, kit, self._prepared[blueprint.key])
+        linker = self._linker(spec.pooled)
+        if spec.key not in self._pres:
+            self._pres[spec.key] = linker.instantiate_pre(linker.engine.read(artefact))
+        return Handler(spec, self._pres[spec.key], self._ticker)
 
-    def _candidates(self, source: Source) -> list[tuple[str, bool]]:
-        """The artefacts that would do, the best one first: key, and whether it is for the pool."""
+    def _engines(self, source: Source) -> list[tuple[str, bool]]:
+        """The engines that may take a module, the best one first: name, and whether pooled."""
         alone = engine_name(None)
         if not source.fits:
-            return [(artefact_key(source.digest, alone), False)]
-        return [
-            (artefact_key(source.digest, engine_name(self._pool)), True),
-            (artefact_key(source.digest, f"{alone}, for no slot can hold it"), False),
-        ]
+            return [(alone, False)]
+        return [(engine_name(self._pool), True), (f"{alone}, for no slot can hold it", False)]
+
+    def _key(self, source: Source, engine: str, target: Target) -> str:
+        return artefact_key(source.digest, engine, target, self._processor)
+
+    def _candidates(self, source: Source) -> Iterator[tuple[str, bool]]:
+        """The artefacts that would do, the best one first: key, and whether it is for the pool."""
+        # Who asks for a target wants its code to be there, whatever else this machine could run.
+        native = self._target is Target.NATIVE
+        targets = self._processor.targets if native else (self._target,)
+        for engine, pooled in self._engines(source):
+            for target in targets:
+                yield self._key(source, engine, target), pooled
 
     def _find(self, source: Source) -> _Compiled | None:
         for key, pooled in self._candidates(source):
@@ -339,9 +346,9 @@ class Runtime:
                 return self._compiled[key]
             path = self._artefacts.find(key) if self._artefacts else None
             if path is not None:
-                kit = self._kit(pooled)
+                linker = self._linker(pooled)
                 with contextlib.suppress(EngineError):  # damaged: it is compiled again
-                    found = _Compiled(key, kit, kit.engine.read(path))
+                    found = _Compiled(key, linker, linker.engine.read(path))
                     return self._compiled.setdefault(key, found)
         return None
 
@@ -351,19 +358,32 @@ class Runtime:
 
     def _compile(self, source: Source) -> _Compiled:
         reason = ""
-        for key, pooled in self._candidates(source):
-            kit = self._kit(pooled)
+        for engine, pooled in self._engines(source):
+            linker = self._linker(pooled)
             try:
-                inner = kit.engine.compile(source.wasm)
+                inner = linker.engine.compile(source.wasm)
             except EngineError as error:
                 reason = str(error)
                 if "pooling allocator" not in reason:
                     break
                 continue
+            key = self._key(source, engine, self._target)
             if self._artefacts:
                 self._artefacts.add(key, bytes(inner.serialize()))
-            return self._compiled.setdefault(key, _Compiled(key, kit, inner))
-        raise ModuleError(f"{source.name}: not a valid module: {reason}")
+            return self._compiled.setdefault(key, _Compiled(key, linker, inner))
+        raise ModuleError(f"{source.name}: not a valid module: {_one_line(reason)}")
+
+
+def _one_line(reason: object) -> str:
+    """What wasmtime says in several lines: a summary and its causes, one below the other."""
+    lines = (line.strip() for line in str(reason).splitlines())
+    return ": ".join(line for line in lines if line not in ("", "Caused by:"))
+
+
+def _make_linker(engine: Engine) -> Linker:
+    linker = Linker(engine)
+    wasi.define(linker)
+    return linker
 
 
 def _check_address_space() -> None:

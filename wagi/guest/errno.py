@@ -1,16 +1,50 @@
-"""What a host call tells a guest that asked for something it cannot have (WASI preview 1)."""
+"""Error numbers of WASI preview 1, and the exceptions with which a host call fails.
+
+https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.md#-errno-variant
+"""
 
 from __future__ import annotations
 
+import errno as os_errno
+
+SUCCESS = 0
+EAGAIN = 6
 EBADF = 8
+EEXIST = 20
 EFAULT = 21
+EILSEQ = 25
 EINVAL = 28
+EIO = 29
+EISDIR = 31
+ELOOP = 32
 EMFILE = 33
+ENAMETOOLONG = 37
+ENOENT = 44
+ENOTDIR = 54
+ENOTSOCK = 57
 ENOTSUP = 58
+EOVERFLOW = 61
+EPERM = 63
+ESPIPE = 70
+
+_NAMES = """
+SUCCESS E2BIG EACCES EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EALREADY EBADF EBADMSG
+EBUSY ECANCELED ECHILD ECONNABORTED ECONNREFUSED ECONNRESET EDEADLK EDESTADDRREQ EDOM EDQUOT
+EEXIST EFAULT EFBIG EHOSTUNREACH EIDRM EILSEQ EINPROGRESS EINTR EINVAL EIO EISCONN EISDIR
+ELOOP EMFILE EMLINK EMSGSIZE EMULTIHOP ENAMETOOLONG ENETDOWN ENETRESET ENETUNREACH ENFILE
+ENOBUFS ENODEV ENOENT ENOEXEC ENOLCK ENOLINK ENOMEM ENOMSG ENOPROTOOPT ENOSPC ENOSYS
+ENOTCONN ENOTDIR ENOTEMPTY ENOTRECOVERABLE ENOTSOCK ENOTSUP ENOTTY ENXIO EOVERFLOW
+EOWNERDEAD EPERM EPIPE EPROTO EPROTONOSUPPORT EPROTOTYPE ERANGE EROFS ESPIPE ESRCH ESTALE
+ETIMEDOUT ETXTBSY EXDEV ENOTCAPABLE
+""".split()  # noqa: SIM905 - as a list it would be 77 lines
+"""The names in the order of their numbers."""
+_FROM_OS = {
+    getattr(os_errno, name): number for number, name in enumerate(_NAMES) if hasattr(os_errno, name)
+}
 
 
 class GuestFault(Exception):
-    """What a guest asked for cannot be: the host call returns ``errno`` to it."""
+    """What a guest asked for is impossible: the host call returns ``errno`` to it."""
 
     def __init__(self, errno: int) -> None:
         super().__init__(errno)
@@ -24,5 +58,20 @@ class NoMemoryFault(GuestFault):
         super().__init__(EFAULT)
 
 
+class GuestExit(Exception):
+    """A host call ends the guest: ``proc_exit``."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class GuestTrap(Exception):
-    """What a guest asked for is a trap: wasmtime's WASI answers bad pointers with it."""
+    """A host call ends the guest with a trap; the message says why."""
+
+
+def errno_of(error: GuestFault | OSError) -> int:
+    """The number that a guest gets for what its host call has raised."""
+    if isinstance(error, GuestFault):
+        return error.errno
+    return _FROM_OS.get(error.errno or 0, EIO)

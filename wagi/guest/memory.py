@@ -1,94 +1,131 @@
 """The only way to a guest's bytes.
 
-Every pointer and length here comes from the guest and is hostile: pool slots lie side by side, and
-one missed check reads another request's memory. ``_check`` is the one place that looks. Python's
-integers do not wrap, so ``pointer + length`` is what it says.
+Every pointer and length here comes from the guest and is hostile: the slots of the pool lie side by
+side, and one missed check would read the memory of another request. ``GuestMemory`` checks each
+range against the size that the memory has now; below it lies a ``memoryview`` of exactly that
+memory, so that even a missed check could not leave it. Python's integers do not wrap.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import Struct
 from typing import Protocol
 
-from wagi.guest.capi import peek, poke
-from wagi.guest.errno import EFAULT, EINVAL, GuestFault
+from wagi.guest.errno import EFAULT, EILSEQ, ENAMETOOLONG, GuestFault
 
 _U16 = Struct("<H")
 _U32 = Struct("<I")
-_PAIR = Struct("<II")
-_IOVEC_SIZE = 8
-MAX_IOVECS = 1024  # IOV_MAX of Linux
+_U64 = Struct("<Q")
+_IOVEC = Struct("<II")  # __wasi_iovec_t: u32 buf, u32 buf_len
+_PATH_MAX = 4096  # bytes with the final NUL, as in Linux
+_BATCH = 1024
+"""Buffers of a vector that are read at a time: a vector may have millions of them."""
 
 
 class HasMemory(Protocol):
-    """Something with a guest's memory: its address and size at this moment.
+    """An object with a guest's memory."""
 
-    Attributes: ``span`` the same, where it is known already.
-    """
-
-    span: tuple[int, int] | None
-
-    def memory(self) -> tuple[int, int]: ...
+    def memory(self) -> memoryview:
+        """The whole memory as it is now. Raises: NoMemoryFault if the guest exports none."""
 
 
 class GuestMemory:
     """Bounds-checked reads and writes of one guest's linear memory.
 
     All methods raise GuestFault(EFAULT) for a range that is not inside the memory as it is now.
+    Pointers and lengths are in bytes.
     """
 
-    __slots__ = ("_run",)
+    __slots__ = ("_store",)
 
-    def __init__(self, run: HasMemory) -> None:
-        self._run = run
+    def __init__(self, store: HasMemory) -> None:
+        self._store = store
 
-    def _check(self, pointer: int, length: int) -> int:
-        base, size = self._run.span or self._run.memory()
-        if pointer < 0 or length < 0 or pointer + length > size:
+    def _memory(self, pointer: int, length: int) -> memoryview:
+        """The whole memory, of which a range is going to be used: the one place that checks."""
+        memory = self._store.memory()
+        if pointer < 0 or length < 0 or pointer + length > len(memory):
             raise GuestFault(EFAULT)
-        return base + pointer
+        return memory
+
+    def view(self, pointer: int, length: int) -> memoryview:
+        """A range as a writable view, valid until the host call returns or suspends the guest."""
+        return self._memory(pointer, length)[pointer : pointer + length]
 
     def require(self, pointer: int, length: int) -> None:
-        """Check a range that is going to be used in pieces."""
-        self._check(pointer, length)
+        """Check a range that is going to be used later."""
+        self._memory(pointer, length)
 
     def read(self, pointer: int, length: int) -> bytes:
         """Copy ``length`` bytes out."""
-        return peek(self._check(pointer, length), length)
+        return self._memory(pointer, length)[pointer : pointer + length].tobytes()
+
+    def read_path(self, pointer: int, length: int) -> bytes:
+        """Copy a path out.
+
+        Raises: GuestFault; EILSEQ if it is not UTF-8, ENAMETOOLONG if it is longer than a path of
+        the system can be.
+        """
+        data = self.view(pointer, length)
+        if length >= _PATH_MAX:  # it may be hundreds of MiB: it is not even copied
+            raise GuestFault(ENAMETOOLONG)
+        path = data.tobytes()
+        try:
+            path.decode()
+        except UnicodeDecodeError:
+            raise GuestFault(EILSEQ) from None
+        return path
 
     def write(self, pointer: int, data: bytes) -> None:
         """Copy bytes in."""
-        poke(self._check(pointer, len(data)), data, len(data))
-
-    def write_u32(self, pointer: int, value: int) -> None:
-        """Store a number as WASI does: little-endian, 32 bits."""
-        poke(self._check(pointer, 4), _U32.pack(value), 4)
+        self.view(pointer, len(data))[:] = data
 
     def write_u16(self, pointer: int, value: int) -> None:
         """Store a number of 16 bits, little-endian."""
-        poke(self._check(pointer, 2), _U16.pack(value), 2)
+        _U16.pack_into(self._memory(pointer, 2), pointer, value)
 
-    def gather(self, pointer: int, count: int, limit: int) -> bytes:
-        """Copy a list of buffers out, at most ``limit`` bytes of them. All of them are checked."""
-        vectors = self.iovecs(pointer, count)
-        base, _ = self._run.span or self._run.memory()
-        if len(vectors) == 1:
-            ((start, length),) = vectors
-            return peek(base + start, min(length, limit))
+    def write_u32(self, pointer: int, value: int) -> None:
+        """Store a number of 32 bits, little-endian."""
+        _U32.pack_into(self._memory(pointer, 4), pointer, value)
+
+    def write_u64(self, pointer: int, value: int) -> None:
+        """Store a number of 64 bits, little-endian."""
+        _U64.pack_into(self._memory(pointer, 8), pointer, value)
+
+    def _buffers(self, pointer: int, count: int) -> list[tuple[int, int]]:
+        """Read a short vector of buffers (``__wasi_iovec_t``).
+
+        Args:
+            pointer: Where the vector is.
+            count: How many buffers it has: not more than a batch.
+
+        Returns:
+            Pointer and length of each buffer, all of them checked.
+        """
+        size = _IOVEC.size * count
+        memory = self._memory(pointer, size)
+        vector = list(_IOVEC.iter_unpack(memory[pointer : pointer + size]))
+        for start, length in vector:
+            self._memory(start, length)
+        return vector
+
+    def gather(self, pointer: int, count: int, limit: int) -> bytes | None:
+        """Copy a vector of buffers out, if it is short and all of it fits into ``limit`` bytes."""
+        if count > _BATCH:
+            return None
+        size = _IOVEC.size * count
+        memory = self._memory(pointer, size)
         pieces = []
-        for start, length in vectors:
-            pieces.append(peek(base + start, min(length, limit)))
-            limit -= len(pieces[-1])
+        for start, length in _IOVEC.iter_unpack(memory[pointer : pointer + size]):
+            limit -= length
+            if limit < 0:
+                return None
+            pieces.append(self._memory(start, length)[start : start + length])
         return b"".join(pieces)
 
-    def iovecs(self, pointer: int, count: int) -> list[tuple[int, int]]:
-        """Read a list of buffers: pairs of pointer and length, each checked. Raises: GuestFault."""
-        if count > MAX_IOVECS:
-            raise GuestFault(EINVAL)
-        length = _IOVEC_SIZE * count
-        vectors = list(_PAIR.iter_unpack(peek(self._check(pointer, length), length)))
-        _, size = self._run.span or self._run.memory()
-        for start, length in vectors:  # as in _check: the numbers are unsigned
-            if start + length > size:
-                raise GuestFault(EFAULT)
-        return vectors
+    def batches(self, pointer: int, count: int) -> Iterator[list[tuple[int, int]]]:
+        """Read a vector of any length, a batch of buffers at a time."""
+        self.require(pointer, _IOVEC.size * count)
+        for first in range(0, count, _BATCH):
+            yield self._buffers(pointer + _IOVEC.size * first, min(_BATCH, count - first))

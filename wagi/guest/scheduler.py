@@ -1,7 +1,8 @@
-"""Time for guests: the ticker that makes busy ones yield, and the turns in which they go on.
+"""Time for guests: the ticker that makes busy ones yield, and the order in which they continue.
 
-A guest runs on the event loop's thread. What keeps the loop alive beside a guest that never stops
-is that it yields at the next tick, and that at most one guest goes on in each pass of the loop.
+A guest runs on the event loop's thread. Beside a guest that never stops the loop stays responsive
+because the guest yields at the next tick, or at its next host call after the end of its slice, and
+because at most one such guest continues in each pass of the loop.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ _CALM_AFTER = 0.1  # seconds without a busy guest
 SLICE_TICKS = 2
 """A guest that does not wait yields at the second tick: after one to two milliseconds. At the first
 it would now and then interrupt a guest that had only just begun."""
+SLICE = SLICE_TICKS * TICK
+"""Seconds after which a host call makes the guest yield, whether or not the ticker has run."""
 _IDLE_TICKS = 5
 _SHORT = TICK / 2
-_PASSES = 4  # from a new connection to its first slice the loop comes around four times
+_PASSES_AFTER_SLICE = 4  # a new connection's first slice comes in the fourth pass
 
 
 class Ticker:
@@ -81,59 +84,63 @@ class Ticker:
         self._parked = False
 
 
-class Turns:
-    """Lets guests go on without keeping the event loop from its sockets.
+class FairScheduler:
+    """Lets guests continue without keeping the event loop from its sockets.
 
-    In one pass of the loop guests go on while that takes no longer than a short slice; the others
-    queue, each in the line of its module, and the lines have turns: a module with a hundred busy
-    guests gets no more time than one with a single guest. After a long slice the loop comes around
-    a few times, in which it takes connections, reads requests and starts their guests: a fresh
-    request waits for a slice or two, however many guests are busy. An empty pass costs little.
+    In one pass of the loop guests continue as long as that takes no longer than a short slice. The
+    others wait, in a queue for each module, and the queues are served round-robin: a module with a
+    hundred busy guests gets no more time than one with a single guest. After a long slice the loop
+    makes a few passes in which it accepts connections, reads requests and starts their guests: a
+    new request waits for a slice or two, however many guests are busy. An empty pass costs little.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lines: dict[Hashable, deque[asyncio.Future[None]]] = {}  # the first is next
+        self._queues: dict[Hashable, deque[asyncio.Future[None]]] = {}  # the first is next
         self._watching = False
         self._pass_began = 0.0
-        self._rest = 0
+        self._passes_left = 0
 
-    async def next(self, line: Hashable) -> None:
-        """Wait for a turn. Parameters: ``line`` of those that share their turns."""
+    async def next(self, module: Hashable) -> None:
+        """Wait for a turn.
+
+        Args:
+            module: Identifies the queue of the guest: guests of one module share their turns.
+        """
         loop = asyncio.get_running_loop()
         now = self._clock()
         if not self._watching:
             self._watching = True
             self._pass_began = now
-            loop.call_soon(self._come_around)
-        elif self._lines or now - self._pass_began > _SHORT:
+            loop.call_soon(self._begin_pass)
+        elif self._queues or now - self._pass_began > _SHORT:
             turn = loop.create_future()
-            self._lines.setdefault(line, deque()).append(turn)
+            self._queues.setdefault(module, deque()).append(turn)
             await turn
 
-    def _come_around(self) -> None:
+    def _begin_pass(self) -> None:
         now = self._clock()
         if now - self._pass_began > _SHORT:
-            self._rest = _PASSES
+            self._passes_left = _PASSES_AFTER_SLICE
         self._pass_began = now
-        turn = None if self._rest else self._take()
+        turn = None if self._passes_left else self._take()
         if turn is not None:
             turn.set_result(None)
-        elif not self._rest:
+        elif not self._passes_left:
             self._watching = False
             return
-        self._rest = max(0, self._rest - 1)
-        asyncio.get_running_loop().call_soon(self._come_around)
+        self._passes_left = max(0, self._passes_left - 1)
+        asyncio.get_running_loop().call_soon(self._begin_pass)
 
     def _take(self) -> asyncio.Future[None] | None:
-        """The next turn of the first line, which then is the last."""
-        while self._lines:
-            line, turns = next(iter(self._lines.items()))
-            del self._lines[line]
+        """The next turn of the first queue, which then becomes the last."""
+        while self._queues:
+            module, turns = next(iter(self._queues.items()))
+            del self._queues[module]
             while turns:
                 turn = turns.popleft()
                 if not turn.done():  # not cancelled
                     if turns:
-                        self._lines[line] = turns
+                        self._queues[module] = turns
                     return turn
         return None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from wagi.guest.ends import Exit, Trap
+from wagi.guest.outcome import Exit, Outcome, Returned, Trap
 from wagi.observe.text import one_line
 
 _KEPT = 64 * 1024  # bytes of each stream
@@ -43,15 +43,15 @@ class GuestRecord:
 
         return both
 
-    def finish(self, ended: bool, end: Exit | Trap | None, memory: int) -> None:
+    def finish(self, outcome: Outcome | None, memory: int) -> None:
         """Take how it has ended, unless it was cancelled."""
         self.memory = memory
-        match end:
+        match outcome:
             case Trap(message):
                 self.end, self.trap = "trap", message
             case Exit(status):
                 self.end, self.exit_code = f"exit {status}", status
-            case None if ended:
+            case Returned():
                 self.end, self.exit_code = "returned", 0
 
 

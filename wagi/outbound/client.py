@@ -22,7 +22,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from wagi import __version__
-from wagi.guest.outbound import Failure, OutboundError, OutboundRequest
+from wagi.guest.wasi.http_session import Failure, OutboundError, OutboundRequest
 from wagi.outbound.destinations import Destinations
 
 _MAX_REDIRECTS = 10

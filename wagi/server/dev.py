@@ -44,8 +44,8 @@ class Teller:
         rows = [
             {
                 "route": route.pattern.text,
-                "module": route.blueprint.name,
-                "entrypoint": route.blueprint.calls[-1].decode(),
+                "module": route.spec.name,
+                "entrypoint": route.spec.calls[-1].decode(),
             }
             for route in plan.routes
         ]

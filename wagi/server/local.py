@@ -21,6 +21,7 @@ from typing import Any, cast
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
 from wagi.gateway import Gateway
+from wagi.guest.budget import MemoryBudget
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
 from wagi.route import Plan
@@ -144,13 +145,15 @@ def local_gateway(
         kept = stack.enter_context(setup.stores(settings))
         log_dir = stack.enter_context(temporary_folder("logs"))
         plan = setup.load(settings, file, kept, log_dir, report)
-        found = {
-            route.blueprint.key: kept.artefacts.find(route.blueprint.key) for route in plan.routes
-        }
+        found = {route.spec.key: kept.artefacts.find(route.spec.key) for route in plan.routes}
         artefacts = {key: path for key, path in found.items() if path is not None}
         logs = ModuleLogs(log_dir, settings.log_size)
         stack.callback(logs.close)
-        gateway = setup.make_gateway(settings, plan, artefacts, logs, record, records_guests=True)
+        account = MemoryBudget(settings.memory_budget_size, workers=1).open_account()
+        assert account is not None  # it is the first one
+        gateway = setup.make_gateway(
+            settings, plan, artefacts, logs, account, record, records_guests=True
+        )
         local = LocalGateway(plan, gateway, setup.http_limits(settings))
         stack.callback(local.close)
         yield local

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import faulthandler
 import gc
 import logging
 import os
@@ -25,7 +24,7 @@ from wagi.observe.server_log import ServerLog, server_log
 from wagi.route import Plan
 from wagi.server import listening
 from wagi.server.development import Development, develop
-from wagi.server.setup import Stores, http_limits, load, make_gateway, stores
+from wagi.server.setup import Stores, http_limits, load, make_gateway, memory_budget, stores
 from wagi.server.supervisor import Post, Supervisor
 from wagi.server.tls import read_certificate, tls_context
 from wagi.server.worker import Worker
@@ -73,6 +72,7 @@ def serve(settings: Settings, file: Path | None, announce: Announce, report: Rep
             find=kept.artefacts.find,
             work=lambda post: _work(settings, post, log_dir, development),
             announce=ready,
+            budget=memory_budget(settings),
             trouble=development.leave if development else None,
         )
         # What is here stays: the collector of a worker need not look at it, nor copy its pages.
@@ -110,7 +110,13 @@ def _work(
                 url = listening.url(post.listening, tls is not None)
                 development.teller.tell_routes(post.plan, url)
             gateway = make_gateway(
-                settings, post.plan, post.artefacts, logs, record, record is not access_log
+                settings,
+                post.plan,
+                post.artefacts,
+                logs,
+                post.account,
+                record,
+                record is not access_log,
             )
             if development:
                 gateway.notice = development.notice
@@ -126,15 +132,12 @@ def _work(
 
 
 def _prepare_process() -> None:
-    """Be ready for a crash, and for as many connections as the system allows."""
+    """Be ready for as many connections as the system allows, whatever is open."""
     for descriptor in range(3):  # a closed one's number would go to a socket, and what is printed
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    if sys.stderr is not None:
-        # Before any engine: wasmtime's own signal handlers, by which guests trap, go in front.
-        faulthandler.enable()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # not everywhere may it be "unlimited"
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

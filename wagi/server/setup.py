@@ -15,7 +15,9 @@ from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.gateway import Gateway
 from wagi.guest.artefacts import Artefacts, default_folder
+from wagi.guest.budget import MemoryAccount, MemoryBudget
 from wagi.guest.engine import Runtime
+from wagi.guest.targets import Target
 from wagi.intake import Intake
 from wagi.loading import plan, read_route_map, table, wanted
 from wagi.observe.exchange import Exchange
@@ -42,11 +44,26 @@ class Stores:
 
 
 def load(
-    settings: Settings, file: Path | None, kept: Stores, log_dir: Path, report: Report
+    settings: Settings,
+    file: Path | None,
+    kept: Stores,
+    log_dir: Path,
+    report: Report,
+    target: Target = Target.NATIVE,
 ) -> Plan:
     """Load everything: fetch what is elsewhere, compile what has not been compiled yet.
 
-    Raises: ConfigurationError with every problem.
+    Args:
+        settings: Where things are, and what they may take.
+        file: The route map; None for the bindle of the settings.
+        kept: Where modules and their code are kept.
+        log_dir: Where the logs of the modules are.
+        report: Called with a line of text as it goes on.
+        target: What modules are compiled for.
+
+    Raises:
+        ConfigurationError: With every problem.
+        WagiError: Nothing can be compiled for the target on this machine.
     """
     name = parse_bindle(settings.bindle).id if settings.bindle else ""
     rules = fetch_rules(settings)
@@ -62,9 +79,11 @@ def load(
         route_map = read_route_map(file)
     modules = fetch_all(wanted(route_map), kept.modules, rules, report)
     with contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs:
-        runtime = Runtime(kept.artefacts, settings.cache, settings.max_concurrency)
+        runtime = Runtime(kept.artefacts, settings.cache, settings.max_concurrency, target)
         variables = configured_variables(settings)
-        return plan(route_map, modules, variables, logs, runtime, compiling)
+        return plan(
+            route_map, modules, variables, logs, runtime, settings.memory_budget_size, compiling
+        )
 
 
 def fetch_rules(settings: Settings) -> FetchRules:
@@ -125,17 +144,24 @@ def _module_cache(settings: Settings, temporary: Callable[[str], Path]) -> Modul
         return ModuleCache(temporary("modules"))
 
 
+def memory_budget(settings: Settings) -> MemoryBudget:
+    """The memory that the guests of all workers share."""
+    return MemoryBudget(settings.memory_budget_size, settings.worker_count)
+
+
 def make_gateway(
     settings: Settings,
     plan: Plan,
     artefacts: Mapping[str, Path],
     logs: ModuleLogs,
+    account: MemoryAccount,
     access_log: Callable[[Exchange], None],
     records_guests: bool = False,
 ) -> Gateway:
     """Make the gateway that serves a plan, in this process.
 
-    Parameters: ``artefacts`` the compiled modules by their keys. Raises: EngineError.
+    Parameters: ``artefacts`` the compiled modules by their keys; ``account`` of the guests' memory.
+    Raises: EngineError.
     """
     runtime = Runtime(None, settings.cache, settings.max_concurrency)
     return Gateway(
@@ -144,6 +170,7 @@ def make_gateway(
         TrustedProxies(settings.trusted_proxy),
         Intake(settings.spool_limit, settings.spool_total, settings.min_body_rate),
         settings.max_concurrency,
+        account,
         access_log,
         records_guests,
     )

@@ -25,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from wagi.errors import WagiError
+from wagi.guest.budget import MemoryAccount, MemoryBudget
 from wagi.observe.text import paragraph
 from wagi.route import Plan
 from wagi.server.signals import HANDLED, RETIRE, Signals, has_terminal, signals_blocked
 
 _HEALTHY = 10.0  # seconds after which a worker that dies had been all right
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 10.0  # seconds before a worker is started again
+_ACCOUNT_RETRY_S = 1.0  # seconds between two looks for an account of the memory budget
 _log = logging.getLogger("wagi")
 _fork = multiprocessing.get_context("fork")
 
@@ -40,12 +42,13 @@ class Post:
     """What a worker is given.
 
     Attributes: ``plan`` of what it serves; ``artefacts`` the compiled modules by their keys;
-    ``listening`` its socket; ``lifeline`` a descriptor that ends when the supervisor does;
-    ``ready`` to be called when it accepts connections.
+    ``account`` of its guests' memory; ``listening`` its socket; ``lifeline`` a descriptor that ends
+    when the supervisor does; ``ready`` to be called when it accepts connections.
     """
 
     plan: Plan
     artefacts: dict[str, Path]
+    account: MemoryAccount
     listening: socket.socket
     lifeline: int
     ready: Callable[[], None]
@@ -63,11 +66,11 @@ class _Generation:
         self._files: dict[str, int] = {}
         try:
             for route in plan.routes:
-                key = route.blueprint.key
+                key = route.spec.key
                 if key not in self._files:
                     path = find(key)
                     if path is None:
-                        raise WagiError(f"the compiled module of {route.blueprint.name} is gone")
+                        raise WagiError(f"the compiled module of {route.spec.name} is gone")
                     self._files[key] = os.open(path, os.O_RDONLY)
         except (OSError, WagiError) as error:
             self.close()
@@ -90,6 +93,7 @@ class _Generation:
 @dataclass(slots=True, eq=False)
 class _Worker:
     process: ForkProcess
+    account: MemoryAccount
     generation: _Generation
     started: float
     ready: bool = False
@@ -151,13 +155,15 @@ class Supervisor:
         find: Callable[[str], Path | None],
         work: Work,
         announce: Callable[[Plan, socket.socket], None],
+        budget: MemoryBudget,
         trouble: Callable[[str], None] | None = None,
     ) -> None:
         """Parameters: ``load`` makes a plan, in a process of its own; ``listen`` opens a socket for
         each worker, once there is a plan; ``find`` leads from the key of a compiled module to its
         file; ``work`` is a worker's whole life and returns its exit status; ``announce`` is called
-        when all are ready; ``trouble`` if it is to wait until what cannot be loaded is mended: it
-        is told what is wrong, and an empty text when that is over.
+        when all are ready; ``budget`` is the memory of all guests; ``trouble`` if it is to wait
+        until what cannot be loaded is mended: it is told what is wrong, and an empty text when that
+        is over.
         """
         self._slots: list[_Slot] = []
         self._load = load
@@ -165,6 +171,7 @@ class Supervisor:
         self._find = find
         self._work = work
         self._announce = announce
+        self._budget = budget
         self._trouble = trouble
         self._generation: _Generation | None = None
         self._older: list[_Generation] = []
@@ -277,6 +284,7 @@ class Supervisor:
     def _worker_died(self, slot: _Slot, worker: _Worker) -> None:
         worker.process.join()
         slot.workers.remove(worker)
+        self._budget.close_account(worker.account)
         self._forget_unused()
         if self._stopping or worker.leaving:
             return
@@ -335,11 +343,18 @@ class Supervisor:
     def _start(self, slot: _Slot) -> None:
         generation = self._generation
         assert generation is not None
+        account = self._budget.open_account()
+        if account is None:  # after many reloads in a short time
+            _log.warning("a new worker waits until a retired one has answered its last requests")
+            slot.start_at = time.monotonic() + _ACCOUNT_RETRY_S
+            return
 
         def ready() -> None:
             os.write(self._ready_end, b"%d\n" % os.getpid())
 
-        post = Post(generation.plan, generation.artefacts, slot.listening, self._lifeline, ready)
+        post = Post(
+            generation.plan, generation.artefacts, account, slot.listening, self._lifeline, ready
+        )
 
         def run() -> None:
             self._enter()
@@ -351,7 +366,7 @@ class Supervisor:
         process = _fork.Process(target=run, name="wagi worker")
         with signals_blocked():
             process.start()
-        slot.workers.append(_Worker(process, generation, time.monotonic()))
+        slot.workers.append(_Worker(process, account, generation, time.monotonic()))
 
     def _enter(self) -> None:
         """The first thing in a forked process: leave what is the supervisor's alone."""

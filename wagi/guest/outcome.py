@@ -1,4 +1,4 @@
-"""How a guest ends, if not by returning, and how an engine fails."""
+"""How a call into a guest ends, and how an engine fails."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ class EngineError(WagiError):
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """The exported function returned."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
-    """The guest called ``proc_exit``."""
+    """The guest called ``proc_exit``.
+
+    Attributes:
+        status: The status as the guest passed it, read as a signed 32-bit number.
+    """
 
     status: int
 
@@ -23,3 +32,6 @@ class Trap:
     """The guest was ended by a trap; the message has the cause and the backtrace."""
 
     message: str
+
+
+Outcome = Returned | Exit | Trap

@@ -1,4 +1,4 @@
-"""A guest's standard streams, between its host calls and whoever runs it."""
+"""A guest's standard input and output, between its host calls and whoever runs it."""
 
 from __future__ import annotations
 
@@ -35,22 +35,28 @@ class Stdin:
 
 
 class Stdout:
-    """The output that the guest has written and that nobody has taken yet."""
+    """The output that the guest has written and that has not been taken yet.
 
-    __slots__ = ("_pieces", "size")
+    Attributes:
+        room: Bytes that may still be written; without any the guest has to wait.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_limit", "_pieces", "room")
+
+    def __init__(self, limit: int) -> None:
+        """Args: limit: Bytes up to which the guest may write before it has to wait."""
+        self._limit = limit
         self._pieces: list[bytes] = []
-        self.size = 0
+        self.room = limit
 
     def write(self, data: bytes) -> None:
-        """Add output."""
+        """Add output, not more than there is room for."""
         self._pieces.append(data)
-        self.size += len(data)
+        self.room -= len(data)
 
     def take(self) -> bytes:
         """All output so far, once."""
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
-        self.size = 0
+        self.room = self._limit
         return data

@@ -1,0 +1,128 @@
+"""What this version of wagi relies on inside of wasmtime, and its check.
+
+``guest.capi`` calls wasmtime's C API, which a new major version may change: then a call would read
+and write the wrong bytes instead of failing. So the version, the layouts and the functions that are
+used are compared with what is installed before anything else is done. ``guest.selftest`` then shows
+that they work as expected.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from importlib.metadata import version
+from typing import Any
+
+from wasmtime import _bindings as bindings
+
+from wagi.guest.outcome import EngineError
+
+LOWEST_MAJOR = 48
+"""The oldest supported version: a long-term release of wasmtime's, with security fixes."""
+NEWEST_TESTED_MAJOR = 50
+"""The newest version that wagi is tested with. A newer one is used if it passes all checks."""
+
+_LAYOUTS: dict[str, tuple[int, dict[str, int]]] = {
+    "wasmtime_extern_t": (32, {"kind": 0, "of": 8}),
+    "wasmtime_extern_union_t": (24, {"func": 0, "memory": 0}),
+    "wasmtime_val_t": (32, {"kind": 0, "of": 8}),
+    "wasmtime_valunion_t": (24, {"i32": 0, "i64": 0}),
+    "wasmtime_val_raw_t": (16, {"i32": 0, "i64": 0}),
+    "wasmtime_async_continuation_t": (24, {"callback": 0, "env": 8, "finalizer": 16}),
+}
+"""The structures that wagi reads and writes: size in bytes, and the offsets of fields."""
+
+_FUNCTIONS = {
+    "wasi_config_new": 0,
+    "wasmtime_call_future_delete": 1,
+    "wasmtime_call_future_poll": 1,
+    "wasmtime_caller_context": 1,
+    "wasmtime_caller_export_get": 4,
+    "wasmtime_config_async_stack_size_set": 2,
+    "wasmtime_config_memory_init_cow_set": 2,
+    "wasmtime_context_epoch_deadline_async_yield_and_update": 2,
+    "wasmtime_context_get_data": 1,
+    "wasmtime_context_set_epoch_deadline": 2,
+    "wasmtime_context_set_wasi": 2,
+    "wasmtime_engine_increment_epoch": 1,
+    "wasmtime_func_call_async": 8,
+    "wasmtime_instance_export_get": 5,
+    "wasmtime_instance_pre_instantiate_async": 5,
+    "wasmtime_linker_define_async_func": 9,
+    "wasmtime_linker_define_func_unchecked": 9,
+    "wasmtime_linker_get": 7,
+    "wasmtime_memory_data": 2,
+    "wasmtime_memory_data_size": 2,
+    "wasmtime_pooling_allocation_config_decommit_batch_size_set": 2,
+    "wasmtime_pooling_allocation_config_delete": 1,
+    "wasmtime_pooling_allocation_config_linear_memory_keep_resident_set": 2,
+    "wasmtime_pooling_allocation_config_max_core_instance_size_set": 2,
+    "wasmtime_pooling_allocation_config_max_memory_size_set": 2,
+    "wasmtime_pooling_allocation_config_new": 0,
+    "wasmtime_pooling_allocation_config_table_elements_set": 2,
+    "wasmtime_pooling_allocation_config_table_keep_resident_set": 2,
+    "wasmtime_pooling_allocation_config_total_core_instances_set": 2,
+    "wasmtime_pooling_allocation_config_total_memories_set": 2,
+    "wasmtime_pooling_allocation_config_total_stacks_set": 2,
+    "wasmtime_pooling_allocation_config_total_tables_set": 2,
+    "wasmtime_pooling_allocation_strategy_set": 2,
+    "wasmtime_store_context": 1,
+    "wasmtime_store_delete": 1,
+    "wasmtime_store_limiter": 6,
+    "wasmtime_store_new": 3,
+    "wasmtime_trap_new": 2,
+}
+"""The functions that ``guest.capi`` calls, and how many parameters they have."""
+
+
+def installed_version() -> str:
+    """The version of wasmtime that is installed."""
+    return version("wasmtime")
+
+
+def is_newer_than_tested() -> bool:
+    """Whether wagi was not tested with the installed version because it is newer."""
+    return _major() > NEWEST_TESTED_MAJOR
+
+
+def check() -> None:
+    """Compare the installed wasmtime with what wagi relies on.
+
+    Raises:
+        EngineError: It is too old, or differs from what wagi relies on.
+    """
+    if _major() < LOWEST_MAJOR:
+        raise unsupported("it is too old")
+    for name, (size, offsets) in _LAYOUTS.items():
+        structure = getattr(bindings, name, None)
+        if structure is None:
+            raise unsupported(f"it has no {name}")
+        if ctypes.sizeof(structure) != size or offsets != _offsets(structure, offsets):
+            raise unsupported(f"its {name} has another layout")
+    for name, parameters in _FUNCTIONS.items():
+        function = getattr(bindings, f"_{name}", None)
+        if function is None:
+            raise unsupported(f"it has no {name}")
+        if len(function.argtypes) != parameters:
+            raise unsupported(f"its {name} has other parameters")
+
+
+def unsupported(reason: str) -> EngineError:
+    """Make the error for a wasmtime that cannot be used.
+
+    Args:
+        reason: What is wrong with it.
+    """
+    return EngineError(
+        f"wasmtime {installed_version()} cannot be used: {reason}; this version of wagi works with"
+        f" wasmtime {LOWEST_MAJOR} to {NEWEST_TESTED_MAJOR}:"
+        f" pip install 'wasmtime>={LOWEST_MAJOR},<{NEWEST_TESTED_MAJOR + 1}'"
+    )
+
+
+def _major() -> int:
+    major = installed_version().split(".")[0]
+    return int(major) if major.isdigit() else 0
+
+
+def _offsets(structure: Any, fields: dict[str, int]) -> dict[str, int]:
+    return {name: getattr(structure, name).offset for name in fields if hasattr(structure, name)}

@@ -1,0 +1,85 @@
+"""Host calls for arguments, environment and random numbers, and those that end or signal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import accumulate
+from struct import pack
+
+from wagi.guest.capi import Linker, Waiting
+from wagi.guest.errno import EINVAL, ENOTSUP, GuestExit
+from wagi.guest.memory import GuestMemory
+from wagi.guest.wasi.abi import PREVIEW1, SIGNALS
+from wagi.guest.wasi.context import WasiContext
+
+_RANDOM_PIECE = 64 * 1024  # bytes; a quarter of a millisecond of work
+
+
+def define(linker: Linker, module: str = PREVIEW1) -> None:
+    """Add the functions to a linker."""
+    linker.define(module, "args_get", "II", args_get)
+    linker.define(module, "args_sizes_get", "II", args_sizes_get)
+    linker.define(module, "environ_get", "II", environ_get)
+    linker.define(module, "environ_sizes_get", "II", environ_sizes_get)
+    linker.define(module, "proc_exit", "I", proc_exit, results="")
+    linker.define(module, "proc_raise", "I", proc_raise)
+    linker.define_async(module, "random_get", "II", random_get)
+
+
+def args_sizes_get(wasi: WasiContext, count: int, size: int) -> int:
+    """Say how many arguments there are, and how large their block is."""
+    return _sizes(wasi.memory, wasi.argv, count, size)
+
+
+def args_get(wasi: WasiContext, pointers: int, block: int) -> int:
+    """Copy the arguments into the guest."""
+    return _strings(wasi.memory, wasi.argv, pointers, block)
+
+
+def environ_sizes_get(wasi: WasiContext, count: int, size: int) -> int:
+    """Say how many variables there are, and how large their block is."""
+    return _sizes(wasi.memory, wasi.environment, count, size)
+
+
+def environ_get(wasi: WasiContext, pointers: int, block: int) -> int:
+    """Copy the variables into the guest."""
+    return _strings(wasi.memory, wasi.environment, pointers, block)
+
+
+def _sizes(memory: GuestMemory, strings: Sequence[bytes], count: int, size: int) -> int:
+    memory.write_u32(size, sum(map(len, strings)) + len(strings))
+    memory.write_u32(count, len(strings))
+    return 0
+
+
+def _strings(memory: GuestMemory, strings: Sequence[bytes], pointers: int, block: int) -> int:
+    if not strings:
+        return 0
+    memory.write(block, b"\0".join(strings) + b"\0")
+    starts = list(accumulate((len(text) + 1 for text in strings), initial=block))[:-1]
+    memory.write(pointers, pack(f"<{len(starts)}I", *starts))
+    return 0
+
+
+def proc_exit(wasi: WasiContext, status: int) -> int:
+    """End the guest. Every status is an exit, also those above 125, which wasmtime traps."""
+    raise GuestExit(status - (1 << 32) if status >= 1 << 31 else status)
+
+
+def proc_raise(wasi: WasiContext, signal: int) -> int:
+    """Not supported, as in wasmtime."""
+    return ENOTSUP if signal < SIGNALS else EINVAL
+
+
+def random_get(wasi: WasiContext, buffer: int, length: int) -> Waiting:
+    """Fill a buffer with random bytes, piece by piece: a guest may want gigabytes of them."""
+    wasi.memory.require(buffer, length)
+    end = buffer + length
+    while buffer < end:
+        piece = os.urandom(min(end - buffer, _RANDOM_PIECE))
+        wasi.memory.write(buffer, piece)
+        buffer += len(piece)
+        if wasi.slice_is_over:
+            yield
+    return 0
