@@ -1,0 +1,86 @@
+"""Go's own tests of its standard library run under the gateway, as they do under wasmtime.
+
+A test that is not run is named here with the reason. All others have to pass, or to skip
+themselves: Go knows that a WASI program has no processes, users, signals or permissions.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import serving, write_files
+from tests.support.toolchains import go_root, go_tests
+
+NOT_RUN: dict[str, dict[str, str]] = {
+    "os": {
+        # As under `wasmtime run` with the same volumes.
+        "TestDevNullFile": "expects a device, and a volume has none: here it is an empty file",
+        # `RemoveAll` keeps a folder of each level open.
+        "TestLongPath": "opens more than the 128 files that a guest may have (docs/security.md)",
+    },
+    # All of its connections are made in memory: net is simulated on wasip1.
+    "net/http": {},
+}
+LEAST_PASSED = {"os": 120, "net/http": 400}
+"""How many tests have to pass: fewer would mean that something has skipped most of them."""
+
+
+def messages_of(lines: list[str], failed: list[str]) -> list[str]:
+    """What failed tests have printed, in a verbose run: a line names the test that prints next."""
+    shown = []
+    current = ""
+    for line in lines:
+        if match := re.match(r"=== (?:RUN|CONT|NAME)\s+(\S+)", line):
+            current = match[1]
+        elif current in failed and not line.lstrip().startswith(("--- PASS", "=== PAUSE")):
+            shown.append(f"{current}: {line}")
+    return shown
+
+
+@pytest.mark.parametrize("package", NOT_RUN)
+def test_go_s_own_tests_pass(tmp_path: Path, package: str) -> None:
+    """The test binary is a CGI handler: a file of ours in it prints the header."""
+    root = go_root()
+    files = {"dev/null": "", "tmp/keep": ""}
+    # Files that the tests expect at the top of Go's own folder, and not every package of Go has.
+    files |= {f"go/{name}": f"{name}\n" for name in ("go.env", "LICENSE", "CONTRIBUTING.md")}
+    # The folders above the sources are there too: net/http looks at each part of a path.
+    files[f"{str(root.parent).lstrip('/')}/keep"] = ""
+    write_files(tmp_path / "scratch", files)
+    skipped = "|".join(NOT_RUN[package]) or "none"
+    manifest = f"""
+[[module]]
+route = "/tests"
+module = "{go_tests(package)}"
+argv = "go.test -test.short -test.v -test.skip=^({skipped})$"
+timeout = 300
+cpu_timeout = 0
+memory_limit = "1GiB"
+[module.environment]
+GOROOT = "/go"
+PWD = "{root}/src/{package}"
+TMPDIR = "/tmp"
+# Some tests forget to close files. Go closes them when it collects garbage: often enough for the
+# 128 files that a guest may have open.
+GOGC = "10"
+[module.volumes]
+"/" = "scratch"
+"{root}" = {{path = "{root}", readonly = true}}
+"""
+    with serving(tmp_path, manifest) as server:
+        response = server.get("/tests", timeout=300)
+        log = server.log
+    assert response.status == 200, log
+    lines = response.body.decode(errors="replace").splitlines()
+    outcomes = re.compile(r"\s*--- (PASS|FAIL|SKIP): (\S+)")
+    found = [match.groups() for match in map(outcomes.match, lines) if match]
+    failed = [name for outcome, name in found if outcome == "FAIL"]
+    assert failed == [], "\n".join([str(failed), *messages_of(lines, failed)])
+    assert lines[-1] == "PASS", "\n".join([*lines[-200:], log[-2000:]])
+    assert "exited with status" not in log
+    passed = [name for outcome, name in found if outcome == "PASS" and "/" not in name]
+    print(f"{package}: {len(passed)} tests passed")
+    assert len(passed) >= LEAST_PASSED[package]
