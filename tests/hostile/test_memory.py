@@ -1,0 +1,136 @@
+"""The memory of guests that have ended goes back to the system.
+
+The figures are resident sizes of one worker. ``pytest -s`` prints them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.support.server import ONE_WORKER, Server, serving
+from tests.support.wat import HELLO, TEXT_HEAD, Program
+
+MIB = 1024 * 1024
+PAGE = 65536
+SYSTEM_PAGE = 4096
+GROW_TO_MIB = 244
+"""MiB that the large handler grows to: just below the default ``memory_limit`` of 256 MiB."""
+LARGE_REQUESTS = 32
+SLEEPING_GUESTS = 1000
+SLEEPER_KIB = 256
+"""KiB of memory that each sleeping guest has written to."""
+KEPT_KIB = 40
+"""KiB that may stay of each, of these and of about 30 for a connection and its objects."""
+SETTLE_SECONDS = 20.0
+"""How long memory may take to go back: an upper bound for slow machines."""
+
+
+def touch(first: int, end: int) -> str:
+    """Code that writes to every page of the system in a range of the guest's memory."""
+    return f"""(local.set $i (i32.const {first}))
+      (loop $touch (i32.store8 (local.get $i) (i32.const 1))
+        (local.set $i (i32.add (local.get $i) (i32.const {SYSTEM_PAGE})))
+        (br_if $touch (i32.lt_u (local.get $i) (i32.const {end}))))"""
+
+
+def growing(pages: int) -> Program:
+    """A program that grows by a number of WebAssembly pages, and traps if it cannot."""
+    return Program().code(
+        f"(if (i32.lt_s (memory.grow (i32.const {pages})) (i32.const 0)) (then unreachable))"
+    )
+
+
+LARGE = (
+    growing(GROW_TO_MIB * MIB // PAGE - 2)
+    .code(touch(2 * PAGE, GROW_TO_MIB * MIB))
+    .write(TEXT_HEAD + "grown\n")
+)
+SLEEPER = (
+    growing(SLEEPER_KIB * 1024 // PAGE)
+    .code(touch(2 * PAGE, 2 * PAGE + SLEEPER_KIB * 1024))
+    .sleep(5000)
+    .write(TEXT_HEAD + "awake\n")
+)
+MODULES = {"hello.wat": HELLO, "large.wat": LARGE.wat(), "sleeper.wat": SLEEPER.wat()}
+MANIFEST = "".join(
+    f'[[module]]\nroute = "/{name}"\nmodule = "{name}.wat"\ntimeout = 120\n'
+    for name in ("hello", "large", "sleeper")
+)
+
+
+def warmed_up(server: Server) -> int:
+    """Serve some requests; the worker's resident size in bytes after them."""
+    for _ in range(200):
+        assert server.get("/hello").text == "hello\n"
+    return server.rss()
+
+
+def at_once(server: Server, path: str, while_running: Callable[[], None]) -> list[bytes]:
+    """Send 1,000 requests on as many open connections; what came back on each of them."""
+    request = f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    with ExitStack() as stack:
+        connections = [stack.enter_context(server.connect(120)) for _ in range(SLEEPING_GUESTS)]
+        for connection in connections:
+            connection.sendall(request)
+        while_running()
+        answers = [connection.recv(65536) for connection in connections]
+    return [answer.rpartition(b"\r\n\r\n")[2] for answer in answers]
+
+
+def settled(size: Callable[[], int], allowed: int) -> int:
+    """Wait until a resident size is at most what is allowed; the last size in bytes."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (found := size()) > allowed and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def test_large_guests_one_after_another(tmp_path: Path) -> None:
+    """Each guest writes to 244 MiB; after 32 of them the worker is as small as before."""
+    with serving(tmp_path, MANIFEST, *ONE_WORKER, modules=MODULES) as server:
+        idle = warmed_up(server)
+        allowed = idle + 16 * MIB
+        for number in range(1, LARGE_REQUESTS + 1):
+            assert server.get("/large").text == "grown\n"
+            if number in (1, 4, 8, 16):
+                print(f"after {number} guests: {server.rss() / MIB:.1f} MiB")
+            # Memory that is never returned must not push the machine itself out of memory.
+            assert server.rss() < idle + 4 * 256 * MIB, f"{number} guests were too much"
+        after = settled(server.rss, allowed)
+        print(f"idle {idle / MIB:.1f} MiB, after {LARGE_REQUESTS} guests {after / MIB:.1f} MiB")
+    assert after <= allowed, f"{after / MIB:.1f} MiB after {idle / MIB:.1f} MiB idle"
+
+
+def test_a_thousand_sleeping_guests(tmp_path: Path) -> None:
+    """What a thousand guests that sleep at the same time have touched is given back.
+
+    What stays is not the guests': Python keeps the memory of freed objects for new ones, and
+    wasmtime two pages of each stack. It is there once, however often that happens.
+    """
+    with serving(tmp_path, MANIFEST, *ONE_WORKER, modules=MODULES) as server:
+        idle = warmed_up(server)
+        after = [burst(server, idle) for _ in range(2)]
+        print(
+            f"idle {idle / MIB:.1f} MiB, after each of two bursts",
+            *(f"{a / MIB:.1f}" for a in after),
+        )
+    assert after[0] <= idle + SLEEPING_GUESTS * KEPT_KIB * 1024
+    assert after[1] <= 1.1 * after[0]
+
+
+def burst(server: Server, idle: int) -> int:
+    """Have all guests sleep at the same time; the resident size in bytes afterwards."""
+
+    def wait_until_all_sleep() -> None:
+        """All of them run at the same time when what they have touched is resident."""
+        deadline = time.monotonic() + 60
+        while (busy := server.rss()) < idle + SLEEPING_GUESTS * SLEEPER_KIB * 1024 * 0.9:
+            assert time.monotonic() < deadline, f"only {busy / MIB:.1f} MiB are in use"
+            time.sleep(0.02)
+
+    answers = at_once(server, "/sleeper", wait_until_all_sleep)
+    assert answers == [b"awake\n"] * SLEEPING_GUESTS
+    return settled(server.rss, idle + SLEEPING_GUESTS * KEPT_KIB * 1024)
