@@ -196,7 +196,7 @@ def test_no_more_descriptors(tmp_path: Path, loop: str) -> None:
             time.sleep(0.1)
         # libuv accepts and closes what it has no room for, silently, with a descriptor that it
         # keeps for this. Now and then it is busy instead, probably because a log file has that one;
-        # a body may then be spooled after all. With both loops serving goes on afterwards.
+        # a body may then be spooled after all. Both loops serve again afterwards.
         if loop == "asyncio":
             assert server.cpu_seconds() - before < 1
             server.wait_for_log("connections cannot be accepted now: Too many open files")

@@ -676,7 +676,7 @@ class Store:
 
     @property
     def memory_size(self) -> int | None:
-        """Bytes of the memory; 0 if there is none, None before there is an instance."""
+        """Bytes of the exported memory, or 0 without one; None until the instance is made."""
         at = self._at + _MEMORY
         if not self._has_memory:
             if not self._is_instantiated:

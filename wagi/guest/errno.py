@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import errno as os_errno
 
-SUCCESS = 0
-EAGAIN = 6
 EBADF = 8
 EEXIST = 20
 EFAULT = 21
@@ -23,7 +21,6 @@ ENOENT = 44
 ENOTDIR = 54
 ENOTSOCK = 57
 ENOTSUP = 58
-EOVERFLOW = 61
 EPERM = 63
 ESPIPE = 70
 

@@ -1,7 +1,7 @@
 """One guest: a fresh instance that runs until it ends, suspended whenever it has to wait.
 
-Whoever runs it calls ``step`` until it returns True. In between ``wait`` says what it waits for,
-its output can be taken, and its input given.
+The caller runs ``step`` until it returns True. Between two steps ``wait`` has the reason why the
+guest is suspended, its output can be taken, and its input given.
 """
 
 from __future__ import annotations
