@@ -13,7 +13,7 @@ import sys
 from aiohttp import web
 
 from wagi.cgi.environment import RequestHead, RouteVariables
-from wagi.cgi.response import whole_response
+from wagi.cgi.response import ResponseParser
 
 _OUTPUT = b"Content-Type: text/plain\n\nHello from C\n"
 _VARIABLES = RouteVariables.prepare("/hello", "/hello", {})
@@ -36,10 +36,15 @@ async def _parsing(request: web.BaseRequest) -> web.StreamResponse:
         "localhost",
         "80",
         "127.0.0.1",
+        "50000",
+        "127.0.0.1",
     )
     _VARIABLES.environment(head, "")
-    parsed, body = whole_response(_OUTPUT, 65536)
-    return web.Response(status=parsed.status, headers=list(parsed.headers), body=body)
+    parser = ResponseParser(65536)
+    parser.feed(_OUTPUT)
+    parsed, body = parser.end(), parser.take_body()
+    headers = [(name.decode(), value.decode()) for name, value in parsed.headers]
+    return web.Response(status=parsed.status, headers=headers, body=body)
 
 
 async def _streaming(request: web.BaseRequest) -> web.StreamResponse:

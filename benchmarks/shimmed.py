@@ -12,12 +12,15 @@ import ctypes
 import gc
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import wagi.gateway
 from benchmarks.guest_cost import load_shim, prepare
 from wagi.config.values import HostPort
+from wagi.gateway import cycle
+from wagi.gateway.concurrency import WorkerLimits
+from wagi.gateway.gateway import Gateway
 from wagi.guest.artefacts import Artefacts
 from wagi.guest.budget import unlimited_account
 from wagi.guest.engine import Runtime, parse
@@ -25,13 +28,15 @@ from wagi.guest.handler import Handler
 from wagi.guest.outcome import Outcome, Returned
 from wagi.guest.wasi.context import WaitReason
 from wagi.guest.wasi.streams import Stdin, Stdout
-from wagi.intake import Intake
+from wagi.http.body import BodyLimits
+from wagi.http.connection import HttpOptions
+from wagi.http.forwarded import TrustedProxies
+from wagi.http.parser import HeadLimits
+from wagi.http.server import HttpServer
 from wagi.loading import plan, read_route_map, table
 from wagi.observe.access_log import AccessLog
 from wagi.observe.module_log import ModuleLogs
-from wagi.server.http import HttpLimits, HttpServer
 from wagi.sources.modules import Fetched
-from wagi.trust import TrustedProxies
 
 
 async def _main(module: Path, content: bytes, folder: Path) -> None:
@@ -40,7 +45,9 @@ async def _main(module: Path, content: bytes, folder: Path) -> None:
     runtime = Runtime(store)
     planned = plan(read_route_map(module), [Fetched(content, "")], {}, logs, runtime, 0)
     paths = {route.spec.key: store.find(route.spec.key) for route in planned.routes}
-    routes = table(planned, {key: path for key, path in paths.items() if path}, logs, runtime)
+    artefacts = {key: path for key, path in paths.items() if path}
+    limits = WorkerLimits(0, {}, [])
+    routes = table(planned, artefacts, logs, runtime, limits)
     ((_, route),) = routes
     shim = load_shim(folder / "shim.so")
     engine = route.handler.pre.engine
@@ -64,19 +71,20 @@ async def _main(module: Path, content: bytes, folder: Path) -> None:
         def close(self) -> None:
             """It is."""
 
-    wagi.gateway.Guest = Guest  # type: ignore[misc, assignment]
-    gateway = wagi.gateway.Gateway(
+    cycle.Guest = Guest  # type: ignore[misc, assignment]
+    gateway = Gateway(
         routes,
         HostPort("localhost", 3000),
-        TrustedProxies(),
-        Intake(0, 0, 0),
+        BodyLimits(0, 0, 0),
         1000,
         unlimited_account(),
+        limits,
         AccessLog("off", None),
     )
     gc.collect()
     gc.freeze()
-    http = HttpServer(gateway.handle, gateway.refuse, HttpLimits(8192, 65536, 10, 75, 10_000))
+    options = HttpOptions(HeadLimits(8192, 65536), 10, 75, 10_000, TrustedProxies())
+    http = HttpServer(partial(cycle.answer, gateway), partial(cycle.reject, gateway), options)
     server = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0, backlog=1024)
     port = server.sockets[0].getsockname()[1]
     print(f"listening on http://127.0.0.1:{port}", file=sys.stderr, flush=True)

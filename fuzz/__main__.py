@@ -2,6 +2,7 @@
 
     pip install '.[fuzz]'
     python -m fuzz response --seconds 600
+    python -m fuzz parser --seconds 600
     python -m fuzz request --seconds 600
     python -m fuzz hostcalls --seconds 600
 
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import atheris
 
-NAMES = ("response", "request", "hostcalls")
+NAMES = ("response", "parser", "request", "hostcalls")
 CORPUS = Path(__file__).parent / "corpus"
 
 

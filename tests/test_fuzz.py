@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fuzz import targets
 
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
-NAMES = ["response", "request", "hostcalls"]
+NAMES = ["response", "parser", "request", "hostcalls"]
 SEEDS = {name: [path.read_bytes() for path in sorted((CORPUS / name).iterdir())] for name in NAMES}
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from wagi.admission import Share
 from wagi.cgi.environment import RouteVariables
 from wagi.config.entries import ModuleEntry, RouteMap
 from wagi.config.manifest import read_manifest
 from wagi.errors import ConfigurationError, Problem, WagiError
+from wagi.gateway.admission import Share
+from wagi.gateway.concurrency import WorkerLimits
+from wagi.gateway.route import Plan, PlannedRoute, Route, RouteRules
 from wagi.guest.demand import MemoryDemand, memory_demand
 from wagi.guest.engine import (
     MemoryLimitError,
@@ -28,7 +30,6 @@ from wagi.guest.handler import Limits, Preopen
 from wagi.observe.module_log import ModuleLogs, Stderr
 from wagi.outbound.client import OutboundClient, OutboundRules
 from wagi.outbound.destinations import Destinations
-from wagi.route import Plan, PlannedRoute, Route, RouteRules
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes
 from wagi.sources.ends import FetchError
 from wagi.sources.files import existing
@@ -110,12 +111,23 @@ def wanted(route_map: RouteMap) -> list[Wanted]:
 
 
 def table(
-    plan: Plan, artefacts: Mapping[str, Path], logs: ModuleLogs, runtime: Runtime
+    plan: Plan,
+    artefacts: Mapping[str, Path],
+    logs: ModuleLogs,
+    runtime: Runtime,
+    limits: WorkerLimits,
 ) -> RouteTable[Route]:
     """Make what is served of a plan, in the process that serves it.
 
-    Parameters: ``artefacts`` the compiled modules by their keys.
-    Raises: EngineError if an artefact cannot be used here.
+    Args:
+        plan: What is served.
+        artefacts: The compiled modules by their keys.
+        logs: The logs of the modules.
+        runtime: The engine.
+        limits: The worker's part of the limits of entries.
+
+    Raises:
+        EngineError: An artefact cannot be used here.
     """
     shares: dict[int, Share] = {}
     clients: dict[int, OutboundClient | None] = {}
@@ -123,8 +135,11 @@ def table(
     for planned in plan.routes:
         rules = planned.rules
         if planned.entry not in shares:
+            limit = None
+            if rules.max_concurrency is not None:
+                limit = limits.entry(planned.entry_route, rules.max_concurrency)
             shares[planned.entry] = Share(
-                rules.max_concurrency, rules.max_queue, rules.queue_timeout, planned.demand
+                limit, rules.max_queue, rules.queue_timeout, planned.demand
             )
             asks = planned.outbound.allowed_hosts
             clients[planned.entry] = OutboundClient(planned.outbound) if asks else None
@@ -205,11 +220,15 @@ class _Loader:
             if route_pattern:
                 configured = {**self._variables, **entry.environment}
                 variables = RouteVariables.prepare(
-                    route_pattern.script_name, route_pattern.text, configured
+                    route_pattern.script_name,
+                    route_pattern.text,
+                    configured,
+                    entry.pass_authorization,
                 )
                 routes.append(
                     PlannedRoute(
                         index,
+                        entry.route,
                         fetched.resolved,
                         route_pattern is not pattern,
                         route_pattern,

@@ -1,4 +1,4 @@
-"""From the path of a request to the route that answers it (contract §3). Pure.
+"""From the path of a request to the route that answers it (docs/contract.md, "Routes"). Pure.
 
 A path is matched as the client sent it: not decoded, not folded. The first route of the table that
 matches wins.
@@ -40,7 +40,10 @@ class RoutePattern:
         return cls(text, stem, wildcard)
 
     def join(self, subpath: str) -> RoutePattern:
-        """The pattern of a dynamic route below this one, one slash between (contract §3)."""
+        """The pattern of a dynamic route below this one, one slash between.
+
+        See docs/contract.md, "Dynamic routes".
+        """
         return RoutePattern.parse(f"{self.stem.rstrip('/')}/{subpath.lstrip('/')}")
 
     @property
@@ -111,7 +114,8 @@ class RouteTable(Generic[T]):
 
 
 def dynamic_routes(parent: RoutePattern, listing: str) -> list[tuple[RoutePattern, str]]:
-    """Read what a module's ``_routes`` printed: lines of ``SUBPATH ENTRYPOINT`` (contract §3).
+    """Read what a module's ``_routes`` printed: lines of ``SUBPATH ENTRYPOINT`` (docs/contract.md,
+    "Dynamic routes").
 
     Returns: patterns with entrypoints in the order in which they are tried: last line first.
     Raises: ValueError for no output and for any other line.

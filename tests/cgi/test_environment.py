@@ -2,53 +2,95 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wagi.cgi.environment import BadRequest, RequestHead, RouteVariables, arguments
 
+Headers = list[tuple[bytes, bytes]]
+HEAD = RequestHead(
+    method="GET",
+    path="/r",
+    query=None,
+    protocol="HTTP/1.1",
+    headers=(),
+    content_length=0,
+    scheme="http",
+    server_name="example.com",
+    server_port="80",
+    remote_address="192.0.2.1",
+    remote_port="51234",
+    server_address="192.0.2.2",
+)
+WITHHELD = ("proxy", "connection", "transfer-encoding", "proxy-authorization")
 
-def head(
-    headers: list[tuple[bytes, bytes]], path: str = "/r", query: str | None = None
-) -> RequestHead:
-    return RequestHead(
-        method="GET",
-        path=path,
-        query=query,
-        protocol="HTTP/1.1",
-        headers=headers,
-        content_length=0,
-        scheme="http",
-        server_name="example.com",
-        server_port="80",
-        remote_address="192.0.2.1",
-    )
+
+def environment(
+    headers: Headers, pass_authorization: bool = False, **configured: str
+) -> dict[str, str]:
+    route = RouteVariables.prepare("/r", "/r", configured, pass_authorization)
+    return parsed(route.environment(HEAD._replace(headers=headers), ""))
 
 
-def environment(headers: list[tuple[bytes, bytes]], **configured: str) -> dict[str, str]:
-    variables = RouteVariables.prepare("/r", "/r", configured).environment(head(headers), "")
-    pairs = [line.decode().split("=", 1) for line in variables]
-    assert len({name for name, _ in pairs}) == len(pairs), "a variable is there twice"
-    return dict(pairs)  # type: ignore[arg-type]
+def variables_of(**fields: Any) -> dict[str, str]:
+    """The variables of a request that differs in some fields from the one above."""
+    route = RouteVariables.prepare("/r", "/r", {})
+    return parsed(route.environment(HEAD._replace(**fields), ""))
+
+
+def parsed(variables: list[bytes]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in variables:
+        name, equals, value = line.decode().partition("=")
+        assert equals
+        assert name not in found, f"{name} is set twice"
+        found[name] = value
+    return found
 
 
 token = st.text("abcXYZ-_09!", min_size=1, max_size=12).map(str.encode)
+known = st.sampled_from(["Authorization", "Content-Type", "Content-Length", "Host", *WITHHELD])
+name = token | known.map(str.encode) | known.map(lambda text: text.upper().encode())
 value = st.binary(max_size=12)
 
 
-@given(st.lists(st.tuples(token, value), max_size=8))
-def test_any_headers(headers: list[tuple[bytes, bytes]]) -> None:
-    """Each variable is there once, and no header can make one that is not its own."""
+@given(st.lists(st.tuples(name, value), max_size=8))
+def test_any_headers(headers: Headers) -> None:
+    """Each variable is set once and is UTF-8; only a NUL byte makes a request fail."""
+    withheld = (*WITHHELD, "authorization")
+    passed = {
+        raw.decode().upper().replace("-", "_")
+        for raw, _ in headers
+        if b"_" not in raw and raw.decode().lower() not in withheld
+    }
     try:
         found = environment(headers)
     except BadRequest:
+        assert any(b"\0" in content for _, content in headers)
         return
     own = environment([])
-    for name in found.keys() - own.keys():
-        assert name.startswith("HTTP_")
-    for name in own.keys() - {"CONTENT_TYPE"}:
-        assert found[name] == own[name]
+    assert {f"HTTP_{variable}" for variable in passed} == found.keys() - own.keys()
+    for variable in own.keys() - {"CONTENT_TYPE"}:
+        assert found[variable] == own[variable]
+
+
+@given(st.binary(max_size=12).filter(lambda content: b"\0" not in content))
+def test_any_header_value_arrives_as_utf_8(content: bytes) -> None:
+    """UTF-8 arrives unchanged; any other value is ISO-8859-1, converted to UTF-8."""
+    try:
+        expected = content.decode()
+    except UnicodeDecodeError:
+        expected = content.decode("iso-8859-1")
+    assert environment([(b"X", content)])["HTTP_X"] == expected
+
+
+def test_each_value_has_an_encoding_of_its_own() -> None:
+    found = environment([(b"X", b"caf\xe9"), (b"X", b"caf\xc3\xa9"), (b"Cookie", b"a=\xff")])
+    assert found["HTTP_X"] == "café, café"
+    assert found["HTTP_COOKIE"] == "a=ÿ"
 
 
 def test_header_like_configuration_yields_to_the_request() -> None:
@@ -56,35 +98,120 @@ def test_header_like_configuration_yields_to_the_request() -> None:
     assert environment([(b"X", b"sent")], HTTP_X="configured")["HTTP_X"] == "sent"
 
 
-def test_own_headers_have_variables_of_their_own() -> None:
+@pytest.mark.parametrize("variable", sorted({*variables_of(scheme="https")}))
+def test_configuration_replaces_no_variable_of_a_request(variable: str) -> None:
+    """Not even one that this request does not have, such as HTTPS."""
+    assert environment([], **{variable: "configured"}) == environment([])
+
+
+def test_the_variables_of_the_body() -> None:
+    """CONTENT_LENGTH is the true length; the headers have variables like any other, too."""
     found = environment([(b"Content-Type", b"a/b"), (b"content-length", b"99")])
-    assert found["CONTENT_TYPE"] == "a/b"
-    assert found["CONTENT_LENGTH"] == "0"
-    assert not [name for name in found if "HTTP_CONTENT" in name]
+    assert found["CONTENT_TYPE"] == found["HTTP_CONTENT_TYPE"] == "a/b"
+    assert (found["CONTENT_LENGTH"], found["HTTP_CONTENT_LENGTH"]) == ("0", "99")
+    found = environment([])
+    assert (found["CONTENT_TYPE"], found["CONTENT_LENGTH"]) == ("", "0")
+    assert not [variable for variable in found if variable.startswith("HTTP_")]
 
 
-@pytest.mark.parametrize("bad", [b"\xff", b"a\x00b"])
-def test_values_that_cannot_be_carried(bad: bytes) -> None:
+@pytest.mark.parametrize("header", WITHHELD)
+@pytest.mark.parametrize("pass_authorization", [False, True])
+def test_withheld_headers(header: str, pass_authorization: bool) -> None:
+    own = environment([], pass_authorization)
+    for written in (header, header.upper(), header.title()):
+        assert environment([(written.encode(), b"x")], pass_authorization) == own
+
+
+def test_authorization_is_passed_on_where_it_is_asked_for() -> None:
+    headers = [(b"aUTHORIZATION", b"Bearer secret")]
+    assert environment(headers, pass_authorization=False) == environment([])
+    found = environment(headers, pass_authorization=True)
+    assert found["HTTP_AUTHORIZATION"] == "Bearer secret"
+
+
+def test_a_withheld_authorization_does_not_hide_a_configured_one() -> None:
+    """A variable that the operator has configured stays what it is."""
+    headers = [(b"Authorization", b"sent")]
+    found = environment(headers, HTTP_AUTHORIZATION="configured")
+    assert found["HTTP_AUTHORIZATION"] == "configured"
+    found = environment(headers, pass_authorization=True, HTTP_AUTHORIZATION="configured")
+    assert found["HTTP_AUTHORIZATION"] == "sent"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "server_name", "port", "url"),
+    [
+        ("http", "example.com", "80", "http://example.com/r"),
+        ("http", "example.com", "443", "http://example.com:443/r"),
+        ("http", "[::1]", "3000", "http://[::1]:3000/r"),
+        ("http", "[::1]", "80", "http://[::1]/r"),
+        ("https", "example.com", "443", "https://example.com/r"),
+        ("https", "example.com", "80", "https://example.com:80/r"),
+        ("https", "[2001:db8::1]", "443", "https://[2001:db8::1]/r"),
+    ],
+)
+def test_the_url(scheme: str, server_name: str, port: str, url: str) -> None:
+    """X_FULL_URL leaves out the port where it is the default of the scheme."""
+    found = variables_of(scheme=scheme, server_name=server_name, server_port=port)
+    assert found["X_FULL_URL"] == url
+    assert (found["SERVER_NAME"], found["SERVER_PORT"]) == (server_name, port)
+    assert found["REQUEST_SCHEME"] == scheme
+    assert found.get("HTTPS") == ("on" if scheme == "https" else None)
+
+
+@pytest.mark.parametrize(
+    ("query", "uri"), [(None, "/r%20/"), ("", "/r%20/?"), ("a=%20&b", "/r%20/?a=%20&b")]
+)
+def test_the_uri_is_as_sent(query: str | None, uri: str) -> None:
+    found = variables_of(path="/r%20/", query=query)
+    assert found["REQUEST_URI"] == uri
+    assert found["X_FULL_URL"] == f"http://example.com{uri}"
+
+
+def test_the_ends_of_the_connection() -> None:
+    found = variables_of()
+    assert (found["REMOTE_PORT"], found["SERVER_ADDR"]) == ("51234", "192.0.2.2")
+    found = variables_of(remote_port="", server_address="")
+    assert (found["REMOTE_PORT"], found["SERVER_ADDR"]) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"headers": [(b"X", b"a\0b")]},
+        {"headers": [(b"X", b"\xff\0")]},
+        {"path": "/a\0b"},
+        {"query": "\0"},
+    ],
+)
+def test_a_nul_byte_cannot_be_passed_on(fields: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
-        environment([(b"X", bad)])
+        variables_of(**fields)
+
+
+@pytest.mark.parametrize("raw", ["/%00", "/%ff", "/%c3%28"])
+def test_a_path_that_cannot_be_passed_on(raw: str) -> None:
+    with pytest.raises(BadRequest):
+        RouteVariables.prepare("/r", "/r/...", {}).environment(HEAD, raw)
 
 
 @pytest.mark.parametrize(
     ("template", "query", "expected"),
     [
-        (None, None, ["/r"]),
-        (None, "", ["/r"]),
-        (None, "a&b=%20", ["/r", "a", "b=%20"]),
+        (None, None, ["/r/x"]),
+        (None, "", ["/r/x"]),
+        (None, "a&b=%20", ["/r/x", "a", "b=%20"]),
         ("", "a", []),
         ("x ${ARGS} y", "a&b", ["x", "a", "b", "y"]),
         ("x ${ARGS} y", None, ["x", "y"]),
         ("--q=${ARGS}", "a&b c", ["--q=a b c"]),
-        ("${SCRIPT_NAME}${SCRIPT_NAME}", "${ARGS}", ["/r/r"]),
+        ("${SCRIPT_NAME}${SCRIPT_NAME}", "${ARGS}", ["/r/x/r/x"]),
         ("-${ARGS}", "${SCRIPT_NAME}", ["-${SCRIPT_NAME}"]),
+        ("${OTHER} $ARGS", "a", ["${OTHER}", "$ARGS"]),
     ],
 )
 def test_arguments(template: str | None, query: str | None, expected: list[str]) -> None:
-    assert arguments(template, "/r", query) == [word.encode() for word in expected]
+    assert arguments(template, "/r/x", query) == [word.encode() for word in expected]
 
 
 @given(st.text("ab &${}ARGS", max_size=20))
@@ -92,3 +219,15 @@ def test_a_client_cannot_add_words_to_the_fixed_part(query: str) -> None:
     words = arguments("fixed ${ARGS}", "/r", query)
     assert words[0] == b"fixed"
     assert len(words) == 1 + (len(query.split("&")) if query else 0)
+
+
+@pytest.mark.parametrize("path", ["/${ARGS}", "/${SCRIPT_NAME}", "/\u00a0\u2003x"])
+def test_a_path_that_reads_like_a_template(path: str) -> None:
+    words = arguments("a ${SCRIPT_NAME} ${ARGS} -${SCRIPT_NAME}${ARGS}", path, "q=1")
+    assert words == [word.encode() for word in ("a", path, "q=1", f"-{path}q=1")]
+
+
+@pytest.mark.parametrize("template", [None, "${SCRIPT_NAME}", "${ARGS}"])
+def test_a_nul_byte_in_an_argument(template: str | None) -> None:
+    with pytest.raises(BadRequest):
+        arguments(template, "/\0", "\0")

@@ -71,7 +71,7 @@ def test_what_the_guest_saw_and_did(folder: Path) -> None:
     done = run_wagi(folder, "call", "-v", "-e", "GIVEN=x y", "/chatty/p?exit=4")
     assert done.returncode == 0
     for line in ("route     /chatty/...", "module    chatty.wasm", "end       exit 4",
-                 "argv      '/chatty' 'exit=4'", "  PATH_INFO=/p", "  GIVEN=x y",
+                 "argv      '/chatty/p' 'exit=4'", "  PATH_INFO=/p", "  GIVEN=x y",
                  "  OWN=1"):  # fmt: skip
         assert f"{line}\n" in done.stderr
     assert re.search(r"\nCPU time  \d+\.\d\d ms\nmemory    [\d,]+ KiB\n", done.stderr)

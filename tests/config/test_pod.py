@@ -109,6 +109,12 @@ def test_a_container_without_an_entry_is_a_warning(tmp_path: Path) -> None:
     )
 
 
+def test_a_handler_that_checks_credentials(tmp_path: Path) -> None:
+    text = POD.replace('"entrypoint": "run"', '"pass_authorization": true')
+    second, first = read(tmp_path, text).entries
+    assert (second.pass_authorization, first.pass_authorization) == (True, False)
+
+
 def test_the_default_address(tmp_path: Path) -> None:
     found = read(tmp_path, re.sub(r".*default-host.*\n", "", POD))
     assert found.listen == HostPort("127.0.0.1", 3000)

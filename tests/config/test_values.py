@@ -62,5 +62,5 @@ def test_bad_listen(text: str) -> None:
     ],
 )
 def test_pairs(text: str, pair: tuple[str, str]) -> None:
-    """One pair of surrounding quotes is stripped, an empty value is fine (contract §5)."""
+    """One pair of surrounding quotes is stripped, an empty value is fine."""
     assert parse_pair(text) == pair

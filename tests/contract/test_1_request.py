@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.server import ROOT, Response, Server, run_wagi, serving, write_files
+from tests.support.server import (
+    ROOT,
+    Response,
+    Server,
+    read_all,
+    run_wagi,
+    serving,
+    write_files,
+)
+from tests.support.tls import certificate_of
 from tests.support.toolchains import HANDLERS, compiled
 from tests.support.wat import ARGV, HELLO, TEXT_HEAD, Program
 
@@ -29,7 +40,13 @@ default_host = "fallback.example:8123"
 [[module]]
 route = "/env/..."
 module = "environment.wat"
-environment = {OWN = "module", SHARED = "module", SERVER_NAME = "evil", HTTP_ACCEPT = "evil"}
+[module.environment]
+OWN = "module"
+SHARED = "module"
+SERVER_NAME = "evil"
+HTTP_ACCEPT = "evil"
+HTTPS = "on"
+REQUEST_SCHEME = "https"
 [[module]]
 route = "/exact"
 module = "environment.wat"
@@ -43,6 +60,14 @@ module = "argv.wat"
 route = "/template"
 module = "argv.wat"
 argv = "ruby index.rb ${SCRIPT_NAME} ${ARGS}"
+[[module]]
+route = "/below/..."
+module = "argv.wat"
+argv = "${SCRIPT_NAME} ${ARGS}"
+[[module]]
+route = "/login"
+module = "environment.wat"
+pass_authorization = true
 [[module]]
 route = "/joined"
 module = "argv.wat"
@@ -119,7 +144,8 @@ def test_no_body_is_the_end_of_file(server: Server) -> None:
     ("path", "expected"),
     [
         ("/argv", ["/argv"]),
-        ("/argv/below", ["/argv"]),
+        ("/argv/below", ["/argv/below"]),
+        ("/argv/%20a+b/?c", ["/argv/%20a+b/", "c"]),
         ("/argv?", ["/argv"]),
         ("/argv?a=1&b=2", ["/argv", "a=1", "b=2"]),
         ("/argv?a%20b&&c+d", ["/argv", "a%20b", "", "c+d"]),
@@ -127,10 +153,12 @@ def test_no_body_is_the_end_of_file(server: Server) -> None:
         ("/template", ["ruby", "index.rb", "/template"]),
         ("/template?${SCRIPT_NAME}", ["ruby", "index.rb", "/template", "${SCRIPT_NAME}"]),
         ("/joined?a&b", ["one-a b-word", "/joinedx"]),
+        ("/below/a%20b?c", ["/below/a%20b", "c"]),
+        ("/below/${ARGS}?c", ["/below/${ARGS}", "c"]),
     ],
 )
 def test_argv(server: Server, path: str, expected: list[str]) -> None:
-    """argv: SCRIPT_NAME and the query's items; a template is split before it is filled."""
+    """argv: the path as sent and the query's items; a template is split before it is filled."""
     assert server.get(path).text.split("\n")[:-1] == expected
 
 
@@ -147,7 +175,8 @@ def test_variables_are_all_there(server: Server) -> None:
         *("GATEWAY_INTERFACE", "SERVER_SOFTWARE", "SERVER_PROTOCOL", "SERVER_NAME", "SERVER_PORT"),
         *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "X_RAW_PATH_INFO", "PATH_TRANSLATED"),
         *("QUERY_STRING", "X_MATCHED_ROUTE", "X_FULL_URL", "CONTENT_LENGTH", "CONTENT_TYPE"),
-        *("REMOTE_ADDR", "REMOTE_HOST", "REMOTE_USER", "AUTH_TYPE"),
+        *("REMOTE_ADDR", "REMOTE_HOST", "REMOTE_USER", "AUTH_TYPE", "REQUEST_URI"),
+        *("REQUEST_SCHEME", "REMOTE_PORT", "SERVER_ADDR"),
     ):
         assert name in found
     assert found["GATEWAY_INTERFACE"] == "CGI/1.1"
@@ -186,17 +215,73 @@ def test_server_name_without_host_header(server: Server) -> None:
     assert b"\nSERVER_PORT=8123\n" in answer
 
 
-def test_default_host_is_localhost(tmp_path: Path) -> None:
-    """The default host is localhost:3000 unless configured; --hostname goes before the file."""
+ONE_ROUTE = '[[module]]\nroute = "/"\nmodule = "environment.wat"\n'
+
+
+def test_without_a_default_host(tmp_path: Path) -> None:
+    """SERVER_NAME, SERVER_PORT: the port of the scheme; without a Host the listening socket."""
+    with serving(tmp_path, ONE_ROUTE, modules={"environment.wat": ENVIRONMENT}) as plain:
+        found = env(plain, "/", ("Host", "example.com"))
+        assert (found["SERVER_NAME"], found["SERVER_PORT"]) == ("example.com", "80")
+        assert found["X_FULL_URL"] == "http://example.com/"
+        found = env(plain, "/", ("Host", "[::1]"))
+        assert (found["SERVER_NAME"], found["SERVER_PORT"]) == ("[::1]", "80")
+        assert found["X_FULL_URL"] == "http://[::1]/"
+        for request in (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.0\r\nHost:\r\n\r\n"):
+            answer = plain.raw(request)
+            assert b"\nX_FULL_URL=http://127.0.0.1:%d/\n" % plain.port in answer
+
+
+def test_the_option_goes_before_the_file(tmp_path: Path) -> None:
+    """--hostname goes before default_host, and its missing port is the scheme's default."""
+    manifest = f'default_host = "file.example:1"\n{ONE_ROUTE}'
+    options = ("--hostname", "option.example")
     modules = {"environment.wat": ENVIRONMENT}
-    manifest = '[[module]]\nroute = "/"\nmodule = "environment.wat"\n'
-    with serving(tmp_path, manifest, modules=modules) as plain:
-        assert b"\nX_FULL_URL=http://localhost:3000/\n" in plain.raw(b"GET / HTTP/1.0\r\n\r\n")
-    manifest = f'default_host = "file.example:1"\n{manifest}'
-    with serving(tmp_path, manifest, "--hostname", "option.example") as named:
-        answer = named.raw(b"GET / HTTP/1.0\r\n\r\n")
-        # The default host has no port: the listening socket's is the last resort.
-        assert b"\nX_FULL_URL=http://option.example:%d/\n" % named.port in answer
+    with serving(tmp_path, manifest, *options, modules=modules) as named:
+        assert b"\nX_FULL_URL=http://option.example/\n" in named.raw(b"GET / HTTP/1.0\r\n\r\n")
+        assert env(named, "/", ("Host", "a.example"))["X_FULL_URL"] == "http://a.example/"
+
+
+@pytest.mark.parametrize(
+    ("headers", "url"),
+    [
+        ((("X-Forwarded-Proto", "https"),), "https://a.example/"),
+        ((("X-Forwarded-Proto", "http"),), "http://a.example/"),
+        ((), "http://a.example/"),
+        ((("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "b.example")), "https://b.example/"),
+        ((("X-Forwarded-Host", "b.example:8443"),), "http://b.example:8443/"),
+        ((("Forwarded", "proto=https;host=b.example"),), "https://b.example/"),
+    ],
+)
+def test_the_scheme_behind_a_proxy(
+    proxied: Server, headers: tuple[tuple[str, str], ...], url: str
+) -> None:
+    """REQUEST_SCHEME, HTTPS: as the client used it; a Host without a port has the scheme's."""
+    found = env(proxied, "/", ("Host", "a.example"), *headers)
+    scheme = url.partition(":")[0]
+    assert found["X_FULL_URL"] == url
+    assert found["REQUEST_SCHEME"] == scheme
+    assert found.get("HTTPS") == ("on" if scheme == "https" else None)
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("proxied")
+    options = ("--trusted-proxy", "127.0.0.1")
+    with serving(folder, ONE_ROUTE, *options, modules={"environment.wat": ENVIRONMENT}) as running:
+        yield running
+
+
+def test_scheme_over_tls(tmp_path: Path) -> None:
+    """REQUEST_SCHEME, HTTPS: a connection with TLS is https, whose default port is 443."""
+    certificate, key = certificate_of(tmp_path / "tls")
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key))
+    with serving(tmp_path, ONE_ROUTE, *options, modules={"environment.wat": ENVIRONMENT}) as server:
+        server.tls = ssl.create_default_context(cafile=certificate)
+        found = env(server, "/", ("Host", "example.com"))
+    assert (found["REQUEST_SCHEME"], found["HTTPS"]) == ("https", "on")
+    assert (found["SERVER_NAME"], found["SERVER_PORT"]) == ("example.com", "443")
+    assert found["X_FULL_URL"] == "https://example.com/"
 
 
 @pytest.mark.parametrize(
@@ -239,6 +324,22 @@ def test_full_url(server: Server) -> None:
     found = env(server, "/env/a%20b?x=1", ("Host", "example.com:81"))
     assert found["X_FULL_URL"] == "http://example.com:81/env/a%20b?x=1"
     assert env(server, "/exact", ("Host", "[::1]"))["X_FULL_URL"] == "http://[::1]:8123/exact"
+    for host in ("example.com:80", "[::1]:80"):
+        found = env(server, "/exact", ("Host", host))
+        assert found["SERVER_PORT"] == "80"
+        assert found["X_FULL_URL"] == f"http://{host.removesuffix(':80')}/exact"
+
+
+@pytest.mark.parametrize("target", ["/env/a%20b?x=1", "/exact", "/exact?", "/env//%2f/"])
+def test_request_uri(server: Server, target: str) -> None:
+    """REQUEST_URI: path and query as sent."""
+    assert env(server, target)["REQUEST_URI"] == target
+
+
+def test_request_uri_of_an_absolute_target(server: Server) -> None:
+    """REQUEST_URI: of a target in absolute form only its path and query."""
+    answer = server.raw(b"GET http://real.example/exact?q HTTP/1.0\r\n\r\n")
+    assert b"\nREQUEST_URI=/exact?q\n" in answer
 
 
 def test_absolute_form_names_the_host(server: Server) -> None:
@@ -248,13 +349,28 @@ def test_absolute_form_names_the_host(server: Server) -> None:
 
 
 def test_content_variables(server: Server) -> None:
-    """CONTENT_LENGTH, CONTENT_TYPE: the body's, and not repeated as HTTP_* variables."""
+    """CONTENT_LENGTH, CONTENT_TYPE: the body's; as HTTP_* variables there, too."""
     response = server.post("/exact", b"12345", headers=[("Content-Type", "text/x; charset=y")])
     found = response.variables
     assert found["CONTENT_LENGTH"] == "5"
     assert found["CONTENT_TYPE"] == "text/x; charset=y"
+    assert found["HTTP_CONTENT_LENGTH"] == "5"
+    assert found["HTTP_CONTENT_TYPE"] == "text/x; charset=y"
+    found = env(server, "/exact")
     assert "HTTP_CONTENT_TYPE" not in found
     assert "HTTP_CONTENT_LENGTH" not in found
+
+
+def test_content_length_of_chunks(server: Server) -> None:
+    """CONTENT_LENGTH: the length of the body; the client has sent no header with it."""
+    answer = server.raw(
+        b"POST /exact HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: a/b\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    )
+    assert b"\nCONTENT_LENGTH=5\n" in answer
+    assert b"\nHTTP_CONTENT_TYPE=a/b\n" in answer
+    assert b"HTTP_CONTENT_LENGTH" not in answer
+    assert b"HTTP_TRANSFER_ENCODING" not in answer
 
 
 def test_remote_address(server: Server) -> None:
@@ -263,8 +379,46 @@ def test_remote_address(server: Server) -> None:
     assert found["REMOTE_ADDR"] == found["REMOTE_HOST"] == "127.0.0.1"
 
 
+def test_the_ends_of_the_connection(server: Server) -> None:
+    """REMOTE_PORT, SERVER_ADDR: the client's port, the local address."""
+    with server.connect() as connection:
+        connection.sendall(b"GET /exact HTTP/1.0\r\n\r\n")
+        answer = read_all(connection)
+        port = connection.getsockname()[1]
+    assert b"\nREMOTE_PORT=%d\n" % port in answer
+    assert b"\nSERVER_ADDR=127.0.0.1\n" in answer
+
+
+@pytest.mark.parametrize("client", ["192.0.2.7", "127.0.0.1"])
+def test_the_port_of_a_client_behind_a_proxy(proxied: Server, client: str) -> None:
+    """REMOTE_PORT: empty if unknown, as behind a proxy, wherever the client is."""
+    found = env(proxied, "/", ("X-Forwarded-For", client))
+    assert (found["REMOTE_ADDR"], found["REMOTE_PORT"]) == (client, "")
+    assert found["SERVER_ADDR"] == "127.0.0.1"
+    found = env(proxied, "/")
+    assert found["REMOTE_ADDR"] == "127.0.0.1"
+    assert int(found["REMOTE_PORT"]) > 0
+
+
+def test_the_ends_of_a_unix_socket(tmp_path: Path) -> None:
+    """REMOTE_PORT, SERVER_ADDR: empty for a unix socket, which has neither."""
+    modules = {"environment.wat": ENVIRONMENT}
+    path = tmp_path / "wagi.sock"
+    with (
+        serving(tmp_path, ONE_ROUTE, modules=modules, listen=f"unix:{path}"),
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        connection.settimeout(30)
+        connection.connect(str(path))
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = read_all(connection)
+    for line in (b"REMOTE_ADDR=", b"REMOTE_PORT=", b"SERVER_ADDR=", b"SERVER_PORT=80"):
+        assert b"\n%s\n" % line in answer
+    assert b"\nX_FULL_URL=http://localhost/\n" in answer
+
+
 def test_header_variables(server: Server) -> None:
-    """HTTP_*: every other request header."""
+    """HTTP_*: every request header."""
     found = env(server, "/exact", ("X-Custom-Header", "v"), ("user-agent", "ua"))
     assert found["HTTP_X_CUSTOM_HEADER"] == "v"
     assert found["HTTP_USER_AGENT"] == "ua"
@@ -272,11 +426,12 @@ def test_header_variables(server: Server) -> None:
 
 
 def test_hidden_headers(server: Server) -> None:
-    """Authorization, Connection and Proxy never reach the guest; nor names with an underscore."""
+    """Some headers never reach the guest, nor do names with an underscore."""
     found = env(
         server,
         "/exact",
         ("Authorization", "Basic c2VjcmV0"),
+        ("Proxy-Authorization", "Basic c2VjcmV0"),
         ("Connection", "keep-alive"),
         ("Proxy", "http://evil"),
         ("X_Real_IP", "1.2.3.4"),
@@ -284,6 +439,15 @@ def test_hidden_headers(server: Server) -> None:
     text = "\n".join(f"{k}={v}" for k, v in found.items())
     for secret in ("c2VjcmV0", "HTTP_CONNECTION", "HTTP_PROXY", "evil", "1.2.3.4"):
         assert secret not in text
+
+
+def test_pass_authorization(server: Server) -> None:
+    """pass_authorization = true: HTTP_AUTHORIZATION, and still no Proxy-Authorization."""
+    headers = (("Authorization", "Bearer token"), ("Proxy-Authorization", "Basic c2VjcmV0"))
+    found = env(server, "/login", *headers)
+    assert found["HTTP_AUTHORIZATION"] == "Bearer token"
+    assert "c2VjcmV0" not in str(found)
+    assert "HTTP_AUTHORIZATION" not in env(server, "/login")
 
 
 def test_repeated_headers(server: Server) -> None:
@@ -311,10 +475,21 @@ def test_uncarriable_path(server: Server, request_line: bytes) -> None:
     assert b"aiohttp" not in answer
 
 
-def test_uncarriable_header(server: Server) -> None:
-    """A header value that is not UTF-8 is answered with 400."""
-    answer = server.raw(b"GET /exact HTTP/1.1\r\nHost: a\r\nX: \xff\r\nConnection: close\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 400 ")
+def test_header_that_is_not_utf_8(server: Server) -> None:
+    """A header value that is not UTF-8 is ISO-8859-1, and arrives as UTF-8."""
+    answer = server.raw(
+        b"GET /exact HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        b"X-Latin: caf\xe9\r\nX-Utf: caf\xc3\xa9\r\nX-Both: \xe9\r\nX-Both: \xc3\xa9\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    for line in ("HTTP_X_LATIN=café", "HTTP_X_UTF=café", "HTTP_X_BOTH=é, é"):
+        assert f"\n{line}\n".encode() in answer
+
+
+def test_header_with_a_nul_byte(server: Server) -> None:
+    """A NUL byte cannot be in a variable: 400."""
+    answer = server.raw(b"GET /exact HTTP/1.1\r\nHost: a\r\nX: \0\r\nConnection: close\r\n\r\n")
+    assert re.match(rb"HTTP/1\.[01] 400 ", answer)
 
 
 def test_configured_variables(server: Server) -> None:
@@ -333,6 +508,8 @@ def test_configured_variables_replace_no_cgi_variable(server: Server) -> None:
     found = env(server, "/env", ("Accept", "text/html"), ("Host", "true.example"))
     assert found["SERVER_NAME"] == "true.example"
     assert found["HTTP_ACCEPT"] == "text/html"
+    assert found["REQUEST_SCHEME"] == "http"
+    assert "HTTPS" not in found
 
 
 def test_host_environment_is_invisible(server: Server) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.server import ONE_WORKER, Server, serving
+from tests.support.toolchains import EXAMPLES, HANDLERS, compiled
 from tests.support.wat import HELLO, SPIN, TEXT_HEAD, Program
 
 MODULES = {
@@ -136,3 +143,96 @@ def test_a_thousand_slow_guests_at_once(tmp_path: Path) -> None:
         assert seconds < 60
         # Their memories alone have 128 KiB each.
         assert memory < 300 * 1024 * 1024
+
+
+# The entry of docs/state.md, and another module
+PAGE = (Path(__file__).parents[2] / "docs/state.md").read_text()
+COUNTER = (
+    PAGE.split("```toml\n")[1].split("```")[0]
+    + """
+queue_timeout = 60
+[[module]]
+route = "/hello"
+module = "hello.wat"
+"""
+)
+
+
+@contextmanager
+def counting(folder: Path, workers: int) -> Iterator[tuple[Server, Callable[[], int]]]:
+    """A server whose handler counts in a volume, and the number that is there."""
+    (folder / "data").mkdir()
+    modules = {"counter.wasm": compiled(HANDLERS / "counter.c").read_bytes(), "hello.wat": HELLO}
+    with serving(folder, COUNTER, "--workers", str(workers), modules=modules) as server:
+        yield server, lambda: int((folder / "data/number").read_text())
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_max_concurrency_holds_for_all_workers(tmp_path: Path, workers: int) -> None:
+    """One writer at a time: no update is lost, and another module is not held up."""
+    with counting(tmp_path, workers) as (server, number), ThreadPoolExecutor(16) as pool:
+        answers = pool.map(server.get, ["/counter"] * 200)
+        began = time.monotonic()
+        assert server.get("/hello").status == 200
+        assert time.monotonic() - began < 5
+        assert [answer.text.startswith("alone ") for answer in answers] == [True] * 200
+        assert number() == 200
+
+
+def test_a_reload_does_not_let_in_a_second_writer(tmp_path: Path) -> None:
+    with counting(tmp_path, 2) as (server, number), ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(server.get, "/counter") for _ in range(150)]
+        for _ in range(3):
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGHUP)
+        assert all(answer.result().text.startswith("alone ") for answer in answers)
+        assert number() == 150
+
+
+def test_a_worker_that_is_killed_gives_back_its_slots(tmp_path: Path) -> None:
+    """It dies while its guest holds the only slot; requests of the others go on."""
+    manifest = (
+        '[[module]]\nroute = "/..."\nmodule = "first.wat"\n'
+        "max_concurrency = 1\nqueue_timeout = 60\n"
+    )
+    modules = {"first.wat": (EXAMPLES / "wat/echo.wat").read_text()}
+    with (
+        serving(tmp_path, manifest, "--workers", "2", modules=modules) as server,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        holder = server.connect()  # its guest waits for a body that does not come
+        holder.sendall(b"POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        time.sleep(0.5)
+        waiting = [pool.submit(server.get, f"/{i}") for i in range(6)]
+        time.sleep(0.3)
+        assert not any(answer.done() for answer in waiting)
+        (victim,) = [pid for pid in server.workers if holds(pid, holder)]
+        os.kill(victim, signal.SIGKILL)
+        answers = [answer.exception() or answer.result() for answer in waiting]
+        # Those that waited in the worker that was killed are lost with it.
+        assert any(not isinstance(answer, BaseException) for answer in answers)
+        assert server.get("/after").status == 200
+
+
+def holds(pid: int, connection: socket.socket) -> bool:
+    """Whether a process has the other end of a connection."""
+    port = f":{connection.getsockname()[1]:04X}"
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[2].endswith(port):
+            links = Path(f"/proc/{pid}/fd").iterdir()
+            return f"socket:[{fields[9]}]" in [str(link.readlink()) for link in links]
+    return False
+
+
+def test_a_limit_above_one_holds_for_all_workers(tmp_path: Path) -> None:
+    """Each guest writes when it begins and when it ends: never more than two at a time."""
+    nap = Program().write("begin\n", fd=2).sleep(50).write("end\n", fd=2).write(TEXT_HEAD).wat()
+    manifest = '[[module]]\nroute = "/..."\nmodule = "nap.wat"\nmax_concurrency = 2\n'
+    options = ("--workers", "3")
+    with serving(tmp_path, manifest, *options, modules={"nap.wat": nap}) as server:
+        began = time.monotonic()
+        with ThreadPoolExecutor(12) as pool:
+            assert {r.status for r in pool.map(server.get, [f"/{i}" for i in range(40)])} == {200}
+        # Two at a time take a second; three would take 0.7 seconds.
+        assert time.monotonic() - began >= 1.0

@@ -1,4 +1,4 @@
-"""Paths and headers that mean to be taken for something else (contract §1 and §3)."""
+"""Paths and headers that mean to be taken for something else."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ default_host = "default.example:80"
 [[module]]
 route = "/public/..."
 module = "environment.wat"
+[[module]]
+route = "/login"
+module = "environment.wat"
+pass_authorization = true
 [[module]]
 route = "/exact"
 module = "environment.wat"
@@ -122,6 +126,10 @@ def test_secrets_stay_with_the_gateway(server: Server) -> None:
     )
     assert "c2VjcmV0" not in str(found)
     assert "HTTP_AUTHORIZATION" not in found
+    headers = [("Proxy-Authorization", "Basic c2VjcmV0"), ("Authorization", "Bearer token")]
+    found = server.get("/login", headers=headers).variables
+    assert "c2VjcmV0" not in str(found)
+    assert found["HTTP_AUTHORIZATION"] == "Bearer token"
 
 
 def test_underscores_cannot_pass_for_dashes(server: Server) -> None:
@@ -138,7 +146,7 @@ def test_underscores_cannot_pass_for_dashes(server: Server) -> None:
 
 
 def test_no_header_replaces_a_cgi_variable(server: Server) -> None:
-    """They begin with HTTP_, but for two that are the gateway's own."""
+    """The variables of headers begin with HTTP_."""
     found = variables(server, ("Script-Name", "/evil"), ("Remote-Addr", "6.6.6.6"), ("Path", "x"))
     assert found["SCRIPT_NAME"] == "/public"
     assert found["REMOTE_ADDR"] == "127.0.0.1"
@@ -172,6 +180,6 @@ def test_nobody_believes_a_stranger(server: Server) -> None:
     )
     assert found["REMOTE_ADDR"] == found["REMOTE_HOST"] == "127.0.0.1"
     assert found["SERVER_NAME"] == "good.example"
-    assert found["X_FULL_URL"] == "http://good.example:80/public/x"
+    assert found["X_FULL_URL"] == "http://good.example/public/x"
     server.wait_for_access(r"^127\.0\.0\.1 .* id=(?!evil)", 5)
     assert "id=evil" not in "\n".join(server.access_log)

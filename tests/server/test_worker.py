@@ -180,7 +180,7 @@ def test_trusted_proxy(tmp_path: Path, trusted: bool) -> None:
     assert found["HTTP_X_FORWARDED_FOR"] == headers[0][1]
     if trusted:
         assert found["REMOTE_ADDR"] == "192.0.2.7"
-        assert found["X_FULL_URL"] == "https://public.example:443/environment"
+        assert found["X_FULL_URL"] == "https://public.example/environment"
         assert missing.header("X-Request-Id") == "from-the-proxy"
     else:
         assert found["REMOTE_ADDR"] == "127.0.0.1"

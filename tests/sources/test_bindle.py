@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wasmtime import wat2wasm
 
 from tests.sources.test_registry import module
 from tests.support.bindles import (
@@ -18,7 +19,7 @@ from tests.support.bindles import (
     parcel,
     write_standalone,
 )
-from tests.support.server import run_wagi, serving, write_files
+from tests.support.server import ROOT, run_wagi, serving, write_files
 from tests.support.tls import certificate_of
 from tests.support.toolchains import HANDLERS, compiled
 
@@ -89,6 +90,24 @@ def test_a_server(tmp_path: Path) -> None:
         assert_all_is_there(get(tmp_path, BINDLE_URL=server.url + "/"))
     # Nobody is there any more, and a version never changes.
     assert_all_is_there(get(tmp_path, "--bindle-url", server.url))
+
+
+def test_a_handler_that_checks_credentials(tmp_path: Path) -> None:
+    """pass_authorization = "true"; features are texts."""
+    wasm = bytes(wat2wasm((ROOT / "examples/wat/environment.wat").read_text()))
+    routes = [
+        handler(wasm, "/login", pass_authorization="true"),
+        handler(wasm + b"\0\1\0", "/no", pass_authorization="false"),
+    ]
+    write_standalone(tmp_path / "bindles", NAME, routes)
+    options = ("-b", NAME, "--bindle-path", "bindles")
+    headers = [("Authorization", "Bearer token")]
+    with serving(
+        tmp_path, None, *options, target=None, environment=environment(tmp_path)
+    ) as server:
+        found = server.get("/login", headers=headers).variables
+        assert found["HTTP_AUTHORIZATION"] == "Bearer token"
+        assert "HTTP_AUTHORIZATION" not in server.get("/no", headers=headers).variables
 
 
 def test_without_a_command(tmp_path: Path) -> None:
@@ -225,6 +244,8 @@ def _write(path: str, old: bytes, new: bytes) -> Break:
          "'deep' is a file, and the folder of 'deep/er/b.txt'"),
         (_write("1.2.3", b'"a.txt"', b'"deep/er/b.txt"'), 1, "two parcels are the file"),
         (_write("1.2.3", b'route = "/"', b'route = "nowhere"'), 1, "parcel root.wasm: route: "),
+        (_write("1.2.3", b'argv = "show', b'pass_authorization = "show'), 1,
+         "parcel files.wasm: pass_authorization: Input should be a valid boolean"),
         (_write("1.2.3", b'route = "/', b'rout = "/'), 1, "no parcel is a handler"),
         (_write("1.2.3", b"size = ", b"size = 9999999999"), 1, "(--max-module-size)"),
     ],

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -61,13 +62,18 @@ class Response:
 
 
 class Server:
-    """A running ``wagi serve``."""
+    """A running ``wagi serve``.
+
+    Attributes:
+        tls: With what its certificate is verified; None for a server without TLS.
+    """
 
     def __init__(self, process: subprocess.Popen[str], host: str = "127.0.0.1") -> None:
         self.process = process
         self.host = host
         self.port = 0
         self.url = ""
+        self.tls: ssl.SSLContext | None = None
         self._lines: list[str] = []
         self._stdout: list[str] = []
         self._listening = threading.Event()
@@ -127,7 +133,13 @@ class Server:
         timeout: float = 60.0,
     ) -> Response:
         """One request on a connection of its own; the path goes out as it is."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        connection = (
+            http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+            if self.tls is None
+            else http.client.HTTPSConnection(
+                self.host, self.port, timeout=timeout, context=self.tls
+            )
+        )
         try:
             own_host = any(name.lower() == "host" for name, _ in headers)
             connection.putrequest(method, path, skip_host=own_host, skip_accept_encoding=True)

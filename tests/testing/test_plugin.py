@@ -32,7 +32,7 @@ def test_the_manifest(wagi_client):
     assert response.exit_code == 0
     assert response.trap == ""
     assert response.variables["SCRIPT_NAME"] == "/chatty"
-    assert response.argv == ["/chatty", "a=1+2"]
+    assert response.argv == ["/chatty/x", "a=1+2"]
     assert response.cpu_seconds > 0
     assert response.memory >= 65536
 

@@ -1,14 +1,20 @@
-"""From the head of a request to a guest's variables and argv (RFC 3875 §4.1, contract §1). Pure.
+"""The environment variables and arguments that a guest gets for a request (RFC 3875 §4.1). Pure.
 
-A header becomes a variable, so the names of headers decide which variables a client can set:
+Each request header becomes a variable, so a client that chooses names of headers chooses names of
+variables. These headers are withheld from the guest:
 
 - ``Proxy`` would become HTTP_PROXY, which programs take for their configuration (CVE-2016-5385).
-- ``X_Real_IP`` would become what ``X-Real-IP`` becomes: names with an underscore are dropped.
-- ``Authorization`` holds the client's secret, ``Connection`` belongs to the hop before us.
+- A name with an underscore could pass for another header: ``X_Real_IP`` and ``X-Real-IP`` would
+  become the same variable.
+- ``Authorization`` and ``Proxy-Authorization`` hold credentials (RFC 3875 §4.1.18 and §9.2). The
+  first is passed on where a route asks for it.
+- ``Connection`` and ``Transfer-Encoding`` describe the connection between the client and the
+  gateway, not the request.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,33 +22,47 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 SERVER_SOFTWARE = "WAGI/1"
-_HIDDEN_HEADERS = frozenset((b"authorization", b"connection", b"proxy"))
-_OWN_VARIABLES = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
-_NAMES = frozenset(
+DEFAULT_PORTS = {"http": "80", "https": "443"}
+"""The port of a URL that has none, by its scheme (RFC 9110 §4.2)."""
+_WITHHELD_HEADERS = frozenset(
+    (b"connection", b"proxy", b"proxy-authorization", b"transfer-encoding")
+)
+_PLACEHOLDER = re.compile(r"\$\{(SCRIPT_NAME|ARGS)\}")
+_RESERVED_NAMES = frozenset(
     (
         *("GATEWAY_INTERFACE", "SERVER_SOFTWARE", "SERVER_PROTOCOL", "SERVER_NAME", "SERVER_PORT"),
         *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "X_RAW_PATH_INFO", "PATH_TRANSLATED"),
         *("QUERY_STRING", "X_MATCHED_ROUTE", "X_FULL_URL", "CONTENT_LENGTH", "CONTENT_TYPE"),
-        *("REMOTE_ADDR", "REMOTE_HOST", "REMOTE_USER", "AUTH_TYPE"),
+        *("REMOTE_ADDR", "REMOTE_HOST", "REMOTE_USER", "AUTH_TYPE", "REQUEST_URI"),
+        *("REQUEST_SCHEME", "HTTPS", "REMOTE_PORT", "SERVER_ADDR"),
     )
 )
 
 
 class BadRequest(ValueError):
-    """A request that no guest can be given; the message is fit for the client (400)."""
+    """A request that cannot be passed to a guest; the message is fit for the client (400)."""
 
 
 class RequestTooLarge(BadRequest):
-    """A request that makes more variables and arguments than a guest is to be given (431)."""
+    """A request whose variables and arguments exceed the limit of the route (431)."""
 
 
 class RequestHead(NamedTuple):
-    """All that variables are made of.
+    """The parts of a request that become variables.
 
-    Attributes: ``path`` and ``query`` as sent, valid UTF-8 (``query`` is None without a ``?``);
-    ``protocol`` as spoken by the client; ``headers`` in arrival order, undecoded;
-    ``content_length`` the true length of the body in bytes; ``scheme``, ``server_name``
-    and ``server_port`` of the URL that the client asked for; ``remote_address`` its IP address.
+    Attributes:
+        method: The method.
+        path: The path as sent, valid UTF-8.
+        query: The query as sent, valid UTF-8; None for a target without ``?``.
+        protocol: The protocol as the client spoke it, such as ``HTTP/1.1``.
+        headers: Names and values in arrival order, undecoded.
+        content_length: The length of the body in bytes, whether or not the client sent it.
+        scheme: The scheme of the URL that the client asked for, ``http`` or ``https``.
+        server_name: The host of that URL; an IPv6 address is in brackets.
+        server_port: The port of that URL.
+        remote_address: The IP address of the client, empty if unknown.
+        remote_port: The port of the client, empty if unknown.
+        server_address: The local IP address of the connection, empty for a unix socket.
     """
 
     method: str
@@ -55,26 +75,42 @@ class RequestHead(NamedTuple):
     server_name: str
     server_port: str
     remote_address: str
+    remote_port: str
+    server_address: str
 
 
 @dataclass(frozen=True, slots=True)
 class RouteVariables:
-    """The part of the environment that is the same for all requests of a route, encoded once."""
+    """The part of the environment that is the same for all requests of a route, encoded once.
 
-    script_name: str
+    Attributes:
+        fixed: The variables that no request changes, as ``NAME=value``.
+        header_like: Configured variables whose names begin with HTTP_; headers replace them.
+        pass_authorization: Whether guests get the Authorization header.
+    """
+
     fixed: tuple[bytes, ...]
     header_like: Mapping[str, str]
+    pass_authorization: bool
 
     @classmethod
     def prepare(
-        cls, script_name: str, matched_route: str, configured: Mapping[str, str]
+        cls,
+        script_name: str,
+        matched_route: str,
+        configured: Mapping[str, str],
+        pass_authorization: bool = False,
     ) -> RouteVariables:
         """Encode what is known before any request.
 
-        Parameters: ``configured`` the operator's variables; those with the name of a CGI variable
-        are left out, and those that begin with HTTP_ yield to a header of the request.
+        Args:
+            script_name: The matched route without ``/...``.
+            matched_route: The route as configured.
+            configured: The operator's variables. Those with the name of a CGI variable are left
+                out.
+            pass_authorization: Whether guests get the Authorization header.
         """
-        values = {k: v for k, v in configured.items() if k not in _NAMES}
+        values = {k: v for k, v in configured.items() if k not in _RESERVED_NAMES}
         header_like = {k: values.pop(k) for k in list(values) if k.startswith("HTTP_")}
         values |= {
             "GATEWAY_INTERFACE": "CGI/1.1",
@@ -85,74 +121,97 @@ class RouteVariables:
             "AUTH_TYPE": "",
         }
         fixed = tuple(f"{name}={value}".encode() for name, value in values.items())
-        return cls(script_name, fixed, header_like)
+        return cls(fixed, header_like, pass_authorization)
 
     def environment(self, head: RequestHead, raw_path_info: str) -> list[bytes]:
-        """All variables of a request as ``NAME=value``.
+        """All variables of a request, as ``NAME=value``.
 
-        Raises: BadRequest if the request has a value that a variable cannot carry.
+        Args:
+            head: The request.
+            raw_path_info: The part of its path that follows SCRIPT_NAME, as sent.
+
+        Raises:
+            BadRequest: A value has a NUL byte, or the decoded path is not UTF-8.
         """
         path_info = decode_path(raw_path_info)
         query = head.query or ""
-        host = f"{head.server_name}:{head.server_port}"
-        target = head.path if head.query is None else f"{head.path}?{query}"
-        content_type, from_headers = _header_variables(head.headers)
+        uri = head.path if head.query is None else f"{head.path}?{query}"
+        scheme, authority = head.scheme, head.server_name
+        if head.server_port != DEFAULT_PORTS[scheme]:
+            authority = f"{authority}:{head.server_port}"
+        from_headers = _header_variables(head.headers)
+        content_type = from_headers.get("HTTP_CONTENT_TYPE", "")
+        if not self.pass_authorization:
+            from_headers.pop("HTTP_AUTHORIZATION", None)
         if self.header_like:
             from_headers = {**self.header_like, **from_headers}
         lines = [
             f"SERVER_PROTOCOL={head.protocol}",
             f"SERVER_NAME={head.server_name}",
             f"SERVER_PORT={head.server_port}",
+            f"SERVER_ADDR={head.server_address}",
             f"REQUEST_METHOD={head.method}",
+            f"REQUEST_URI={uri}",
+            f"REQUEST_SCHEME={scheme}",
             f"PATH_INFO={path_info}",
             f"X_RAW_PATH_INFO={raw_path_info}",
             f"PATH_TRANSLATED={path_info}",
             f"QUERY_STRING={query}",
-            f"X_FULL_URL={head.scheme}://{host}{target}",
+            f"X_FULL_URL={scheme}://{authority}{uri}",
             f"CONTENT_LENGTH={head.content_length}",
             f"CONTENT_TYPE={content_type}",
             f"REMOTE_ADDR={head.remote_address}",
             f"REMOTE_HOST={head.remote_address}",
+            f"REMOTE_PORT={head.remote_port}",
         ]
+        if scheme == "https":
+            lines.append("HTTPS=on")
         lines += [f"{name}={value}" for name, value in from_headers.items()]
-        text = "\0".join(lines)
-        if text.count("\0") != len(lines) - 1:
+        # One text, encoded and split once, takes less time than encoding each variable.
+        variables = "\0".join(lines).encode().split(b"\0")
+        if len(variables) != len(lines):
             raise BadRequest("The request has a NUL byte in its path or headers.")
-        return [*self.fixed, *text.encode().split(b"\0")]
+        return [*self.fixed, *variables]
 
 
-def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, dict[str, str]]:
-    """CONTENT_TYPE and the HTTP_* variables; a repeated header is joined in arrival order."""
+def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The HTTP_* variables; the values of a repeated header are joined in arrival order."""
     values: dict[str, str] = {}
-    try:
-        for raw_name, raw_value in headers:
-            name = _variable_name(raw_name)
-            if name is None:
-                continue
+    for raw_name, raw_value in headers:
+        name = _variable_name(raw_name)
+        if name is None:
+            continue
+        try:
             value = raw_value.decode()
-            if name in values:
-                # RFC 9110 §5.3; cookies are not a list but pairs (RFC 6265bis §5.8).
-                separator = "; " if name == "HTTP_COOKIE" else ", "
-                value = f"{values[name]}{separator}{value}"
-            values[name] = value
-    except UnicodeDecodeError:
-        raise BadRequest("The request has a header that is not UTF-8.") from None
-    values.pop("CONTENT_LENGTH", None)
-    return values.pop("CONTENT_TYPE", ""), values
+        except UnicodeDecodeError:
+            # The historical encoding of header values (RFC 9110 §5.5), in which all bytes are
+            # characters. The guest gets UTF-8 in either case.
+            value = raw_value.decode("iso-8859-1")
+        if name in values:
+            # RFC 9110 §5.3; cookies are pairs, not a list (RFC 6265bis §5.8).
+            separator = "; " if name == "HTTP_COOKIE" else ", "
+            value = f"{values[name]}{separator}{value}"
+        values[name] = value
+    return values
 
 
-# Browsers send the same few dozen names; a client that makes names up cannot fill the memory.
+# Browsers send the same few dozen names. The size bounds the memory that a client can fill by
+# making names up.
 @lru_cache(maxsize=1024)
 def _variable_name(raw_name: bytes) -> str | None:
+    """The variable that a header becomes; None for a header that is withheld."""
     lower = raw_name.lower()
-    if lower in _HIDDEN_HEADERS or b"_" in lower:
+    if lower in _WITHHELD_HEADERS or b"_" in lower:
         return None
-    own = _OWN_VARIABLES.get(lower)
-    return own or "HTTP_" + lower.decode("ascii").upper().replace("-", "_")
+    return "HTTP_" + lower.decode("ascii").upper().replace("-", "_")
 
 
 def decode_path(raw: str) -> str:
-    """Percent-decode a path once; ``+`` stays ``+``. Raises: BadRequest if it is not UTF-8."""
+    """Percent-decode a path once; ``+`` stays ``+``.
+
+    Raises:
+        BadRequest: The decoded path is not UTF-8.
+    """
     if "%" not in raw:
         return raw
     try:
@@ -161,32 +220,50 @@ def decode_path(raw: str) -> str:
         raise BadRequest("The request's path is not UTF-8 when decoded.") from None
 
 
-def arguments(template: str | None, script_name: str, query: str | None) -> list[bytes]:
-    """A guest's argv (contract §1).
+def arguments(template: str | None, path: str, query: str | None) -> list[bytes]:
+    """A guest's argv (docs/contract.md, "Arguments").
 
-    The template is split before anything of the request is put into it: a client cannot add words
-    to its fixed part. ``${ARGS}`` as a word of its own becomes one word for each query item.
+    The template is split before parts of the request are substituted into it, so a client cannot
+    add words to its fixed part. ``${SCRIPT_NAME}`` stands for the path of the request, not for
+    the variable SCRIPT_NAME: so it was in the original. ``${ARGS}`` as a word of its own becomes
+    one word for each query item.
 
-    Raises: BadRequest if an argument cannot be carried.
+    Args:
+        template: The ``argv`` key of the entry; None for the default, the path and the query items.
+        path: The path of the request as sent.
+        query: The query as sent, None or empty for no query items.
+
+    Raises:
+        BadRequest: An argument has a NUL byte.
     """
-    if template is None and not query:
-        return [script_name.encode()]
     items = query.split("&") if query else []
-    words: list[str] = []
-    for word in ("${SCRIPT_NAME} ${ARGS}" if template is None else template).split():
-        if word == "${ARGS}":
-            words += items
-        else:
-            # The items go in last, so that one that reads ${SCRIPT_NAME} stays what it is.
-            named = word.replace("${SCRIPT_NAME}", script_name)
-            words.append(named.replace("${ARGS}", " ".join(items)))
+    if template is None:
+        words = [path, *items]
+    else:
+        values = {"SCRIPT_NAME": path, "ARGS": " ".join(items)}
+        words = []
+        for word in template.split():
+            if word == "${ARGS}":
+                words += items
+            else:
+                # In one pass: a path or a query item that reads like a placeholder stays as it is.
+                words.append(_PLACEHOLDER.sub(lambda found: values[found[1]], word))
     encoded = [word.encode() for word in words]
     if any(b"\0" in word for word in encoded):
-        raise BadRequest("The request has a NUL byte in its query.")
+        raise BadRequest("The request has a NUL byte in its target.")
     return encoded
 
 
 def check_size(environment: Iterable[bytes], argv: Iterable[bytes], limit: int | None) -> None:
-    """Refuse what is more than ``limit`` bytes together. Raises: RequestTooLarge."""
+    """Check that variables and arguments are not too large together.
+
+    Args:
+        environment: The variables.
+        argv: The arguments.
+        limit: The largest sum of their lengths in bytes; None for no limit.
+
+    Raises:
+        RequestTooLarge: They are larger.
+    """
     if limit is not None and sum(map(len, environment)) + sum(map(len, argv)) > limit:
         raise RequestTooLarge("The request's header fields and target are too large together.")

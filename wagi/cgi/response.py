@@ -1,8 +1,15 @@
-"""From a guest's output to the head of a response (RFC 3875 §6, contract §2). Pure.
+"""Parse the output of a guest into the head and the body of a response (RFC 3875, section 6). Pure.
 
-The parser is fed pieces and asked for the head; where the pieces were cut makes no difference.
-Guest bytes are hostile: what HTTP forbids in a header is dropped here and nowhere else, so that a
-header can never split the response (RFC 9110 §5.5).
+docs/contract.md, "Response", has the rules for the people who write handlers.
+
+The parser accepts what handlers print in practice, as the original did: lines that end in LF, CRLF
+or CRCRLF, an empty line before the first header, white space around names and values, and a status
+line (``HTTP/1.1 404 Not Found``) in place of a Status header. The gateway writes a new head from
+the parsed names and values, one line for each header, so none of this reaches the client.
+
+The output of a guest is not trusted. A name or a value that could end its line early or that holds
+another control character never gets into a ``ResponseHead`` (RFC 9110, section 5.5), so a header
+cannot split the response.
 """
 
 from __future__ import annotations
@@ -11,198 +18,280 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_MAX_WARNINGS = 10
+BODILESS = frozenset((204, 205, 304))
+"""Status codes of responses that have no body (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5)."""
 
-_END_OF_HEADERS = re.compile(rb"(?:\A|\n)\r?\n")
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
-_FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_MAX_WARNINGS = 10
+_CACHED_SIZE = 512  # bytes
+_SHOWN_SIZE = 64  # bytes
+
+# The LF that ends the last header, and the empty line. A program that prints "\r\n" to a stream in
+# text mode may produce CRCRLF. An empty line at the beginning of the output has no LF before it and
+# so does not match: it is skipped.
+_BLOCK_END = re.compile(rb"\n\r{0,2}\n")
+_BLOCK_END_MAX = 4  # bytes
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9](?=\s|\Z)")  # RFC 9112, section 4
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+_CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_STATUS = re.compile(rb"[2-5][0-9][0-9](?![0-9])")
+
+_CONTROL_HEADERS = frozenset((b"status", b"location", b"content-type"))
 _HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer")
+    (b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 )
-_ONCE = frozenset(("content-type", "location", "status", "content-length"))
-_REQUIRED = ("Content-Type", "Location", "Status")
 
 
 class BadResponse(ValueError):
-    """Output that is not a CGI response.
+    """The output of a guest is not a CGI response.
 
-    Attributes: ``status`` of the answer that the client gets instead; the message is fit for it.
+    The message is a sentence for the client and holds no byte of the output.
+
+    Attributes:
+        status: Status code of the error response that the client gets instead: 500 where there is
+            no header block, 502 where a header in it cannot be used.
+        reason: The message for the log, with the value that cannot be used.
     """
 
-    def __init__(self, message: str, status: int = 500) -> None:
+    def __init__(self, message: str, status: int = 500, value: bytes | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.reason = message if value is None else f"{message.rstrip('.')}: found {_shown(value)}"
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """Status and headers of a guest's response.
+    """Status code and headers of a guest's response.
 
-    Attributes: ``headers`` in order, repeated ones kept, without Status and Content-Length;
-    ``content_length`` in bytes, if the guest promised one; ``warnings`` what was dropped and why.
+    Attributes:
+        status: Status code, from 200 to 599.
+        headers: Names and values as the guest printed them; a value may hold bytes above 127. The
+            control headers Location and Content-Type come first and at most once, then all others
+            in their order, repeated ones included. Status, Content-Length and hop-by-hop headers
+            are left out.
+        content_length: Length of the body in bytes if the guest gave one, otherwise None.
+        warnings: For the module's log: which headers were dropped, and why.
     """
 
     status: int
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[bytes, bytes], ...]
     content_length: int | None
     warnings: tuple[str, ...]
 
 
 class ResponseParser:
-    """Finds the header block in a guest's output. Feed it, ask for ``head``, then take the body."""
+    """Splits the output of a guest into head and body.
+
+    The answers depend only on the bytes that have been fed, never on how they were cut into pieces.
+    """
+
+    __slots__ = ("_block", "_body", "_head", "_limit", "_searched")
 
     def __init__(self, header_limit: int) -> None:
-        """Parameters: ``header_limit`` in bytes."""
+        """Create a parser without any output.
+
+        Args:
+            header_limit: Largest size of the header block in bytes, the empty line included.
+        """
         self._limit = header_limit
-        self._buffer = bytearray()  # until the head is found
-        self._body: list[bytes] = []  # then: pieces as they come, not copied together
+        # Before the head is found: all output. Most guests print everything with one call, so the
+        # first piece is kept as it is, and only a second one makes it a copy that can grow.
+        self._block: bytes | bytearray = b""
         self._searched = 0
         self._head: ResponseHead | None = None
+        # After the head is found: the pieces of the body.
+        self._body: list[bytes] = []
 
     def feed(self, data: bytes) -> None:
-        """Add a piece of output. Nothing is looked at before the next question."""
-        if self._head is None:
-            self._buffer += data
-        else:
+        """Add output. It is not examined before ``head`` or ``end`` is called."""
+        if self._head is not None:
             self._body.append(data)
+        elif not self._block:
+            self._block = data
+        else:
+            if isinstance(self._block, bytes):
+                self._block = bytearray(self._block)
+            self._block += data
 
     @property
     def held(self) -> int:
-        """Bytes that have been fed and not taken."""
-        return len(self._buffer) + sum(map(len, self._body))
+        """Number of bytes that were fed and belong neither to the head nor to a body taken."""
+        return len(self._block) + sum(map(len, self._body))
 
     def head(self) -> ResponseHead | None:
-        """The head, or None while the header block is not whole.
+        """Return the head, or None while the header block is incomplete.
 
-        Raises: BadResponse if the output cannot become a CGI response.
+        Raises:
+            BadResponse: The output cannot become a CGI response, whatever follows.
         """
-        if self._head is None:
-            # The empty line may have begun in the last three bytes that were looked at.
-            found = _END_OF_HEADERS.search(self._buffer, max(0, self._searched - 3))
-            end = found.end() if found else len(self._buffer)
-            # At most an empty line's bytes of slack: the answer must not hang on where it was cut.
-            if end > self._limit + (0 if found else 3):
-                raise BadResponse(_TOO_LARGE)
-            if not found:
-                self._searched = end
-                return None
-            block = bytes(self._buffer[:end])
-            self._head = _parse_again(block) if end <= _CACHED_SIZE else _parse(block)
-            self._body.append(bytes(self._buffer[end:]))
-            self._buffer.clear()
+        if self._head is not None:
+            return self._head
+        block = self._block
+        found = _BLOCK_END.search(block, self._searched, self._limit)
+        if found is None:
+            if len(block) > self._limit:
+                raise BadResponse("The handler's header block is too large.")
+            # What ends the block may have begun in the last bytes.
+            self._searched = max(0, len(block) - (_BLOCK_END_MAX - 1))
+            return None
+        end = found.end()
+        if isinstance(block, bytes):
+            head_bytes, body = block[:end], block[end:]
+        else:
+            with memoryview(block) as view:  # one copy instead of two
+                head_bytes, body = bytes(view[:end]), bytes(view[end:])
+        self._head = _parse_cached(head_bytes) if end <= _CACHED_SIZE else _parse(head_bytes)
+        self._body = [body]
+        self._block = b""
         return self._head
 
     def take_body(self) -> bytes:
-        """The output after the head that has not been taken yet."""
+        """Return the output after the head that has not been taken yet."""
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
         return body
 
     def end(self) -> ResponseHead:
-        """The head, once all output has been fed. Raises: BadResponse if there is none."""
+        """Return the head once all output has been fed.
+
+        Raises:
+            BadResponse: The output is not a CGI response.
+        """
         head = self.head()
         if head is None:
-            raise _no_head(self._buffer)
+            if not self._block:
+                raise BadResponse("The handler printed nothing.")
+            raise BadResponse("The handler printed no empty line after its headers.")
         return head
 
 
-def whole_response(output: bytes, header_limit: int) -> tuple[ResponseHead, bytes]:
-    """Head and body of a guest's whole output: what a parser that is fed all of it would find.
-
-    Raises: BadResponse if the output cannot become a CGI response.
-    """
-    found = _END_OF_HEADERS.search(output, 0, header_limit + 4)
-    if found is None or found.end() > header_limit:
-        if len(output) > header_limit + (0 if found else 3):
-            raise BadResponse(_TOO_LARGE)
-        raise _no_head(output)
-    end = found.end()
-    block = output[:end]
-    return (_parse_again(block) if end <= _CACHED_SIZE else _parse(block)), output[end:]
-
-
-_TOO_LARGE = "The handler's header block is too large."
-
-
-def _no_head(output: bytes | bytearray) -> BadResponse:
-    if not output:
-        return BadResponse("The handler printed nothing.")
-    return BadResponse("The handler printed no empty line after its headers.")
-
-
-# Most handlers print the same header block every time.
-_CACHED_SIZE = 512
-
-
-@lru_cache(maxsize=256)
-def _parse_again(block: bytes) -> ResponseHead:
-    return _parse(block)
-
-
 def _parse(block: bytes) -> ResponseHead:
-    headers: list[tuple[str, str]] = []
-    single: dict[str, str] = {}
+    """Parse a header block.
+
+    Args:
+        block: The output up to the empty line, which is included.
+
+    Raises:
+        BadResponse: None of the control headers is there, or one of them cannot be used.
+    """
+    control: dict[bytes, tuple[bytes, bytes]] = {}
+    others: list[tuple[bytes, bytes]] = []
+    lengths: list[bytes] = []
     warnings: list[str] = []
-    for line in re.split(rb"\r?\n", block):
-        if not line:
-            continue
+    for line in _lines(block):
+        # CGI has no continuation lines (RFC 3875, section 6.3), and the original took an indented
+        # line for a header of its own. Joining such a line to the one before it, as for obsolete
+        # line folding (RFC 9112, section 5.2), would break indented output, and a header in it
+        # would be lost in a value. Either way no fold reaches the client: each line is checked by
+        # itself and sent as one line.
         raw_name, colon, raw_value = line.partition(b":")
-        raw_value = raw_value.strip(b" \t")
-        why = _why_forbidden(raw_name, colon, raw_value)
-        if why:
-            warnings.append(f"dropped header {raw_name[:64]!r}: {why}")
-            continue
-        name, value = raw_name.decode("ascii"), raw_value.decode()
-        lower = name.lower()
-        if lower in single:
-            warnings.append(f"dropped header {name!r}: it can be there only once")
-        elif lower in _ONCE:
-            single[lower] = value
-            if lower not in ("status", "content-length"):
-                headers.append((name, value))
-        elif lower not in _HOP_BY_HOP and not lower.startswith("proxy-"):
-            headers.append((name, value))
-    if not single.keys() & {name.lower() for name in _REQUIRED}:
+        field, value = raw_name.rstrip(), raw_value.lstrip()
+        key = field.lower()
+        if key in _CONTROL_HEADERS:
+            if key in control and control[key][1] != value:
+                warnings.append(
+                    f"ignored header {_shown(field)} with the value {_shown(control[key][1])}:"
+                    " the last one counts"
+                )
+            control[key] = field, value
+        elif key == b"content-length":
+            lengths.append(value)
+        elif problem := _problem(field, colon, value):
+            warnings.append(f"dropped header {_shown(field)}: {problem}")
+        elif key not in _HOP_BY_HOP and not key.startswith(b"proxy-"):
+            others.append((field, value))
+    if not control:
         raise BadResponse(
             "The handler's response has none of the headers Content-Type, Location and Status."
         )
-    content_length = single.get("content-length")
-    if content_length is not None and not re.fullmatch(r"[0-9]{1,18}", content_length):
-        warnings.append("dropped header 'Content-Length': not a number")
-        content_length = None
+    status = _status(control)
+    control.pop(b"status", None)
+    for key, (_, value) in control.items():
+        if found := _CONTROL_CHARACTER.search(value):
+            name, code = key.decode().title(), found[0][0]
+            raise BadResponse(
+                f"The handler's {name} header has a control character (0x{code:02x}).", 502, value
+            )
+    content_length = _content_length(lengths, warnings)
     return ResponseHead(
-        _status(single),
-        tuple(headers),
-        None if content_length is None else int(content_length),
-        tuple(_bounded(warnings)),
+        status, (*control.values(), *others), content_length, tuple(_bounded(warnings))
     )
 
 
+# Most handlers print the same header block every time; large ones would fill the memory.
+_parse_cached = lru_cache(maxsize=256)(_parse)
+
+
+def _lines(block: bytes) -> list[bytes]:
+    """Return the lines that are not blank, a status line as a Status header.
+
+    The white space around them is trimmed, and with it the CRs at their ends.
+    """
+    lines = [line for line in map(bytes.strip, block.split(b"\n")) if line]
+    if lines and (found := _STATUS_LINE.match(lines[0])):
+        lines[0] = b"Status:" + lines[0][found.end() :]
+    return lines
+
+
+def _problem(name: bytes, colon: bytes, value: bytes) -> str | None:
+    """Return why a line cannot be passed on as a header, or None if it can."""
+    if not colon:
+        return "the line has no colon"
+    if not _TOKEN.fullmatch(name):
+        return "the name is empty or has a character that HTTP does not allow"
+    if _CONTROL_CHARACTER.search(value):
+        return "the value has a control character"
+    return None
+
+
+def _status(control: dict[bytes, tuple[bytes, bytes]]) -> int:
+    """Return the status code that the control headers give.
+
+    The status code is all decimal digits at the beginning of the value, and it is a number from 200
+    to 599 with three digits. What follows the digits is ignored, since the gateway sends a reason
+    phrase of its own: ``404``, ``404 Not Found``, ``404Not``, ``404;x`` and ``404 a\\0b`` are 404.
+    No digits (``fine``, ``+200`` and an empty value), fewer (``99``, ``2e2``) or more (``4040``)
+    are errors. So is an interim response (1xx), which cannot end a request (RFC 9110, section
+    15.2).
+
+    Raises:
+        BadResponse: The Status header cannot be used.
+    """
+    if b"status" not in control:
+        return 302 if b"location" in control else 200
+    value = control[b"status"][1]
+    found = _STATUS.match(value)
+    if found is None:
+        raise BadResponse("The handler's Status is not a number from 200 to 599.", 502, value)
+    return int(found[0])
+
+
+def _content_length(values: list[bytes], warnings: list[str]) -> int | None:
+    """Return the Content-Length in bytes, or None if the guest gave none that can be used.
+
+    Equal ones count as one. Where they differ, or one is not a number, nobody can tell which one is
+    true, so none is used, with a warning: the gateway then frames the body by its real length, and
+    the client gets no false one.
+    """
+    if not values:
+        return None
+    lengths = {int(value) if _LENGTH.fullmatch(value) else None for value in values}
+    length = lengths.pop()
+    if lengths or length is None:
+        found = ", ".join(map(_shown, values[:3]))
+        warnings.append(
+            f"dropped header 'Content-Length': expected one number of bytes, found {found}"
+        )
+        return None
+    return length
+
+
 def _bounded(warnings: list[str]) -> list[str]:
-    """What a hostile guest may write into the log at once."""
+    """Limit what one response can write to the log."""
     more = len(warnings) - _MAX_WARNINGS
     return warnings if more <= 0 else [*warnings[:_MAX_WARNINGS], f"and {more} more like these"]
 
 
-def _why_forbidden(name: bytes, colon: bytes, value: bytes) -> str | None:
-    if not colon:
-        return "no colon"
-    if not _TOKEN.fullmatch(name):
-        return "HTTP forbids its name"
-    if _FORBIDDEN.search(value):
-        return "HTTP forbids its value"
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return "its value is not UTF-8"
-    return None
-
-
-def _status(single: dict[str, str]) -> int:
-    if "status" not in single:
-        return 302 if "location" in single else 200
-    number = single["status"].partition(" ")[0]
-    # An interim response (1xx) is never the last word of a request: RFC 9110 §15.2.
-    if not re.fullmatch(r"[2-5][0-9][0-9]", number):
-        raise BadResponse("The handler's Status is not a number from 200 to 599.", 502)
-    return int(number)
+def _shown(data: bytes) -> str:
+    """Return the beginning of a name or a value as printable ASCII in quotes."""
+    return ascii(data[:_SHOWN_SIZE].decode("latin-1"))

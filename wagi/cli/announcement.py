@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from wagi.gateway.route import Plan
 from wagi.observe.text import paragraph
-from wagi.route import Plan
 
 
 def announcement(url: str, plan: Plan, seconds: float, log_dir: Path) -> str:

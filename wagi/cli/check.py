@@ -11,8 +11,8 @@ from wagi.cli.announcement import count
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
 from wagi.cli.stderr import complain, show_progress
 from wagi.config.settings import Settings
+from wagi.gateway.route import Plan
 from wagi.guest.targets import Target
-from wagi.route import Plan
 from wagi.server import setup
 from wagi.server.tls import read_certificate
 from wagi.storage import temporary_folder

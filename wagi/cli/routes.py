@@ -12,8 +12,8 @@ import click
 
 from wagi.cli.check import load
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
+from wagi.gateway.route import Plan, PlannedRoute
 from wagi.observe.text import one_line
-from wagi.route import Plan, PlannedRoute
 
 
 @click.command(

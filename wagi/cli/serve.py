@@ -12,8 +12,8 @@ import click
 from wagi.cli.announcement import announcement
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
 from wagi.cli.stderr import show_progress
+from wagi.gateway.route import Plan
 from wagi.observe.server_log import ServerLog
-from wagi.route import Plan
 from wagi.server import service
 
 

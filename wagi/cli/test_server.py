@@ -16,8 +16,8 @@ import click
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
 from wagi.cli.stderr import show_progress
 from wagi.config.values import HostPort
+from wagi.gateway.route import Plan
 from wagi.observe.server_log import ServerLog
-from wagi.route import Plan
 from wagi.server import service
 
 _LOOK = 0.2  # seconds between two looks at the parent

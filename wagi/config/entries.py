@@ -1,4 +1,4 @@
-"""Entries of a route map, wherever they are written (contract §4)."""
+"""Entries of a route map, wherever they are written (docs/contract.md, "Route map")."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Rules(Table):
     memory_limit: Size = 256 * _MIB
     """Bytes of linear memory; tables get an eighth of it besides."""
     max_concurrency: Annotated[StrictInt, Field(ge=1)] | None = None
-    """Guests at a time; the worker's own limit holds in any case."""
+    """Guests at a time, in all workers together."""
     max_queue: Annotated[StrictInt, Field(ge=0)] = 1000
     """Requests that wait for a slot or for memory; one more is answered 503."""
     queue_timeout: Seconds = 10.0
@@ -123,12 +123,14 @@ class ModuleEntry(Rules):
     entrypoint: StrictStr = "_start"
     """The exported function to call."""
     argv: Text | None = None
-    """A template of the arguments: ${SCRIPT_NAME} and ${ARGS} are put in."""
+    """A template of the arguments: ${SCRIPT_NAME} is the path of the request, ${ARGS} its query."""
     volumes: dict[
         StrictStr,
         Annotated[Volume, BeforeValidator(_volume, json_schema_input_type=StrictStr | Volume)],
     ] = Field(default_factory=dict)
     """Folders of the host by the paths at which the guest sees them."""
+    pass_authorization: StrictBool = False
+    """Whether the handler gets the Authorization header, as HTTP_AUTHORIZATION."""
     allowed_hosts: list[StrictStr] = Field(default_factory=list)
     """Whom the handler may ask by outbound HTTP: URLs, hosts, addresses, networks."""
     sha256: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")] | None = None

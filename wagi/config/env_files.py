@@ -13,7 +13,9 @@ from wagi.errors import ConfigurationError, Problem
 
 
 def configured_variables(settings: Settings) -> dict[str, str]:
-    """Merge the files in their order, then the pairs of the command line (contract §1).
+    """Merge the files in their order, then the pairs of the command line.
+
+    See docs/contract.md, "Variables".
 
     Raises: ConfigurationError for a file that is missing or is not KEY=VALUE lines.
     """

@@ -1,4 +1,4 @@
-"""modules.toml: the route map as the user writes it (contract §4)."""
+"""modules.toml: the route map as the user writes it (docs/contract.md, "Route map")."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Manifest(Table):
     """The whole file."""
 
     default_host: StrictStr | None = None
-    """The host of requests whose Host header lacks name or port."""
+    """The host and port of requests whose Host header lacks them."""
     defaults: Rules = Field(default_factory=Rules)
     """What holds for every module, unless its entry says otherwise."""
     module: list[ModuleEntry] = Field(default_factory=list)

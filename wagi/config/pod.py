@@ -25,7 +25,7 @@ DEFAULT_HOST = "alpha.wagi.krustlet.dev/default-host"
 _OUR_ADDRESS = "127.0.0.1:3000"  # the provider's, without the annotation
 
 _PULL = {"Always": "always", "IfNotPresent": "if-not-present", "Never": "never"}
-_MODULE_KEYS = ("route", "entrypoint", "allowed_hosts")
+_MODULE_KEYS = ("route", "entrypoint", "allowed_hosts", "pass_authorization")
 _NEEDS_CLUSTER = {
     "initContainers": "containers that run before others are not supported: remove them",
     "ephemeralContainers": "they are not supported: remove them",

@@ -1,4 +1,4 @@
-"""The settings of a server (contract §5).
+"""The settings of a server (docs/contract.md, "Command line of Wagi").
 
 A setting is declared here, once: the command line takes its flags, its environment variable, its
 default, its check and its help from the field.
@@ -17,7 +17,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from wagi.config.resources import core_count, memory_for_guests
 from wagi.config.values import HostPort, Size, UnixPath, parse_listen, parse_pair, parse_size
 
-DEFAULT_HOST = "localhost:3000"
 MAX_WORKERS = 512
 
 
@@ -98,7 +97,7 @@ class Settings(BaseModel):
         Flag(("--hostname", "--default-host"), "HOST:PORT", "WAGI_HOSTNAME"),
     ] = Field(
         default=None,
-        description="The host of requests whose Host header lacks name or port.",
+        description="The host and port of requests whose Host header lacks them.",
     )
     env: Annotated[
         tuple[tuple[str, str], ...],

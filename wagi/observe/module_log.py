@@ -1,4 +1,7 @@
-"""Handlers' stderr, line by line: to the module's file and to the server's log (contract §2)."""
+"""Handlers' stderr, line by line: to the module's file and to the server's log.
+
+See docs/contract.md, "End of a run".
+"""
 
 from __future__ import annotations
 
@@ -84,14 +87,10 @@ class _RotatedFile:
 
 
 class Stderr:
-    """One guest's stderr: cuts it into lines of bounded length, and bounds it as a whole.
-
-    Attributes: ``wrote`` whether there was any.
-    """
+    """One guest's stderr: cuts it into lines of bounded length, and bounds it as a whole."""
 
     def __init__(self, log: ModuleLog, request_id: str, limit: int | None) -> None:
         """Parameters: ``limit`` bytes that are kept, None for any number."""
-        self.wrote = False
         self._log = log
         self._request_id = request_id
         self._left = limit
@@ -102,7 +101,6 @@ class Stderr:
 
     def write(self, data: bytes) -> None:
         """Take what the guest wrote."""
-        self.wrote = True
         if self._left is not None:
             self._dropped += max(0, len(data) - self._left)
             data = data[: self._left]

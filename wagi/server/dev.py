@@ -21,8 +21,8 @@ from typing import Any
 
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem
+from wagi.gateway.route import Plan
 from wagi.observe.exchange import Exchange
-from wagi.route import Plan
 from wagi.server import listening
 from wagi.server.signals import HANDLED
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from wagi.config.settings import Settings
+from wagi.http.errors import HTTPError
 from wagi.observe.exchange import Exchange, GuestRecord, describe
 from wagi.observe.text import paragraph
-from wagi.refusal import Refusal
 
 if TYPE_CHECKING:
     from wagi.server.dev import Teller
@@ -50,14 +50,14 @@ class Development:
         except OSError:
             return ""
 
-    def notice(self, exchange: Exchange, refusal: Refusal) -> str:
+    def notice(self, exchange: Exchange, error: HTTPError) -> str:
         """What error pages say besides: to anybody what was not reloaded, and to a client on this
         machine, with --dev, why the handler failed.
         """
         problem = self.problem()
         notices = [f"Not reloaded:\n{problem}"] if problem else []
         if self.teller and exchange.guest and _is_local(exchange):
-            notices.append(f"Why: {paragraph(refusal.reason)}")
+            notices.append(f"Why: {paragraph(error.reason)}")
             notices += _printed(exchange.guest)
             notices.append("\n".join(map("".join, describe(exchange, exchange.guest))))
         return "\n\n".join(notices)

@@ -1,7 +1,7 @@
 """The whole gateway in this process, without a port: for those who develop and test handlers.
 
-Requests go in as the bytes that a client would send, through the same connection, parser, intake,
-routes and delivery as those of a server; only the transport is a pair of buffers.
+Requests go in as the bytes that a client would send, through the same code as those of
+a server; only the transport is a pair of buffers.
 """
 
 from __future__ import annotations
@@ -15,24 +15,32 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
-from wagi.gateway import Gateway
+from wagi.gateway.concurrency import single_worker
+from wagi.gateway.cycle import answer, reject
+from wagi.gateway.gateway import Gateway
+from wagi.gateway.route import Plan
 from wagi.guest.budget import MemoryBudget
+from wagi.http.connection import HttpOptions
+from wagi.http.request import Request
+from wagi.http.server import HttpServer
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
-from wagi.route import Plan
 from wagi.server import setup
-from wagi.server.http import HttpLimits, HttpServer
 from wagi.storage import temporary_folder
 
 _PATIENCE = 0.01  # seconds for requests that run when nobody waits for them any more
-_PEER, _OWN = ("127.0.0.1", 0), ("127.0.0.1", 3000)
+_PEER, _OWN = ("127.0.0.1", 50000), ("127.0.0.1", 3000)
 # The handler of a connection runs in a context of its own: what it records is its own, too.
 _RECORDS: ContextVar[list[Exchange]] = ContextVar("records")
+
+
+_FRAMING = ("connection", "transfer-encoding")
 
 
 class NoResponseError(WagiError):
@@ -60,17 +68,17 @@ class LocalGateway:
     Attributes: ``plan`` of what it serves.
     """
 
-    def __init__(self, plan: Plan, gateway: Gateway, limits: HttpLimits) -> None:
+    def __init__(self, plan: Plan, gateway: Gateway, options: HttpOptions) -> None:
         """Parameters: ``gateway`` which records exchanges with ``record``."""
         self.plan = plan
         self._gateway = gateway
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wagi", daemon=True)
         self._thread.start()
-        self._server = cast(HttpServer, self._run(self._make_server(limits)).result())
+        self._server = cast(HttpServer, self._run(self._make_server(options)).result())
 
-    async def _make_server(self, limits: HttpLimits) -> HttpServer:
-        return HttpServer(self._gateway.handle, self._gateway.refuse, limits)
+    async def _make_server(self, options: HttpOptions) -> HttpServer:
+        return _Server(partial(answer, self._gateway), partial(reject, self._gateway), options)
 
     def _run(self, work: Any) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -151,12 +159,20 @@ def local_gateway(
         stack.callback(logs.close)
         account = MemoryBudget(settings.memory_budget_size, workers=1).open_account()
         assert account is not None  # it is the first one
+        limits = stack.enter_context(single_worker(plan.limited_entries))
         gateway = setup.make_gateway(
-            settings, plan, artefacts, logs, account, record, records_guests=True
+            settings, plan, artefacts, logs, account, limits, record, records_guests=True
         )
-        local = LocalGateway(plan, gateway, setup.http_limits(settings))
+        local = LocalGateway(plan, gateway, setup.http_options(settings))
         stack.callback(local.close)
         yield local
+
+
+class _Server(HttpServer):
+    """A server whose requests are answered in the context of the caller: see ``_RECORDS``."""
+
+    def enqueue(self, request: Request) -> None:
+        request.channel.start_answer(request)
 
 
 class _Buffers(asyncio.Transport):
@@ -237,6 +253,6 @@ def _answer(method: str, data: bytes, exchange: Exchange) -> Answer:
         body = response.read()
     except http.client.IncompleteRead as cut:
         body, is_whole = cut.partial, False
-    # That the connection ends is our own doing.
-    headers = tuple(item for item in response.getheaders() if item[0].lower() != "connection")
+    # How the response is framed, and that the connection ends, is not the handler's doing.
+    headers = tuple(item for item in response.getheaders() if item[0].lower() not in _FRAMING)
     return Answer(response.status, response.reason, headers, body, is_whole, exchange)

@@ -17,14 +17,16 @@ from pathlib import Path
 
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
+from wagi.gateway.concurrency import ConcurrencyLimits
+from wagi.gateway.route import Plan
+from wagi.guest.budget import CELLS_PER_WORKER
 from wagi.observe.access_log import AccessLog
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
-from wagi.route import Plan
 from wagi.server import listening
 from wagi.server.development import Development, develop
-from wagi.server.setup import Stores, http_limits, load, make_gateway, memory_budget, stores
+from wagi.server.setup import Stores, http_options, load, make_gateway, memory_budget, stores
 from wagi.server.supervisor import Post, Supervisor
 from wagi.server.tls import read_certificate, tls_context
 from wagi.server.worker import Worker
@@ -73,6 +75,7 @@ def serve(settings: Settings, file: Path | None, announce: Announce, report: Rep
             work=lambda post: _work(settings, post, log_dir, development),
             announce=ready,
             budget=memory_budget(settings),
+            limits=ConcurrencyLimits(CELLS_PER_WORKER * settings.worker_count),
             trouble=development.leave if development else None,
         )
         # What is here stays: the collector of a worker need not look at it, nor copy its pages.
@@ -115,15 +118,15 @@ def _work(
                 post.artefacts,
                 logs,
                 post.account,
+                post.limits,
                 record,
-                record is not access_log,
+                records_guests=record is not access_log,
+                notice=development.notice if development else None,
             )
-            if development:
-                gateway.notice = development.notice
         except WagiError as error:
             _log.error("%s", error)
             return error.exit_status
-        worker = Worker(gateway, http_limits(settings), settings.shutdown_timeout)
+        worker = Worker(gateway, http_options(settings), settings.shutdown_timeout)
         gc.collect()
         gc.freeze()
         with _event_loop(settings) as runner:

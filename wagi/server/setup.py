@@ -10,27 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wagi.config.env_files import configured_variables
-from wagi.config.settings import DEFAULT_HOST, Settings
+from wagi.config.settings import Settings
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem, WagiError
-from wagi.gateway import Gateway
+from wagi.gateway.concurrency import WorkerLimits
+from wagi.gateway.gateway import Gateway, Notice
+from wagi.gateway.route import Plan
 from wagi.guest.artefacts import Artefacts, default_folder
 from wagi.guest.budget import MemoryAccount, MemoryBudget
 from wagi.guest.engine import Runtime
 from wagi.guest.targets import Target
-from wagi.intake import Intake
+from wagi.http.body import BodyLimits
+from wagi.http.connection import HttpOptions
+from wagi.http.forwarded import TrustedProxies
+from wagi.http.parser import HeadLimits
 from wagi.loading import plan, read_route_map, table, wanted
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
-from wagi.route import Plan
-from wagi.server.http import HttpLimits
 from wagi.sources import cache
 from wagi.sources.cache import ModuleCache
 from wagi.sources.credentials import Credential
 from wagi.sources.modules import FetchRules, Report, fetch_all
 from wagi.sources.references import parse_bindle
 from wagi.storage import temporary_folder
-from wagi.trust import TrustedProxies
 
 _log = logging.getLogger("wagi")
 
@@ -155,33 +157,47 @@ def make_gateway(
     artefacts: Mapping[str, Path],
     logs: ModuleLogs,
     account: MemoryAccount,
+    limits: WorkerLimits,
     access_log: Callable[[Exchange], None],
     records_guests: bool = False,
+    notice: Notice | None = None,
 ) -> Gateway:
     """Make the gateway that serves a plan, in this process.
 
-    Parameters: ``artefacts`` the compiled modules by their keys; ``account`` of the guests' memory.
-    Raises: EngineError.
+    Args:
+        settings: The settings of the server.
+        plan: What is served.
+        artefacts: The compiled modules by their keys.
+        logs: The logs of the modules.
+        account: The worker's part of the memory budget.
+        limits: The worker's part of the limits of entries.
+        access_log: Called with the record of each request.
+        records_guests: Whether the records say what guests saw and did.
+        notice: Returns what error pages say besides.
+
+    Raises:
+        EngineError: A compiled module cannot be used here.
     """
     runtime = Runtime(None, settings.cache, settings.max_concurrency)
     return Gateway(
-        table(plan, artefacts, logs, runtime),
-        settings.hostname or HostPort.parse(plan.default_host or DEFAULT_HOST),
-        TrustedProxies(settings.trusted_proxy),
-        Intake(settings.spool_limit, settings.spool_total, settings.min_body_rate),
+        table(plan, artefacts, logs, runtime, limits),
+        settings.hostname or (HostPort.parse(plan.default_host) if plan.default_host else None),
+        BodyLimits(settings.spool_limit, settings.spool_total, settings.min_body_rate),
         settings.max_concurrency,
         account,
+        limits,
         access_log,
         records_guests,
+        notice,
     )
 
 
-def http_limits(settings: Settings) -> HttpLimits:
-    """What a client may take, as the settings say."""
-    return HttpLimits(
-        request_line=settings.max_request_line,
-        header=settings.max_request_header,
+def http_options(settings: Settings) -> HttpOptions:
+    """What clients may take and say, according to the settings."""
+    return HttpOptions(
+        head=HeadLimits(settings.max_request_line, settings.max_request_header),
         header_timeout=settings.header_timeout,
         keep_alive=settings.keep_alive,
         connections=settings.max_connections,
+        proxies=TrustedProxies(settings.trusted_proxy),
     )

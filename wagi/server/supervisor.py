@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from wagi.errors import WagiError
+from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits
+from wagi.gateway.route import Plan
 from wagi.guest.budget import MemoryAccount, MemoryBudget
 from wagi.observe.text import paragraph
-from wagi.route import Plan
 from wagi.server.signals import HANDLED, RETIRE, Signals, has_terminal, signals_blocked
 
 _HEALTHY = 10.0  # seconds after which a worker that dies had been all right
@@ -41,14 +42,20 @@ _fork = multiprocessing.get_context("fork")
 class Post:
     """What a worker is given.
 
-    Attributes: ``plan`` of what it serves; ``artefacts`` the compiled modules by their keys;
-    ``account`` of its guests' memory; ``listening`` its socket; ``lifeline`` a descriptor that ends
-    when the supervisor does; ``ready`` to be called when it accepts connections.
+    Attributes:
+        plan: What it serves.
+        artefacts: The compiled modules by their keys.
+        account: Its part of the memory budget.
+        limits: Its part of the limits of entries.
+        listening: Its socket.
+        lifeline: A descriptor that ends when the supervisor does.
+        ready: To be called when it accepts connections.
     """
 
     plan: Plan
     artefacts: dict[str, Path]
     account: MemoryAccount
+    limits: WorkerLimits
     listening: socket.socket
     lifeline: int
     ready: Callable[[], None]
@@ -94,6 +101,7 @@ class _Generation:
 class _Worker:
     process: ForkProcess
     account: MemoryAccount
+    limits: WorkerLimits
     generation: _Generation
     started: float
     ready: bool = False
@@ -156,14 +164,21 @@ class Supervisor:
         work: Work,
         announce: Callable[[Plan, socket.socket], None],
         budget: MemoryBudget,
+        limits: ConcurrencyLimits,
         trouble: Callable[[str], None] | None = None,
     ) -> None:
-        """Parameters: ``load`` makes a plan, in a process of its own; ``listen`` opens a socket for
-        each worker, once there is a plan; ``find`` leads from the key of a compiled module to its
-        file; ``work`` is a worker's whole life and returns its exit status; ``announce`` is called
-        when all are ready; ``budget`` is the memory of all guests; ``trouble`` if it is to wait
-        until what cannot be loaded is mended: it is told what is wrong, and an empty text when that
-        is over.
+        """Prepare a service.
+
+        Args:
+            load: Makes a plan, in a process of its own.
+            listen: Opens a socket for each worker, once there is a plan.
+            find: Leads from the key of a compiled module to its file.
+            work: Is a worker's whole life, and returns its exit status.
+            announce: Called when all workers are ready.
+            budget: The memory of all guests.
+            limits: The ``max_concurrency`` of all entries.
+            trouble: Called with the reason why a plan cannot be loaded, and with an empty text when
+                it can be again: the service waits for that. None: it ends.
         """
         self._slots: list[_Slot] = []
         self._load = load
@@ -172,6 +187,7 @@ class Supervisor:
         self._work = work
         self._announce = announce
         self._budget = budget
+        self._limits = limits
         self._trouble = trouble
         self._generation: _Generation | None = None
         self._older: list[_Generation] = []
@@ -285,6 +301,7 @@ class Supervisor:
         worker.process.join()
         slot.workers.remove(worker)
         self._budget.close_account(worker.account)
+        self._limits.close_worker(worker.limits)
         self._forget_unused()
         if self._stopping or worker.leaving:
             return
@@ -343,8 +360,12 @@ class Supervisor:
     def _start(self, slot: _Slot) -> None:
         generation = self._generation
         assert generation is not None
-        account = self._budget.open_account()
-        if account is None:  # after many reloads in a short time
+        self._limits.prepare(generation.plan.limited_entries)
+        limits = self._limits.open_worker()
+        account = self._budget.open_account() if limits is not None else None
+        if account is None or limits is None:  # after many reloads in a short time
+            if limits is not None:
+                self._limits.close_worker(limits)
             _log.warning("a new worker waits until a retired one has answered its last requests")
             slot.start_at = time.monotonic() + _ACCOUNT_RETRY_S
             return
@@ -353,7 +374,13 @@ class Supervisor:
             os.write(self._ready_end, b"%d\n" % os.getpid())
 
         post = Post(
-            generation.plan, generation.artefacts, account, slot.listening, self._lifeline, ready
+            generation.plan,
+            generation.artefacts,
+            account,
+            limits,
+            slot.listening,
+            self._lifeline,
+            ready,
         )
 
         def run() -> None:
@@ -366,7 +393,7 @@ class Supervisor:
         process = _fork.Process(target=run, name="wagi worker")
         with signals_blocked():
             process.start()
-        slot.workers.append(_Worker(process, account, generation, time.monotonic()))
+        slot.workers.append(_Worker(process, account, limits, generation, time.monotonic()))
 
     def _enter(self) -> None:
         """The first thing in a forked process: leave what is the supervisor's alone."""
@@ -417,6 +444,7 @@ class Supervisor:
                 worker.process.join()
         for generation in (*self._older, *filter(None, [self._generation])):
             generation.close()
+        self._limits.close()
         self._signals.close()
         for number in (self._lifeline, self._lifeline_end, self._ready, self._ready_end):
             os.close(number)

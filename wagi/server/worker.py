@@ -12,12 +12,16 @@ import sys
 import time
 from array import array
 from collections.abc import Callable
+from functools import partial
 from struct import pack
 from typing import Any
 
-from wagi.gateway import Gateway
-from wagi.server.http import HttpLimits, HttpServer
+from wagi.gateway.cycle import answer, reject
+from wagi.gateway.gateway import Gateway
+from wagi.http.connection import HttpOptions
+from wagi.http.server import HttpServer
 from wagi.server.signals import RETIRE
+from wagi.server.tls_gate import TlsGate
 
 _log = logging.getLogger("wagi")
 _SO_ATTACH_FILTER = 26
@@ -31,10 +35,10 @@ _REPORT_EVERY = 60.0  # seconds
 class Worker:
     """Serves a gateway on a listening socket until it is told to stop."""
 
-    def __init__(self, gateway: Gateway, limits: HttpLimits, shutdown_timeout: float) -> None:
+    def __init__(self, gateway: Gateway, options: HttpOptions, shutdown_timeout: float) -> None:
         """Parameters: ``shutdown_timeout`` seconds that running requests may take at the end."""
         self._gateway = gateway
-        self._limits = limits
+        self._options = options
         self._shutdown_timeout = shutdown_timeout
         self._stop = asyncio.Event()
         self._urged = asyncio.Event()  # asked to stop a second time
@@ -52,20 +56,23 @@ class Worker:
 
         Parameters: ``lifeline`` a descriptor whose end means that the supervisor is gone.
         """
-        http = HttpServer(self._gateway.handle, self._gateway.refuse, self._limits)
+        http = HttpServer(
+            partial(answer, self._gateway), partial(reject, self._gateway), self._options
+        )
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._trouble)
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(RETIRE, self.retire)
         loop.add_reader(lifeline, self._orphaned, lifeline)
         doorway = listening.dup()  # asyncio closes the one that it gets
-        acceptor = await self._listen(http, listening, tls)
-        watcher = asyncio.create_task(http.look_after_unread())
+        gate = None if tls is None else TlsGate(http, self._gateway, tls, self._options)
+        acceptor = await _listen(gate or http, listening)
+        watcher = asyncio.create_task(http.watch_unread())
         ready()
         try:
             await self._stop.wait()
         finally:
-            http.draining = True
+            http.is_draining = True
             # asyncio drops what it has accepted if its server is closed in the same moment: first
             # it accepts no more, then it has time to make connections of what it has.
             with contextlib.suppress(
@@ -76,24 +83,12 @@ class Worker:
             waiting = [] if self._retiring else _all_waiting(doorway)
             doorway.close()
             acceptor.close()
-            await self._let_in(http, waiting, tls)
+            for connection in waiting:
+                await _take(connection, http, gate)
             await _settle()
-            await self._drain(http)
+            await self._drain(http, gate)
             watcher.cancel()
             await self._gateway.close()
-
-    async def _listen(
-        self, http: HttpServer, listening: socket.socket, tls: ssl.SSLContext | None
-    ) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {"sock": listening, "backlog": 1024, "ssl": tls}
-        if tls is not None:
-            options["ssl_handshake_timeout"] = self._limits.header_timeout
-        if listening.family == socket.AF_UNIX:
-            if sys.version_info >= (3, 13):
-                options["cleanup_socket"] = False  # the other workers still listen on it
-            return await loop.create_unix_server(http, **options)
-        return await loop.create_server(http, **options)
 
     def stop(self) -> None:
         """Ask it to drain; asked again, it cancels what still runs."""
@@ -112,16 +107,7 @@ class Worker:
         _log.error("the supervisor is gone: stopping")
         self.stop()
 
-    async def _let_in(
-        self, http: HttpServer, waiting: list[socket.socket], tls: ssl.SSLContext | None
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        for connection in waiting:
-            connection.setblocking(False)
-            with contextlib.suppress(OSError):
-                await loop.connect_accepted_socket(http, connection, ssl=tls)
-
-    async def _drain(self, http: HttpServer) -> None:
+    async def _drain(self, http: HttpServer, gate: TlsGate | None) -> None:
         """Answer what has been accepted, then end."""
         if http.running:
             _log.info("stopping: %d requests are still running", http.running)
@@ -131,10 +117,12 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     await self._urged.wait()
-            remaining = http.end_idle() > 0
+            remaining = http.close_idle() + (gate.close_idle() if gate else 0) > 0
         if http.running:
             _log.warning("stopping: %d requests are cancelled", http.running)
-        await http.shutdown(timeout=_LAST_WORD)
+        await http.shutdown(_LAST_WORD)
+        if gate is not None:
+            await gate.shutdown(_LAST_WORD)
 
     def _trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What goes wrong outside of any request; accepting is tried again after a second."""
@@ -144,6 +132,28 @@ class Worker:
         elif time.monotonic() - self._reported_at >= _REPORT_EVERY:
             self._reported_at = time.monotonic()
             _log.error("connections cannot be accepted now: %s (see ulimit -n)", error.strerror)
+
+
+async def _listen(
+    factory: Callable[[], asyncio.Protocol], listening: socket.socket
+) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    options: dict[str, Any] = {"sock": listening, "backlog": 1024}
+    if listening.family == socket.AF_UNIX:
+        if sys.version_info >= (3, 13):
+            options["cleanup_socket"] = False  # the other workers still listen on it
+        return await loop.create_unix_server(factory, **options)
+    return await loop.create_server(factory, **options)
+
+
+async def _take(connection: socket.socket, http: HttpServer, gate: TlsGate | None) -> None:
+    """Serve a connection that was accepted without the event loop."""
+    if gate is not None:
+        gate.take(connection)
+        return
+    connection.setblocking(False)
+    with contextlib.suppress(OSError):
+        await asyncio.get_running_loop().connect_accepted_socket(http, connection)
 
 
 async def _settle() -> None:

@@ -1,1 +1,4 @@
-"""From module references to modules: files, registries, bindles, downloads (contract §4)."""
+"""From module references to modules: files, registries, bindles, downloads.
+
+See docs/contract.md, "Route map".
+"""

@@ -77,7 +77,7 @@ Reference = FileReference | ImageReference | BindleReference | WebReference
 
 
 def parse_reference(text: str) -> Reference:
-    """Read a module reference (contract §4). Raises: SourceError."""
+    """Read a module reference (docs/contract.md, "Route map"). Raises: SourceError."""
     scheme = _SCHEME.match(text)
     if not scheme:
         return FileReference(text)

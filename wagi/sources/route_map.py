@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,6 +15,7 @@ from wagi.sources.invoices import Invoice, Parcel
 from wagi.sources.modules import FetchRules, Report
 
 _FEATURES = ("route", "entrypoint", "argv")
+_BOOLEANS = {"true": True, "false": False}  # features are texts
 
 
 def fetch_bindle_routes(
@@ -73,10 +75,12 @@ def bindle_routes(invoice: Invoice, server: str, warning: str) -> RouteMap:
 def _entry(handler: Parcel, bindle: str, server: str) -> ModuleEntry:
     features = handler.label.wagi
     hosts = [host.strip() for host in features.get("allowed_hosts", "").split(",")]
+    pass_authorization: Any = features.get("pass_authorization", "false")
     return ModuleEntry(
         module=f"{bindle}#{handler.label.sha256}",
         bindle_server=server,
         allowed_hosts=[host for host in hosts if host],
+        pass_authorization=_BOOLEANS.get(pass_authorization, pass_authorization),
         **{key: features[key] for key in _FEATURES if key in features},
     )
 

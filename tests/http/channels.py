@@ -1,0 +1,108 @@
+"""Connections without sockets: what is written is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from wagi.http.body import BodyStream
+from wagi.http.forwarded import ClientInfo
+from wagi.http.parser import Head
+from wagi.http.request import Endpoint, Request
+
+ENDPOINT = Endpoint("192.0.2.1", "50000", "http", "127.0.0.1", "127.0.0.1", "3000")
+
+
+class MemoryChannel:
+    """A channel of a response. It takes ``room`` bytes at a time, None for any number."""
+
+    def __init__(self, room: int | None = None) -> None:
+        self.written = b""
+        self.closes = False
+        self.aborted: bool | None = None
+        self.is_draining = False
+        self.drains = 0
+        self._room = room
+        self._held = 0
+
+    @property
+    def can_write(self) -> bool:
+        return not self._held
+
+    def write(self, data: bytes) -> None:
+        assert self.aborted is None
+        self.written += data
+        if self._room is not None and len(data) > self._room:
+            self._held = len(data) - self._room
+
+    async def drain(self) -> None:
+        self.drains += 1
+        self._held = 0
+
+    def start_answer(self, request: Request) -> None:
+        raise NotImplementedError
+
+    def close_after_response(self) -> None:
+        self.closes = True
+
+    def abort_response(self, has_framing: bool) -> None:
+        self.aborted = has_framing
+
+
+class MemoryTransport(asyncio.Transport):
+    """A transport whose other end is a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("127.0.0.1", 3000)})
+        self.written = b""
+        self.closed = False
+        self.is_paused = False
+        self.has_eof = False
+
+    def write(self, data: Any) -> None:
+        assert not self.closed
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.has_eof = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None:
+        assert not self.is_paused
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        assert self.is_paused
+        self.is_paused = False
+
+
+def request(
+    method: str = "GET",
+    protocol: str = "HTTP/1.1",
+    keep_alive: bool = True,
+    channel: MemoryChannel | None = None,
+) -> Request:
+    """A request without a body."""
+    head = Head(method, "/", protocol, {}, (), keep_alive, 0)
+    body = BodyStream(is_complete=True, on_room=lambda: None)
+    return Request(head, ClientInfo("192.0.2.1"), ENDPOINT, body, channel or MemoryChannel())
+
+
+def without_date(data: bytes) -> bytes:
+    """Responses without what changes from second to second."""
+    return re.sub(rb"\r\nDate: [^\r\n]*", b"", data)

@@ -1,0 +1,165 @@
+"""Bodies of requests: what has arrived, and how it is read."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+
+import pytest
+
+from wagi.http.body import BodyLimits, BodyReader, BodyStream
+from wagi.http.errors import HTTPError
+
+pytestmark = pytest.mark.fast
+
+
+def stream() -> tuple[BodyStream, list[None]]:
+    """A stream, and how often it has asked for more."""
+    asked: list[None] = []
+    return BodyStream(is_complete=False, on_room=lambda: asked.append(None)), asked
+
+
+def reader(body: BodyStream, length: int = 10, **limits: int) -> BodyReader:
+    values = {"spool_limit": 1000, "spool_total": 2000, "min_rate": 0} | limits
+    return BodyReader(body, length, BodyLimits(**values), None)
+
+
+def test_what_has_arrived_can_be_taken() -> None:
+    body, _ = stream()
+    read = reader(body)
+    assert read.take() == b""
+    body.feed(b"one", is_last=False)
+    body.feed(b"two", is_last=False)
+    assert read.take() == b"onetwo"
+    assert not read.is_exhausted
+    body.feed(b"end", is_last=True)
+    assert read.is_complete
+    assert not read.is_exhausted
+    assert read.take() == b"end"
+    assert read.is_exhausted
+
+
+def test_a_full_stream_asks_for_more_when_it_has_room() -> None:
+    body, asked = stream()
+    body.feed(b"x" * 10, is_last=False)
+    assert not body.is_full
+    body.take()
+    assert not asked
+    body.feed(b"x" * 100_000, is_last=False)
+    assert body.is_full
+    assert len(body.take()) == 100_000
+    assert len(asked) == 1
+    assert not body.is_full
+
+
+def test_reading_waits() -> None:
+    async def run() -> None:
+        body, _ = stream()
+        read = reader(body)
+        assert await read.read(0.01) is None
+        asyncio.get_running_loop().call_later(0.01, body.feed, b"late", False)
+        assert await read.read(None) == b"late"
+        asyncio.get_running_loop().call_later(0.01, body.feed, b"", True)
+        assert await read.read(None) == b""
+        assert read.is_exhausted
+
+    asyncio.run(run())
+
+
+def test_a_client_that_goes_away_ends_the_wait() -> None:
+    async def run() -> None:
+        body, _ = stream()
+        asyncio.get_running_loop().call_soon(body.fail, ConnectionResetError("gone"))
+        with pytest.raises(ConnectionResetError):
+            await reader(body).read(None)
+
+    asyncio.run(run())
+
+
+def test_failing_after_the_end_makes_no_difference() -> None:
+    body, _ = stream()
+    body.feed(b"all", is_last=True)
+    body.fail(ConnectionResetError("gone"))
+    assert body.take() == b"all"
+
+
+def test_a_spool_is_read_back_in_order() -> None:
+    async def run() -> bytes:
+        body, _ = stream()
+        data = bytes(range(256)) * 1000
+        with closing(reader(body, spool_total=1_000_000)) as read:
+            body.feed(data[:1000], is_last=False)
+            asyncio.get_running_loop().call_later(0.01, body.feed, data[1000:], True)
+            assert await read.spool(1_000_000, None) == len(data)
+            taken = b""
+            while not read.is_exhausted:
+                taken += read.take()
+        assert taken == data
+        return taken
+
+    assert asyncio.run(run())
+
+
+def test_all_spools_together_are_bounded() -> None:
+    limits = BodyLimits(spool_limit=1000, spool_total=150, min_rate=0)
+
+    async def read_ahead() -> BodyReader:
+        body, _ = stream()
+        body.feed(b"x" * 100, is_last=True)
+        read = BodyReader(body, 1, limits, None)
+        try:
+            await read.read_ahead(None, 10)
+        except HTTPError:
+            read.close()
+            raise
+        return read
+
+    async def run() -> None:
+        first = await read_ahead()
+        assert first.length == limits.spooled == 100
+        with pytest.raises(HTTPError) as error:
+            await read_ahead()
+        assert error.value.status == 503
+        first.close()
+        assert limits.spooled == 0
+        (await read_ahead()).close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("size", "limit", "status"), [(11, 10, 413), (10, 10, None)])
+def test_the_limit_of_a_body_without_a_length(size: int, limit: int, status: int | None) -> None:
+    async def run() -> int:
+        body, _ = stream()
+        read = reader(body)
+        body.feed(b"x" * size, is_last=True)
+        with closing(read):
+            await read.read_ahead(limit, 10)
+            return read.length
+
+    if status is None:
+        assert asyncio.run(run()) == size
+        return
+    with pytest.raises(HTTPError) as error:
+        asyncio.run(run())
+    assert error.value.status == status
+
+
+def test_a_body_that_does_not_arrive_in_time() -> None:
+    async def run() -> None:
+        body, _ = stream()
+        with closing(reader(body)) as read:
+            await read.read_ahead(10, 0.01)
+
+    with pytest.raises(HTTPError) as error:
+        asyncio.run(run())
+    assert error.value.status == 408
+
+
+def test_a_client_is_invited_once() -> None:
+    invited: list[None] = []
+    body, _ = stream()
+    read = BodyReader(body, 5, BodyLimits(10, 10, 0), lambda: invited.append(None))
+    read.invite()
+    read.invite()
+    assert len(invited) == 1

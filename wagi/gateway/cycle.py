@@ -1,0 +1,423 @@
+"""The journey of one request: match, admission, environment, guest, response.
+
+A guest is a coroutine of the event loop, and ``RequestCycle.run`` is the loop that drives it: send
+what it has printed, wait for what it waits for, let it go on. Because one task does all three in
+turn, a slow client holds the guest back, and a guest that does not read holds the client back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+from wagi.cgi.environment import BadRequest, RequestTooLarge, arguments, check_size
+from wagi.cgi.response import BadResponse
+from wagi.errors import WagiError
+from wagi.gateway import hints
+from wagi.gateway.admission import Busy
+from wagi.gateway.gateway import Gateway
+from wagi.gateway.route import Route
+from wagi.guest.budget import Lease
+from wagi.guest.guest import Guest
+from wagi.guest.outcome import Exit, Trap
+from wagi.http.body import BodyReader
+from wagi.http.errors import RETRY_SOON, HTTPError
+from wagi.http.request import Request, Target, read_head
+from wagi.http.response import ResponseWriter, send_text
+from wagi.http.tasks import enter_task
+from wagi.observe.exchange import Exchange, GuestRecord
+from wagi.observe.module_log import Stderr
+from wagi.observe.text import one_line, paragraph
+from wagi.routing import HEALTH_PATH, Match
+
+_CLIENT_GONE = 499  # nginx's number, for the access log only
+_QUICK_CPU_S = 0.01  # CPU time in which a guest may still end with one write
+_QUIET_S = 0.1  # without a byte of the body, after which a client is taken to wait for the response
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # of a trusted proxy
+_log = logging.getLogger("wagi")
+
+
+async def answer(gateway: Gateway, request: Request) -> None:
+    """Answer a request and record it: what connections call, through ``http.tasks.start``.
+
+    Raises:
+        ConnectionError: The response cannot be finished.
+    """
+    cycle = RequestCycle(gateway, request)
+    try:
+        try:
+            await cycle.run()
+        finally:
+            cycle.close()
+    except HTTPError as error:
+        cycle.answer_error(error)
+    except (asyncio.CancelledError, ConnectionError):
+        if not cycle.has_answered:  # a client may close as soon as it has the whole response
+            cycle.exchange.status = _CLIENT_GONE
+        raise
+    except Exception:
+        _log.exception("[%s] internal error in the gateway", cycle.exchange.request_id)
+        cycle.answer_error(HTTPError(HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway failed."))
+    finally:
+        gateway.access_log(cycle.exchange)
+
+
+def reject(gateway: Gateway, request: Request, error: HTTPError) -> None:
+    """Answer what is not a valid HTTP request, and record it.
+
+    Raises:
+        ConnectionError: The client is gone.
+    """
+    cycle = RequestCycle(gateway, request)
+    try:
+        cycle.answer_error(error)
+    finally:
+        gateway.access_log(cycle.exchange)
+
+
+# How far a request has come, and with it what has to be closed
+_RECEIVED = 0
+_ROUTED = 1  # it has a route and a body
+_ADMITTED = 2  # it has a slot and memory
+_RUNNING = 3  # it has a guest and a response
+
+
+class RequestCycle:
+    """One request, from its head to the end of its response.
+
+    Attributes:
+        exchange: Its record.
+    """
+
+    def __init__(self, gateway: Gateway, request: Request) -> None:
+        # Of the worker
+        self._gateway = gateway
+        # From the beginning
+        self._request = request
+        head, client = request.head, request.client
+        request_id = head.headers.get("X-Request-Id", "") if client.trusted else ""
+        if not request_id or not _REQUEST_ID.fullmatch(request_id):
+            request_id = next(gateway.request_ids)
+        self.exchange = Exchange(
+            request_id, head.method, head.target, head.protocol, client.address, head.headers
+        )
+        self._stage = _RECEIVED
+        # When it is ROUTED
+        self._target: Target
+        self._match: Match[Route]
+        self._route: Route
+        self._body: BodyReader | None  # None if the request has none
+        self._argv: list[bytes]
+        self._environment: list[bytes]
+        # When it is ADMITTED
+        self._lease: Lease
+        # When it is RUNNING
+        self._guest: Guest
+        self._response: ResponseWriter
+        self._stderr: Stderr | None = None  # None while the guest has not written to it
+        self._warnings: list[str]
+        self._first_output = b""
+
+    async def run(self) -> None:
+        """Answer the request.
+
+        Raises:
+            HTTPError: It gets an error page.
+            ConnectionError: The client is gone.
+        """
+        if not self._find_route():
+            return
+        await self._receive_body()
+        self._describe()
+        await self._admit()
+        self._start_guest()
+        ended = self._step()
+        if ended and self._response.fits_in_one_write:  # most guests: nobody waits for anything
+            await self._finish()
+            return
+        await enter_task()
+        timeout = self._route.rules.timeout
+        try:
+            async with asyncio.timeout(timeout):
+                while not ended:
+                    await self._exchange_data()
+                    await self._gateway.scheduler.next(self._route.share)
+                    ended = self._step()
+                await self._finish()
+        except TimeoutError:
+            raise _timed_out(timeout, "time limit", "timeout") from None
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the client has been sent a whole response, though its guest may still run."""
+        return self._stage == _RUNNING and self._response.is_complete
+
+    def close(self) -> None:
+        """Free everything the request has, and complete its record."""
+        if self._stage >= _RUNNING:
+            guest, exchange = self._guest, self.exchange
+            exchange.cpu_seconds = guest.cpu_seconds
+            exchange.status, exchange.sent = self._response.status, self._response.sent
+            if exchange.guest is not None:
+                exchange.guest.finish(guest.outcome, guest.memory_size)
+            if self._stderr is not None:
+                self._stderr.close()
+            guest.close()
+            del self._guest  # it refers to this request, for its stderr
+            for warning in self._warnings:
+                self._write_log(logging.WARNING, warning)
+        if self._stage >= _ADMITTED:
+            self._gateway.admission.release(self._route.share, self._lease)
+        if self._stage >= _ROUTED and self._body is not None:
+            self._body.close()
+
+    def answer_error(self, error: HTTPError) -> None:
+        """Send an error page, or break the connection if the response has begun.
+
+        Raises:
+            ConnectionError: The client is gone.
+        """
+        if self._stage == _RUNNING and self._response.is_started:
+            self._write_log(logging.ERROR, error.reason)
+            self._response.abort()
+            return
+        exchange = self.exchange
+        exchange.status = error.status.value
+        is_ours = error.status >= 500 and error.status not in _CLIENT_MISTAKES
+        level = logging.ERROR if is_ours else logging.DEBUG
+        self._write_log(level, f"answered {error.status.value}: {error.reason}")
+        notice = self._gateway.notice(exchange, error) if self._gateway.notice else ""
+        text = f"{error.status.value} {error.status.phrase}\n\n{error.message}\n\n"
+        text += f"Request id: {exchange.request_id}\n" + (f"\n{notice}\n" if notice else "")
+        headers = (("X-Request-Id", exchange.request_id), *error.headers)
+        exchange.sent = send_text(self._request, error.status, text, headers, error.closes)
+
+    # The steps of run, in their order
+
+    def _find_route(self) -> bool:
+        """Find the route. Returns: False if the gateway has answered by itself."""
+        head = self._request.head
+        try:
+            target = Target.parse(head.method, head.target)
+        except BadRequest as error:
+            raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from None
+        if target.path == HEALTH_PATH:
+            self.exchange.status = HTTPStatus.OK.value
+            self.exchange.sent = send_text(self._request, HTTPStatus.OK, "OK")
+            return False
+        match = self._gateway.table.match(target.path)
+        if match is None:
+            raise HTTPError(HTTPStatus.NOT_FOUND, "No route matches this path.")
+        self._target, self._match, self._route = target, match, match.target
+        self.exchange.route = match.pattern.text
+        self.exchange.module = match.target.handler.spec.name
+        return True
+
+    async def _receive_body(self) -> None:
+        """Open the body; read it whole if its length is unknown."""
+        rules, length = self._route.rules, self._request.head.content_length
+        self._body = None
+        if length != 0:
+            self._body = self._request.open_body(self._gateway.body_limits, rules.body_limit)
+        self._stage = _ROUTED
+        if self._body is not None and length is None:
+            await enter_task()
+            await self._body.read_ahead(rules.body_limit, rules.timeout)
+
+    def _describe(self) -> None:
+        """Make the arguments and the variables of the guest."""
+        route, match, target = self._route, self._match, self._target
+        default_host = self._gateway.default_host
+        try:
+            length = 0 if self._body is None else self._body.length
+            head = read_head(self._request, target, default_host, length)
+            self._environment = route.variables.environment(head, match.raw_path_info)
+            self._argv = arguments(route.argv, target.path, target.query)
+            check_size(self._environment, self._argv, route.rules.environment_limit)
+        except RequestTooLarge as error:
+            raise HTTPError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error)) from None
+        except BadRequest as error:
+            raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from None
+
+    async def _admit(self) -> None:
+        """Take a slot and memory for the guest, or wait for them."""
+        admission, share = self._gateway.admission, self._route.share
+        lease = admission.try_acquire(share)
+        if lease is None:
+            await enter_task()
+            try:
+                lease = await admission.acquire(share)
+            except Busy as error:
+                raise HTTPError(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "Too many requests are running.",
+                    f"too many requests are running: {error}",
+                    RETRY_SOON,
+                ) from None
+        self._lease = lease
+        self._stage = _ADMITTED
+
+    def _start_guest(self) -> None:
+        """Make the guest, and give it what has arrived of the body."""
+        route, argv, environment = self._route, self._argv, self._environment
+        self._warnings = []
+        write: Callable[[bytes], None] = self._write_stderr
+        if self._gateway.records_guests:
+            self.exchange.guest = GuestRecord(argv, environment)
+            write = self.exchange.guest.tee(write)
+        try:
+            self._guest = Guest(
+                route.handler,
+                argv,
+                environment,
+                write,
+                route.client,
+                self._warnings.append,
+                self._lease,
+            )
+        except WagiError as error:
+            message = "The handler could not be started."
+            raise HTTPError(HTTPStatus.INTERNAL_SERVER_ERROR, message, str(error)) from None
+        self._response = ResponseWriter(self._request, route.rules.header_limit, self._warnings)
+        self._stage = _RUNNING
+        if self._body is None:
+            self._guest.stdin.end()
+        else:
+            self._feed(self._body, self._body.take())
+
+    def _write_stderr(self, data: bytes) -> None:
+        if self._stderr is None:
+            route = self._route
+            self._stderr = Stderr(route.log, self.exchange.request_id, route.rules.stderr_limit)
+        self._stderr.write(data)
+
+    def _feed(self, body: BodyReader, data: bytes | None) -> None:
+        if data:
+            self._guest.stdin.feed(data)
+        if body.is_exhausted:
+            self._guest.stdin.end()
+
+    def _step(self) -> bool:
+        """Run the guest for a slice, and take its output. Returns: whether it has ended."""
+        guest = self._guest
+        ended = guest.step()
+        output = guest.stdout.take()
+        if output:
+            self._first_output = self._first_output or output
+            self._response.feed(output)
+            if self.exchange.guest is not None:
+                self.exchange.guest.print(output)
+        if not ended:
+            cpu_timeout = self._route.rules.cpu_timeout
+            if cpu_timeout is not None and guest.cpu_seconds > cpu_timeout:
+                raise _timed_out(cpu_timeout, "CPU time limit", "cpu_timeout")
+        return ended
+
+    async def _exchange_data(self) -> None:
+        """Send what the guest has printed, then wait for what it waits for."""
+        if self._body and self._guest.wait.input and not self._response.is_started:
+            self._body.invite()
+        if await self._may_send():
+            await self._send()
+        await self._wait_for_guest()
+
+    async def _may_send(self) -> bool:
+        """Whether to send what the guest has printed, but not while the client is still sending.
+
+        nginx stops sending a request when its response begins, and simple clients read nothing
+        before they have sent everything. So the response begins when the body is all here, when
+        the client pauses, or when the guest has printed a lot: then the rest is spooled first.
+        """
+        guest, body = self._guest, self._body
+        if self._response.is_started:
+            return True
+        client_waits = body is None or body.is_complete or body.quiet_seconds >= _QUIET_S
+        if self._response.held < guest.output_buffer:
+            is_quick = guest.wait.is_turn and guest.cpu_seconds < _QUICK_CPU_S
+            return client_waits and not is_quick
+        if body is not None and not client_waits:
+            await body.spool(self._gateway.body_limits.spool_limit, _QUIET_S)
+        return True
+
+    async def _send(self) -> None:
+        try:
+            await self._response.flush()
+        except BadResponse as error:
+            raise self._explain(error) from None
+
+    async def _wait_for_guest(self) -> None:
+        """Wait for what the guest waits for; not at all if that is only its turn."""
+        wait, body = self._guest.wait, self._body
+        # Before the response begins, a client that pauses is a reason to look again.
+        is_sending = body is not None and not body.is_complete
+        patience = _QUIET_S if is_sending and not self._response.is_started else None
+        if wait.future is not None:
+            await asyncio.wait((wait.future,), timeout=patience)
+            return
+        if wait.wake_at is None and not wait.input:
+            return
+        delay = patience
+        if wait.wake_at is not None:
+            delay = max(0.0, wait.wake_at - time.monotonic())
+            delay = delay if patience is None else min(delay, patience)
+        if not wait.input:
+            assert delay is not None
+            await asyncio.sleep(delay)
+            return
+        assert body is not None  # otherwise its stdin has ended
+        self._feed(body, await body.read(delay))
+
+    async def _finish(self) -> None:
+        """Send the rest of the response of a guest that has ended."""
+        match self._guest.outcome:
+            case Trap(message):
+                if self._response.is_started:
+                    message = f"trap after the headers were sent: {message}"
+                else:
+                    hint = hints.about_trap(self._guest.memory_size, self._guest.memory_limit)
+                    message = f"trap: {message}{hint}"
+                raise HTTPError(HTTPStatus.INTERNAL_SERVER_ERROR, "The handler failed.", message)
+            case Exit(status) if status:
+                self._warnings.append(f"the handler exited with status {status}")
+        try:
+            await self._response.finish()
+        except BadResponse as error:
+            raise self._explain(error) from None
+
+    def _explain(self, error: BadResponse) -> HTTPError:
+        """The response to output that is not a response, with a hint for the log."""
+        reason = error.reason
+        if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            outcome = self._guest.outcome
+            status = outcome.status if isinstance(outcome, Exit) else 0
+            hint = hints.about_output(self._first_output, self._stderr is not None, status)
+            reason = reason.rstrip(".") + hint
+        return HTTPError(error.status, str(error), reason)
+
+    def _write_log(self, level: int, message: str) -> None:
+        exchange = self.exchange
+        _log.log(
+            level,
+            "[%s] %s %s, route %s, module %s: %s",
+            exchange.request_id,
+            exchange.method,
+            one_line(exchange.target),
+            exchange.route or "none",
+            exchange.module or "none",
+            paragraph(message),
+        )
+
+
+_CLIENT_MISTAKES = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+
+
+def _timed_out(seconds: float | None, limit: str, key: str) -> HTTPError:
+    return HTTPError(
+        HTTPStatus.GATEWAY_TIMEOUT,
+        "The handler did not answer in time.",
+        f"the handler exceeded its {limit} of {seconds or 0:g} s ({key})",
+    )

@@ -1,0 +1,122 @@
+"""A route on its way: planned by the process that loads, made and served by the workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wagi.cgi.environment import RouteVariables
+from wagi.config.values import HostPort
+from wagi.errors import Problem
+from wagi.gateway.admission import Share
+from wagi.guest.demand import MemoryDemand
+from wagi.guest.handler import Handler, HandlerSpec
+from wagi.observe.module_log import ModuleLog
+from wagi.outbound.client import OutboundClient, OutboundRules
+from wagi.routing import RoutePattern
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRules:
+    """The limits of an entry, for all its routes together. None is no limit.
+
+    Attributes:
+        max_concurrency: Guests at a time, in all workers together.
+        max_queue: Requests that may wait for a slot, per worker.
+        queue_timeout: Seconds for which a request may wait for a slot.
+        timeout: Seconds of wall time for a request.
+        cpu_timeout: Seconds of CPU time for a guest.
+        body_limit: Bytes of a request body.
+        environment_limit: Bytes of the variables and arguments of a guest.
+        header_limit: Bytes of the header block of a response.
+        stderr_limit: Bytes that a guest may write to stderr.
+    """
+
+    max_concurrency: int | None
+    max_queue: int
+    queue_timeout: float | None
+    timeout: float | None
+    cpu_timeout: float | None
+    body_limit: int | None
+    environment_limit: int | None
+    header_limit: int
+    stderr_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRoute:
+    """A route as it is to be served, fit to be sent to another process.
+
+    Attributes:
+        entry: The number of its entry in modules.toml. The routes of an entry share its slots.
+        entry_route: The route of the entry.
+        source: The file, or the reference that will always lead to the module.
+        is_dynamic: Whether ``_routes`` of the module has named it.
+        pattern: Which paths it matches.
+        spec: Which function of the module is run, with its volumes and limits.
+        demand: The memory that its guests need.
+        variables: The part of the environment that is the same for all requests.
+        argv: The template of the arguments; None for the default.
+        rules: The limits.
+        outbound: Which hosts its guests may call.
+    """
+
+    entry: int
+    entry_route: str
+    source: str
+    is_dynamic: bool
+    pattern: RoutePattern
+    spec: HandlerSpec
+    demand: MemoryDemand
+    variables: RouteVariables
+    argv: str | None
+    rules: RouteRules
+    outbound: OutboundRules
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is served, in the order in which it is tried.
+
+    Attributes:
+        routes: The routes.
+        default_host: The default host that the file names.
+        listen: The address that the file names.
+        warnings: What may be wrong with the file.
+        certificate: Certificate chain and key (PEM), if it is served with TLS.
+    """
+
+    routes: tuple[PlannedRoute, ...]
+    default_host: str | None
+    listen: HostPort | None
+    warnings: tuple[Problem, ...]
+    certificate: tuple[bytes, bytes] | None = None
+
+    @property
+    def limited_entries(self) -> set[str]:
+        """The routes of the entries that have a ``max_concurrency``."""
+        return {r.entry_route for r in self.routes if r.rules.max_concurrency is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route with all that serving it takes.
+
+    Attributes:
+        pattern: Which paths it matches.
+        handler: The compiled module.
+        variables: The part of the environment that is the same for all requests.
+        argv: The template of the arguments; None for the default.
+        rules: The limits.
+        share: The entry's share of the slots for guests and of their memory.
+        log: Where the stderr of its guests goes.
+        client: Sends the outbound requests of the entry's guests; None if they may send none.
+    """
+
+    pattern: RoutePattern
+    handler: Handler
+    variables: RouteVariables
+    argv: str | None
+    rules: RouteRules
+    share: Share
+    log: ModuleLog
+    client: OutboundClient | None
