@@ -1,4 +1,5 @@
-// A server of Go's net/http, which Caddy and many others stand on, to compare with.
+// A server of Go's net/http, which Caddy and many others are built on. It reports the method and
+// the path of each request, a newline, and the request body.
 package main
 
 import (
@@ -15,10 +16,11 @@ func main() {
 	}
 	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
 	http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := io.ReadAll(r.Body); err != nil {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
 			w.WriteHeader(400)
 			return
 		}
-		fmt.Fprint(w, "ok")
+		fmt.Fprintf(w, "%s %s\n%s", r.Method, r.RequestURI, body)
 	}))
 }
