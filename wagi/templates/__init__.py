@@ -41,7 +41,7 @@ LANGUAGES = {
         "GOOS=wasip1 GOARCH=wasm go build -o build/NAME.wasm .",
         "build/NAME.wasm",
         ("main.go", "go.mod"),
-        "Go 1.21 or newer, from https://go.dev/dl",
+        "Go 1.22 or newer, from https://go.dev/dl",
     ),
     "tinygo": Language(
         "TinyGo",
