@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.support.nginx import nginx
 from tests.support.server import ROOT, Server, serving
@@ -130,3 +135,75 @@ def check_streaming(port: int) -> None:
             last = time.monotonic()
     assert b"two" in seen
     assert last - first > 0.25
+
+
+ORDERS = {
+    "X-Accel-Redirect": "/internal/secret",
+    "X-Accel-Expires": "3600",
+    "X-Accel-Buffering": "yes",
+    "X-Accel-Limit-Rate": "100",
+    "X-Accel-Charset": "koi8-r",
+    "X-Sendfile": "/etc/passwd",
+    "X-Sendfile2": "/etc/passwd 0-",
+    "X-LIGHTTPD-send-file": "/etc/passwd",
+    "X-LIGHTTPD-send-tempfile": "/etc/passwd",
+}
+"""Headers by which a response gives orders to some proxy."""
+ORDERED_BODY = "from the handler\n" * 1000
+INTERNAL = """
+    charset_types text/plain;
+    location /internal/ { internal; return 200 "a secret"; }
+    location / {"""
+
+
+def test_handlers_give_no_orders_to_nginx(tmp_path: Path) -> None:
+    """examples/nginx.conf ignores such headers and hides them; the gateway passes them on."""
+    with serving_orders(tmp_path) as (path, server_url):
+        head, body = curl("--unix-socket", str(path), server_url)
+        for name, value in ORDERS.items():
+            assert f"\n{name}: {value}\n" in head
+        with nginx(tmp_path / "nginx", example_site(path)) as port:
+            head, body = curl(f"http://127.0.0.1:{port}/orders")
+            refused, _ = curl(f"http://127.0.0.1:{port}/internal/secret")
+    assert head.startswith("HTTP/1.1 200 ")
+    assert body == ORDERED_BODY
+    for name in ORDERS:
+        assert name.lower() not in head.lower()
+    assert "\nContent-Type: text/plain\n" in head
+    assert refused.startswith("HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize("directive", ["proxy_ignore_headers", "proxy_hide_header"])
+def test_nginx_would_obey_and_pass_on(tmp_path: Path, directive: str) -> None:
+    """What each of the two directives is for: without it, the test above would fail."""
+    with serving_orders(tmp_path) as (path, _):
+        site = re.sub(rf"\s{directive} [^;]*;", "", example_site(path))
+        assert directive not in site
+        with nginx(tmp_path / "nginx", site) as port:
+            head, body = curl(f"http://127.0.0.1:{port}/orders")
+    if directive == "proxy_ignore_headers":
+        assert body == "a secret"
+    else:
+        assert body == ORDERED_BODY
+        for name in ("X-Sendfile", "X-Sendfile2", "X-LIGHTTPD-send-file"):
+            assert f"\n{name}: " in head
+
+
+def example_site(path: Path) -> str:
+    """The example configuration, with an internal location besides."""
+    site = (ROOT / "examples/nginx.conf").read_text().replace("/run/wagi/wagi.sock", str(path))
+    assert site.count("\n    location / {") == 1
+    return site.replace("\n    location / {", INTERNAL)
+
+
+@contextmanager
+def serving_orders(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Serve a handler that prints such headers. Yields: the socket and the handler's URL."""
+    path = folder / "wagi.sock"
+    head = "".join(f"{name}: {value}\n" for name, value in ORDERS.items())
+    program = Program().write(head + TEXT_HEAD + ORDERED_BODY).wat()
+    manifest = '[[module]]\nroute = "/orders"\nmodule = "orders.wat"\n'
+    options = ("--trusted-proxy", "unix")
+    modules = {"orders.wat": program}
+    with serving(folder, manifest, *options, modules=modules, listen=f"unix:{path}"):
+        yield path, "http://localhost/orders"
