@@ -252,3 +252,21 @@ def test_a_client_that_never_reads_holds_no_slot(tmp_path: Path) -> None:
             for answer in pool.map(lambda _: server.get("/"), range(40)):
                 assert answer.status == 200
                 assert len(answer.body) == len(page) - len(TEXT_HEAD)
+
+
+@pytest.mark.parametrize("path", ["/none", "/healthz", "/hello"])
+def test_a_client_that_never_reads_fills_no_memory(tmp_path: Path, path: str) -> None:
+    """Megabytes of requests sent ahead: the gateway's own responses wait as those of guests do."""
+    manifest = '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n'
+    with serving(tmp_path, manifest, *ONE_WORKER, modules=MODULES) as server:
+        assert server.get("/hello").text == "hello\n"
+        before = server.rss()
+        requests = f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() * 1000
+        with server.connect() as connection:
+            connection.settimeout(0.5)
+            with suppress(TimeoutError):
+                for _ in range(1000):
+                    connection.sendall(requests)
+                pytest.fail("42 MB of requests were taken from a client that reads nothing")
+            assert server.rss() < before + (16 << 20)
+        assert server.get("/hello").text == "hello\n"

@@ -283,6 +283,31 @@ def test_requests_sent_ahead_stop_the_client() -> None:
     asyncio.run(run())
 
 
+def test_a_client_that_reads_no_responses_is_not_answered_further() -> None:
+    """Neither its responses nor its requests pile up; when it reads, the answers go on."""
+
+    async def run() -> None:
+        client = Client()
+        client.connection.pause_writing()
+        await client.send(get("/at-once") * 100)
+        assert client.received == b""
+        for _ in range(100):
+            if client.transport.is_paused:
+                break
+            await client.send(get("/at-once") * 100)
+        assert client.transport.is_paused
+        assert client.received == b""
+        client.connection.resume_writing()
+        for _ in range(100):
+            if not client.transport.is_paused:
+                break
+            await settle()
+        assert client.received.startswith(b"HTTP/1.1 200")
+        assert not client.transport.is_paused
+
+    asyncio.run(run())
+
+
 def test_a_large_head_is_read_whole() -> None:
     """However it arrives: reading stops for requests sent ahead, not within a head."""
     options = replace(OPTIONS, head=HeadLimits(1000, 200_000))

@@ -276,7 +276,7 @@ def _configure_pool(config: wasmtime.Config, pool: Pool) -> None:
         "table_keep_resident": 64 * 1024,
         # The pages of a slot go back to the system as soon as its guest has ended. Batches would
         # save 1 to 2 µs of a request, and keep whole guests: 32 of 244 MiB are 7.8 GiB.
-        "decommit_batch_size": int(os.environ.get("DB", "1")),
+        "decommit_batch_size": 1,
     }.items():
         getattr(c, f"wasmtime_pooling_allocation_config_{name}_set")(options, value)
     c.wasmtime_pooling_allocation_strategy_set(config.ptr(), options)

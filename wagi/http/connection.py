@@ -14,7 +14,8 @@ CLOSED     nothing is received; what was written is flushed   10 s
 CLOSED may follow every state. A new connection is IDLE for ``header_timeout`` seconds. A request
 that is not valid HTTP is answered by the gateway itself, in ANSWERING, and then LINGERING follows:
 closing a socket with unread data would reset the connection before the client has read the
-response. Requests that are sent ahead (pipelining) wait unparsed until it is their turn.
+response. Requests that are sent ahead (pipelining) wait unparsed until it is their turn, which
+does not come before the client has read enough of the responses to those before.
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -247,12 +248,14 @@ class Connection(asyncio.Protocol):
                 self._take_turn()
 
     def pause_writing(self) -> None:
-        """Have ``drain`` wait: the client does not read what is sent."""
+        """Have ``drain`` and further requests wait: the client does not read what is sent."""
         self._is_write_paused = True
 
     def resume_writing(self) -> None:
-        """End the wait of ``drain``."""
+        """End the wait of ``drain`` and of further requests."""
         self._is_write_paused = False
+        if self._parser.received:
+            self._schedule_turn()
         if self._drain_waiter is not None and not self._drain_waiter.done():
             self._drain_waiter.set_result(None)
 
@@ -367,13 +370,16 @@ class Connection(asyncio.Protocol):
                     self._schedule_turn()
                     break
         if parser.received or not self._is_reading or self._body is not None:
-            if self._state == "IDLE" and parser.received and not self._has_turn_scheduled:
+            is_in_head = not self._has_turn_scheduled and not self._is_write_paused
+            if self._state == "IDLE" and parser.received and is_in_head:
                 self._enter("HEAD", self._server.options.header_timeout)
             self._adjust_reading()
 
     def _can_parse(self) -> bool:
         if self._state == "ANSWERING":
             return self._body is not None and not self._body.is_full and not self._is_broken
+        if self._state == "IDLE" and self._is_write_paused:
+            return False
         return self._state not in ("LINGERING", "CLOSED") and not self._is_broken
 
     def _schedule_turn(self) -> None:
