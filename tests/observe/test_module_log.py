@@ -92,11 +92,11 @@ def test_a_writer_that_is_stuck_holds_nobody_up(caplog: pytest.LogCaptureFixture
     """Somebody holds the other end of a pipe and does not read."""
     reading, writing = os.pipe()
     writer = Writer()
-    output = Output("pipe", to_descriptor(writing))
+    output: Output[bytes] = Output("pipe", to_descriptor(writing), b"".join)
     try:
         began = time.monotonic()
         for _ in range(200):
-            writer.put(output, b"x" * 100_000)
+            writer.put(output, b"x" * 100_000, 100_000)
         writer.close(0.1)
         assert time.monotonic() - began < 5
         assert "faster than they are written" in caplog.text

@@ -31,12 +31,13 @@ class ModuleLogs:
         self._folder = folder
         self._size_limit = size_limit
         self._writer = Writer()
-        self._outputs: list[Output] = []
+        self._outputs: list[Output[bytes]] = []
 
     def of(self, route: str) -> ModuleLog:
         """The log of a route: ``<log dir>/<sha256 of the route>/module.stderr``."""
         path = self._folder / hashlib.sha256(route.encode()).hexdigest() / "module.stderr"
-        output = Output(str(path), _RotatedFile(path, self._size_limit).append)
+        file = _RotatedFile(path, self._size_limit)
+        output: Output[bytes] = Output(str(path), file.append, b"".join)
         self._outputs.append(output)
         return ModuleLog(route, path, self._writer, output)
 
@@ -50,7 +51,7 @@ class ModuleLogs:
 class ModuleLog:
     """The log of one route."""
 
-    def __init__(self, route: str, path: Path, writer: Writer, output: Output) -> None:
+    def __init__(self, route: str, path: Path, writer: Writer, output: Output[bytes]) -> None:
         self.route = route
         self.path = path
         self._writer = writer
@@ -58,7 +59,8 @@ class ModuleLog:
 
     def append(self, lines: Sequence[bytes], request_id: str) -> None:
         """Write lines, given without their ends."""
-        self._writer.put(self._output, b"\n".join(lines) + b"\n")
+        record = b"\n".join(lines) + b"\n"
+        self._writer.put(self._output, record, len(record))
         shown = [one_line(line.decode("utf-8", "backslashreplace")) for line in lines]
         _log.info("stderr of %s [%s]", self.route, request_id, extra={"lines": shown})
 

@@ -18,14 +18,15 @@ class ServerLog:
     def __init__(self) -> None:
         self._writer = Writer()
         # Without a stderr (2>&-) its number may be anybody's.
-        self._output: Output | None = None
+        self._output: Output[bytes] | None = None
         if sys.stderr is not None:
-            self._output = Output("stderr", to_descriptor(sys.stderr.fileno()))
+            self._output = Output("stderr", to_descriptor(sys.stderr.fileno()), b"".join)
 
     def say(self, text: str) -> None:
         """Write lines as they are, in their turn."""
         if self._output is not None:
-            self._writer.put(self._output, (text + "\n").encode("utf-8", "backslashreplace"))
+            record = (text + "\n").encode("utf-8", "backslashreplace")
+            self._writer.put(self._output, record, len(record))
 
     def close(self) -> None:
         """Write what waits."""

@@ -1,0 +1,160 @@
+"""Lines of the access log: their form, and that none is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from wagi.observe.access_log import AccessLog, Entry, format_json, format_text
+from wagi.observe.exchange import Exchange
+from wagi.observe.text import one_line
+
+SPECIAL = '"\\\n\r\t\0\x1b\x7f\x85\xa0é\u2028\u2029\udc80\U0001f600 ~!'
+texts = st.text(st.one_of(st.characters(codec="ascii"), st.sampled_from(SPECIAL), st.characters()))
+clients = st.sampled_from(["", "127.0.0.1", "2001:db8::1"])
+times = st.floats(0, 4e9)
+durations = st.one_of(st.just(0.0), st.floats(0, 1e6), st.floats(0, 1e-5))
+ids = st.from_regex(r"[0-9a-f]{12}-[0-9]{1,9}", fullmatch=True)
+entries = st.tuples(
+    clients, times, texts, texts, texts, st.integers(0, 999), st.integers(0, 2**50),
+    texts, texts, texts, durations, durations, ids,
+)  # fmt: skip
+PLAIN = (
+    "127.0.0.1", 1.5, "GET", "/hello?a=b", "HTTP/1.1", 200, 6,
+    "http://localhost/", "Mozilla/5.0 (X11; Linux x86_64)", "/hello", 0.25, 0.125, "0123456789ab-1",
+)  # fmt: skip
+
+
+def quoted(text: str) -> str:
+    return one_line(text.replace("\\", "\\\\")).replace('"', '\\"')
+
+
+@given(entries)
+@example(PLAIN)
+def test_lines_for_people(entry: Entry) -> None:
+    """Each field is escaped by itself; plain lines, which skip that, are the same."""
+    (
+        client, received, method, target, protocol, status, sent,
+        referer, user_agent, route, seconds, cpu_seconds, request_id,
+    ) = entry  # fmt: skip
+    when = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(received))
+    assert format_text(entry) == (
+        f"{client or '-'} - - [{when}]"
+        f' "{quoted(f"{method} {target} {protocol}")}" {status} {sent}'
+        f' "{quoted(referer) or "-"}" "{quoted(user_agent) or "-"}"'
+        f' route="{quoted(route)}" ms={seconds * 1000:.3f}'
+        f" cpu_ms={cpu_seconds * 1000:.3f} id={request_id}\n"
+    )
+
+
+@given(st.sampled_from([2, 3, 4, 7, 8, 9]), st.text(st.sampled_from(SPECIAL)))
+def test_nothing_from_outside_ends_a_line_or_a_field(field: int, text: str) -> None:
+    values = list(PLAIN)
+    values[field] = text
+    line = format_text(tuple(values))  # type: ignore[arg-type]
+    string = r'"(?:[^"\\]|\\.)*"'
+    pattern = rf"127\S+ - - \[[^]]*\] {string} 200 6 {string} {string} route={string} ms=\S+"
+    assert re.fullmatch(rf"{pattern} cpu_ms=\S+ id=\S+\n", line)
+    assert len(line.splitlines()) == 1
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", line)
+
+
+@given(entries)
+@example(PLAIN)
+def test_lines_for_programs(entry: Entry) -> None:
+    """As the standard library writes them, byte for byte."""
+    (
+        client, received, method, target, protocol, status, sent,
+        referer, user_agent, route, seconds, cpu_seconds, request_id,
+    ) = entry  # fmt: skip
+    fields = {
+        "time": round(received, 3),
+        "client": client,
+        "method": method,
+        "target": target,
+        "protocol": protocol,
+        "status": status,
+        "bytes": sent,
+        "referer": referer,
+        "user_agent": user_agent,
+        "route": route,
+        "ms": round(seconds * 1000, 3),
+        "cpu_ms": round(cpu_seconds * 1000, 3),
+        "id": request_id,
+    }
+    assert format_json(entry) == json.dumps(fields) + "\n"
+
+
+def record_many(log: AccessLog, count: int, prefix: str = "id") -> None:
+    for number in range(count):
+        log(Exchange(f"{prefix}-{number}", "GET", "/", "HTTP/1.1", "127.0.0.1", {}))
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_every_line_is_written_in_order(tmp_path: Path, kind: str) -> None:
+    """More than a batch, closed at once."""
+    with (tmp_path / "log").open("w") as stream:
+        log = AccessLog(kind, stream)
+        record_many(log, 2000)
+        log.close()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [int(found) for found in re.findall(r"id-(\d+)", "\n".join(lines))] == [*range(2000)]
+    assert len(lines) == 2000
+
+
+def test_a_line_after_a_pause_wakes_the_thread(tmp_path: Path) -> None:
+    """Each line appears by itself, without another one and without an end."""
+    with (tmp_path / "log").open("w") as stream:
+        log = AccessLog("text", stream)
+        for number in range(30):
+            record_many(log, 1)
+            deadline = time.monotonic() + 10
+            while (tmp_path / "log").read_bytes().count(b"\n") <= number:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+        log.close()
+
+
+def test_lines_of_several_threads(tmp_path: Path) -> None:
+    """None is lost while the writing thread goes to sleep and wakes up."""
+    with (tmp_path / "log").open("w") as stream:
+        log = AccessLog("text", stream)
+
+        def run(name: str) -> None:
+            for number in range(40):
+                record_many(log, 10, f"{name}{number}")
+                time.sleep(0.001 * (number % 8))
+
+        threads = [threading.Thread(target=run, args=(name,)) for name in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        log.close()
+    written = re.findall(r" id=(\S+)$", (tmp_path / "log").read_text(), re.MULTILINE)
+    assert len(written) == len(set(written)) == 1200
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, 28_000), (50_000, 100)])
+def test_what_waits_is_bounded(size: int, most: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody reads the pipe: what the client chose counts, and so does what it did not."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        log = AccessLog("text", stream)
+        headers = {"User-Agent": "x" * size}
+        number = 0
+        while "the access log: records are lost: they come faster" not in caplog.text:
+            log(Exchange(str(number), "GET", "/", "HTTP/1.1", "", headers))
+            number += 1
+            assert number <= most
+        os.close(reading)  # the thread ends
+        log.close()
+    assert re.search(r"the access log: \d+ records were lost", caplog.text)
