@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from wagi.observe.access_log import AccessLog, Entry, format_json, format_text
 from wagi.observe.exchange import Exchange
 from wagi.observe.text import one_line
+from wagi.observe.writer import _pieces
 
 SPECIAL = '"\\\n\r\t\0\x1b\x7f\x85\xa0é\u2028\u2029\udc80\U0001f600 ~!'
 texts = st.text(st.one_of(st.characters(codec="ascii"), st.sampled_from(SPECIAL), st.characters()))
@@ -143,6 +146,23 @@ def test_lines_of_several_threads(tmp_path: Path) -> None:
     assert len(written) == len(set(written)) == 1200
 
 
+def test_a_reader_that_pauses_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """20,000 lines wait: a second of a busy worker."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        log = AccessLog("text", stream)
+        record_many(log, 20_000)
+        closing = threading.Thread(target=log._writer.close, args=(60,))
+        closing.start()
+        data = b""
+        while data.count(b"\n") < 20_000 and (piece := os.read(reading, 1 << 20)):
+            data += piece
+        closing.join()
+    os.close(reading)
+    assert [int(found) for found in re.findall(rb"id-(\d+)\n", data)] == [*range(20_000)]
+    assert "lost" not in caplog.text
+
+
 @pytest.mark.parametrize(("size", "most"), [(0, 28_000), (50_000, 100)])
 def test_what_waits_is_bounded(size: int, most: int, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody reads the pipe: what the client chose counts, and so does what it did not."""
@@ -158,3 +178,44 @@ def test_what_waits_is_bounded(size: int, most: int, caplog: pytest.LogCaptureFi
         os.close(reading)  # the thread ends
         log.close()
     assert re.search(r"the access log: \d+ records were lost", caplog.text)
+
+
+WRITER = """
+import sys
+from wagi.observe.access_log import AccessLog
+from wagi.observe.exchange import Exchange
+
+log = AccessLog("text", sys.stdout)
+for number in range(1500):
+    target = "/" + "x" * (number % 300)
+    log(Exchange(f"{sys.argv[1]}-{number}", "GET", target, "HTTP/1.1", "127.0.0.1", {}))
+log._writer.close(60)
+"""
+
+
+def test_lines_of_several_workers_stay_whole() -> None:
+    """Their common stdout is a pipe that is always full."""
+    reading, writing = os.pipe()
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WRITER, name], stdout=writing) for name in "abc"
+    ]
+    os.close(writing)
+    data = b""
+    with os.fdopen(reading, "rb", buffering=0) as stream:
+        while piece := stream.read(3000):
+            data += piece
+            time.sleep(0.001)
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    lines = data.decode().splitlines()
+    pattern = re.compile(r'127\.0\.0\.1 - - \[[^]]*\] "GET /x* HTTP/1\.1" [^/]*id=[abc]-\d+')
+    assert [line for line in lines if not pattern.fullmatch(line)] == []
+    assert len(lines) == 4500
+
+
+@given(st.lists(st.sampled_from([b"", b"a", b"bc", b"d" * 20])), st.integers(1, 12))
+def test_pieces_are_whole_lines(lines: list[bytes], size: int) -> None:
+    pieces = list(_pieces(b"".join(line + b"\n" for line in lines), size))
+    assert b"".join(pieces) == b"".join(line + b"\n" for line in lines)
+    for piece in pieces:
+        assert piece.endswith(b"\n")
+        assert len(piece) <= size or piece.count(b"\n") == 1

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from select import PIPE_BUF
 from typing import Any, Generic, TypeVar
 
 _log = logging.getLogger("wagi")
@@ -142,11 +144,31 @@ class Writer:
 
 
 def to_descriptor(descriptor: int) -> Callable[[bytes], None]:
-    """A way to write to a file descriptor, all of it. The descriptor stays the caller's."""
+    """A way to write to a file descriptor, all of it. The descriptor stays the caller's.
+
+    Several workers write to the same one. Into a pipe, at most ``PIPE_BUF`` bytes go in one piece:
+    of a longer write, what does not fit into a full pipe comes after what others write meanwhile.
+    So pipes, sockets and terminals get as many whole lines at a time; only a longer line can be
+    torn. See pipe(7).
+    """
 
     def write(data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        for piece in (data,) if is_file else _pieces(data, PIPE_BUF):
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(descriptor, view) :]
 
     return write
+
+
+def _pieces(data: bytes, size: int) -> Iterator[bytes]:
+    """Cut whole lines into pieces of whole lines, each of at most ``size`` bytes if possible."""
+    start = 0
+    while len(data) - start > size:
+        end = data.rfind(b"\n", start, start + size) + 1  # 0 for none
+        end = end or data.find(b"\n", start) + 1 or len(data)
+        yield data[start:end]
+        start = end
+    if start < len(data):
+        yield data[start:]
