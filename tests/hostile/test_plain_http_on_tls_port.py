@@ -5,15 +5,16 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support.nginx import free_port, nginx
-from tests.support.server import Response, Server, read_all, serving
+from tests.support.server import ONE_WORKER, Response, Server, read_all, serving
 from tests.support.tls import certificate_of
 from tests.support.wat import HELLO
 
@@ -180,3 +181,22 @@ def test_tls_that_arrives_in_pieces(tls: TlsServer) -> None:
 def send_byte_by_byte(connection: socket.socket, data: bytes) -> None:
     for byte in data:
         connection.sendall(bytes((byte,)))
+
+
+def test_connections_in_a_handshake_are_counted(tmp_path: Path) -> None:
+    """More than --max-connections are closed, whatever stage they are in."""
+    certificate, key = certificate_of(tmp_path)
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--max-connections", "5")
+    options += ("--header-timeout", "60", *ONE_WORKER)
+    with (
+        serving(tmp_path, MANIFEST, *options, modules={"hello.wat": HELLO}) as server,
+        ExitStack() as stack,
+    ):
+        for _ in range(5):
+            connection = stack.enter_context(server.connect())
+            connection.sendall(b"\x16")  # the first byte of a handshake that does not go on
+        time.sleep(0.3)
+        for _ in range(5):
+            connection = stack.enter_context(server.connect())
+            connection.settimeout(20)
+            assert read_all(connection) == b""

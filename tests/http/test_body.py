@@ -52,6 +52,26 @@ def test_a_full_stream_asks_for_more_when_it_has_room() -> None:
     assert not body.is_full
 
 
+def test_a_client_that_sends_is_not_quiet() -> None:
+    """Whether or not the guest reads: also while there is no room for what would come next."""
+
+    async def run() -> None:
+        body, _ = stream()
+        read = reader(body)
+        await asyncio.sleep(0.02)
+        assert read.quiet_seconds >= 0.02
+        before = read.quiet_seconds
+        body.feed(b"x", is_last=False)
+        assert read.quiet_seconds < before
+        body.feed(b"x" * 100_000, is_last=False)
+        await asyncio.sleep(0.02)
+        assert read.quiet_seconds == 0
+        read.take()
+        assert read.quiet_seconds >= 0.02
+
+    asyncio.run(run())
+
+
 def test_reading_waits() -> None:
     async def run() -> None:
         body, _ = stream()

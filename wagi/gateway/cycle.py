@@ -339,7 +339,7 @@ class RequestCycle:
         if self._response.held < guest.output_buffer:
             is_quick = guest.wait.is_turn and guest.cpu_seconds < _QUICK_CPU_S
             return client_waits and not is_quick
-        if body is not None and not client_waits:
+        if body is not None and not client_waits and not body.is_spooled:
             await body.spool(self._gateway.body_limits.spool_limit, _QUIET_S)
         return True
 

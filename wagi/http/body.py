@@ -30,9 +30,10 @@ class BodyStream:
 
     Attributes:
         is_complete: Whether all of it has arrived.
+        last_arrival: When the last bytes have arrived, in seconds of ``time.monotonic``.
     """
 
-    __slots__ = ("_error", "_on_room", "_pieces", "_size", "_waiter", "is_complete")
+    __slots__ = ("_error", "_on_room", "_pieces", "_size", "_waiter", "is_complete", "last_arrival")
 
     def __init__(self, is_complete: bool, on_room: Callable[[], None]) -> None:
         """Start a body.
@@ -43,6 +44,7 @@ class BodyStream:
         """
         self.is_complete = is_complete
         self._on_room = on_room
+        self.last_arrival = time.monotonic()
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._error: Exception | None = None
@@ -63,6 +65,7 @@ class BodyStream:
         if data:
             self._pieces.append(data)
             self._size += len(data)
+            self.last_arrival = time.monotonic()
         self.is_complete = is_last
         if data or is_last:
             self._wake_reader()
@@ -154,7 +157,6 @@ class BodyReader:
         self._spool: IO[bytes] | None = None
         self._spool_size = 0
         self._spool_left = 0  # bytes of it that have not been taken
-        self._last_arrival = time.monotonic()
         self._arrived = 0
         self._waited = 0.0  # seconds in which the client was waited for
 
@@ -170,8 +172,13 @@ class BodyReader:
 
     @property
     def quiet_seconds(self) -> float:
-        """How long nothing has arrived."""
-        return time.monotonic() - self._last_arrival
+        """For how many seconds the client has sent nothing, although there was room for it."""
+        return 0.0 if self._stream.is_full else time.monotonic() - self._stream.last_arrival
+
+    @property
+    def is_spooled(self) -> bool:
+        """Whether ``spool`` has been called."""
+        return self._spool is not None
 
     def take(self) -> bytes:
         """What can be had without waiting."""
@@ -207,8 +214,7 @@ class BodyReader:
                 raise _too_slow() from None
             return None
         data = self._stream.take()
-        self._last_arrival = time.monotonic()
-        self._waited += self._last_arrival - began
+        self._waited += time.monotonic() - began
         self._arrived += len(data)
         return data
 

@@ -51,8 +51,8 @@ class TlsGate:
         return _Handover(self)
 
     def take(self, connection: socket.socket) -> None:
-        """Take a connection, and wait for its first byte."""
-        if len(self._waiting) >= self._options.connections:
+        """Take a connection, and wait for its first byte. Those in a handshake count, too."""
+        if len(self._waiting) + len(self._tasks) >= self._options.connections:
             connection.close()
             return
         loop = asyncio.get_running_loop()
