@@ -1,53 +1,73 @@
-"""``python -m benchmarks``: what a guest costs, against baselines taken in the same run.
+"""``python -m benchmarks``: what a request costs, against baselines taken in the same run.
 
-Needs wrk, nginx, fcgiwrap and node, and `pip install '.[toolchains,benchmarks]'`. Everything is
-started here; variants are measured in turn, several times, and the table has their medians. Ratios
-are to the first row of each table: they tell more than figures, as machines are shared and noisy.
+Needs Linux, wrk, nginx, fcgiwrap and node, and `pip install '.[test,toolchains,benchmarks]'`.
+Everything is started here. All variants of a table have their turn in each round; a ratio is that
+of two measurements of one round, and a table has the median of all rounds. CPU time is that of all
+processes of the server, as the kernel's scheduler counts it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-from importlib.metadata import version
+import sys
+import time
 from pathlib import Path
 
-from benchmarks.plot import plot
-from benchmarks.programs import processor
-from benchmarks.tables import TABLES, Effort
+import pytest
+
+from benchmarks.load import Effort
+from benchmarks.machine import description
+from benchmarks.plot import PLOTTED, plot
+from benchmarks.tables import TABLES
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; 1 if a table could not be measured."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = [table.__name__ for table in TABLES]
-    parser.add_argument("tables", nargs="*", help=f"some of {', '.join(names)}; all unless given")
-    parser.add_argument("--rounds", type=int, default=3)
+    names = ", ".join(TABLES)
+    parser.add_argument("tables", nargs="*", help=f"some of {names} (default: all)")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="for each measurement")
-    parser.add_argument("--into", type=Path, help="a folder for the figures (JSON) and the plot")
-    options = parser.parse_args()
-    unknown = set(options.tables) - set(names)
-    if unknown:
-        parser.error(f"unknown table {unknown.pop()!r}: expected some of {', '.join(names)}")
-    print(
-        f"{processor()}, Python {platform.python_version()}, aiohttp {version('aiohttp')},"
-        f" wasmtime {version('wasmtime')}; medians of {options.rounds} rounds of"
-        f" {options.seconds:g} s"
+    parser.add_argument(
+        "--into", type=Path, help="a folder for benchmarks.md, benchmarks.json and the plot"
     )
-    effort = Effort(options.rounds, options.seconds)
-    wanted = [table for table in TABLES if not options.tables or table.__name__ in options.tables]
-    figures = {table.__name__: table(effort) for table in wanted}
+    options = parser.parse_args()
+    if unknown := set(options.tables) - set(TABLES):
+        parser.error(f"unknown table {unknown.pop()!r}: expected some of {names}")
     if options.into:
         options.into.mkdir(parents=True, exist_ok=True)
-        (options.into / "benchmarks.json").write_text(json.dumps(figures, indent=1))
-        if "connections" in figures:
-            plot(figures["connections"], options.into)
+
+    began = time.monotonic()
+    text = description()
+    text += f"\n- {options.rounds} rounds of {options.seconds} s for each variant\n"
+    print(text, flush=True)
+    figures, failed = {}, False
+    for name in options.tables or TABLES:
+        table = TABLES[name]
+        try:
+            rows = table.measure(Effort(options.rounds, options.seconds))
+        except (pytest.skip.Exception, pytest.fail.Exception) as missing:
+            failed = True
+            printed = f"### {name}\n\nNot measured: {missing}.\n"
+        else:
+            figures[name] = rows
+            printed = table.markdown(rows)
+            if options.into and name == "connections":
+                plot(rows, options.into)
+                printed += f"\n![{PLOTTED}](connections.svg)\n"
+        print(printed, flush=True)
+        text += "\n" + printed
+        if options.into:  # after each table: what is measured is kept if a later one fails
+            (options.into / "benchmarks.md").write_text(text)
+            (options.into / "benchmarks.json").write_text(json.dumps(figures, indent=1))
+    print(f"measured in {time.monotonic() - began:.0f} s")
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,8 +1,9 @@
 """Baselines: aiohttp handlers without any guest.
 
-python -m benchmarks.bare             one that does nothing
-python -m benchmarks.bare parsing     one that builds the variables and parses CGI output
-python -m benchmarks.bare streaming   one that sends 100 MiB, and back what it is sent
+python -m benchmarks.bare            one that does nothing
+python -m benchmarks.bare parsing    one that builds the variables and parses CGI output
+python -m benchmarks.bare echo       one that sends back the body
+python -m benchmarks.bare streaming  one that sends 10 MiB
 """
 
 from __future__ import annotations
@@ -47,20 +48,20 @@ async def _parsing(request: web.BaseRequest) -> web.StreamResponse:
     return web.Response(status=parsed.status, headers=headers, body=body)
 
 
+async def _echo(request: web.BaseRequest) -> web.StreamResponse:
+    return web.Response(body=await request.read(), content_type="text/plain")
+
+
 async def _streaming(request: web.BaseRequest) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
-    if request.method == "POST":
-        async for piece in request.content.iter_any():
-            await response.write(piece)
-    else:
-        for _ in range(1600):
-            await response.write(_PIECE)
+    for _ in range(160):
+        await response.write(_PIECE)
     await response.write_eof()
     return response
 
 
-_HANDLERS = {"": _nothing, "parsing": _parsing, "streaming": _streaming}
+_HANDLERS = {"": _nothing, "parsing": _parsing, "echo": _echo, "streaming": _streaming}
 
 
 async def _main(handler: str) -> None:

