@@ -18,14 +18,15 @@ from wasmtime import _bindings as c
 from wasmtime import _ffi as ffi
 
 from tests.support.toolchains import native_c_library
-from wagi.guest import capi
+from wagi.guest.capi.engine import Engine, Memory, Pool
+from wagi.guest.capi.linker import InstancePre, Linker
 from wagi.guest.engine import Runtime, parse
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler, Limits
 
 _COUNT = 4000
 _FLOOR = Path(__file__).parent / "floor.c"
-_VARIABLES = [b"VARIABLE_%d=the value of variable %d" % (i, i) for i in range(33)]
+_VARIABLES = b"".join(b"VARIABLE_%d=the value of variable %d\0" % (i, i) for i in range(33))
 
 
 def measure(module: Path) -> dict[str, float]:
@@ -34,7 +35,8 @@ def measure(module: Path) -> dict[str, float]:
     limits = Limits(memory=256 * 1024**2)
     source = parse(module.name, module.read_bytes(), limits.memory)
     handler = runtime.load(source).handler("_start", limits, ())
-    engine = handler.pre.engine
+    pool = Pool(guests=20, memory=limits.memory, elements=20_000)
+    engine = Engine(Memory.POOL, pool, compiled=False)
     floor = _load_floor()
     prepared = _prepare(engine, source.wasm, floor)
 
@@ -60,11 +62,11 @@ def _cost(way: Callable[[int], bytes]) -> float:
 
 
 def _run(handler: Handler) -> bytes:
-    guest = Guest(handler, [b"/hello"], _VARIABLES, lambda data: None)
-    guest.stdin.end()
+    guest = Guest(handler, b"/hello\0", _VARIABLES, lambda data: None)
+    guest.end_input()
     while not guest.step():
         pass
-    output = guest.stdout.take()
+    output = guest.take_output()
     guest.close()
     return output
 
@@ -78,9 +80,9 @@ def _load_floor() -> ctypes.PyDLL:
     return floor
 
 
-def _prepare(engine: capi.Engine, wasm: bytes, floor: ctypes.PyDLL) -> capi.InstancePre:
+def _prepare(engine: Engine, wasm: bytes, floor: ctypes.PyDLL) -> InstancePre:
     """Compile a module and link it to the ``fd_write`` of floor.c."""
-    linker = capi.Linker(engine)
+    linker = Linker(engine)
     parameters = [wasmtime.ValType.i32() for _ in range(4)]
     kind = wasmtime.FuncType(parameters, [wasmtime.ValType.i32()])
     module, name = b"wasi_snapshot_preview1", b"fd_write"

@@ -241,7 +241,8 @@ def start(effort: Effort) -> Rows:
 
 def memory(_effort: Effort) -> Rows:
     """Resident memory of one worker: idle; after guests that each touch all of their 244 MiB and
-    run one after the other; and while guests in C sleep."""
+    run one after the other; and while guests in C sleep, and after they have been cancelled. A
+    second is left for what has ended to be freed."""
     rows: Rows = {}
 
     def row(worker: int, idle: int) -> Row:
@@ -253,16 +254,18 @@ def memory(_effort: Effort) -> Rows:
             rows["idle"] = row(worker, idle)
             for _ in range(GREEDY_GUESTS):
                 answer(server.url + paths["244 MiB in C"])
+            time.sleep(1)
             rows[f"after {GREEDY_GUESTS} guests of 244 MiB"] = row(worker, idle)
         for count in (1, 100, SLEEPING_GUESTS):
-            with (
-                worker_of(folder, paths["hello in C"]) as (server, worker, idle),
-                open_requests(server.url + paths["sleep in C"], count) as sockets,
-            ):
-                for connection in sockets:  # the head of the response: the guest is running
-                    head = connection.recv(1024)
-                    assert head.startswith(b"HTTP/1.1 200"), head
-                rows[f"{count:,} sleeping guest{'s' * (count > 1)}"] = row(worker, idle)
+            guests = f"{count:,} sleeping guest{'s' * (count > 1)}"
+            with worker_of(folder, paths["hello in C"]) as (server, worker, idle):
+                with open_requests(server.url + paths["sleep in C"], count) as sockets:
+                    for connection in sockets:  # the head of the response: the guest is running
+                        head = connection.recv(1024)
+                        assert head.startswith(b"HTTP/1.1 200"), head
+                    rows[guests] = row(worker, idle)
+                time.sleep(1)
+                rows[f"after {guests}"] = row(worker, idle)
     return rows
 
 

@@ -5,6 +5,7 @@
     python -m fuzz parser --seconds 600
     python -m fuzz request --seconds 600
     python -m fuzz hostcalls --seconds 600
+    python -m fuzz core --seconds 600
 
 A finding is an exception: libFuzzer prints it, keeps the input as ``crash-*`` in the working folder
 and exits with 77. What covers something new goes to the folder that ``--into`` names; ``--merge``
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import atheris
 
-NAMES = ("response", "parser", "request", "hostcalls")
+NAMES = ("response", "parser", "request", "hostcalls", "core")
 CORPUS = Path(__file__).parent / "corpus"
 
 

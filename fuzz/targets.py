@@ -11,6 +11,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from tests.support.core_runs import check_script
+from tests.support.core_scripts import from_bytes
 from wagi.cgi.environment import RouteVariables
 from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser
 from wagi.config.values import HostPort
@@ -355,7 +357,7 @@ _SLEEPER = f"""(module
 @cache
 def _callers() -> tuple[list[Handler], list[Guest]]:
     sleeper = _load(_SLEEPER)
-    neighbours = [Guest(sleeper, (), (), lambda data: None) for _ in range(20)]
+    neighbours = [Guest(sleeper, b"", b"", lambda data: None) for _ in range(20)]
     for guest in neighbours:
         assert not guest.step()
     for guest in neighbours[::2]:
@@ -382,13 +384,14 @@ def hostcalls(data: bytes) -> None:
     handlers, _ = _callers()
     handler = handlers[(data[0] if data else 0) % len(handlers)]
     printed: list[bytes] = []
-    guest = Guest(handler, (b"a", b"b" * 50), (b"A=1", b"B=" + b"c" * 50), printed.append)
+    argv, environment = b"a\0" + b"b" * 50 + b"\0", b"A=1\0B=" + b"c" * 50 + b"\0"
+    guest = Guest(handler, argv, environment, printed.append)
     try:
-        guest.stdin.feed(data[1:129].ljust(128, b"\0") + data[129:])
-        guest.stdin.end()
+        guest.feed(data[1:129].ljust(128, b"\0") + data[129:])
+        guest.end_input()
         for _ in range(10_000):
             ended = guest.step()
-            printed.append(guest.stdout.take())
+            printed.append(guest.take_output())
             if ended or guest.wait.wake_at is not None:
                 break
         else:
@@ -404,3 +407,8 @@ def hostcalls(data: bytes) -> None:
             assert int.from_bytes(output[-144:-140], "little") < 77, output[-144:-140]
     finally:
         guest.close()
+
+
+def core(data: bytes) -> None:
+    """A script of host calls: the same with the compiled core and with the calls in Python."""
+    check_script(from_bytes(data))

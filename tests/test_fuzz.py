@@ -12,15 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzz import targets
+from tests.support.toolchains import require_core
 
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
-NAMES = ["response", "parser", "request", "hostcalls"]
+NAMES = ["response", "parser", "request", "hostcalls", "core"]
+EXAMPLES = {"core": 100}
+"""Inputs made for a target, where they are not 2,000."""
 SEEDS = {name: [path.read_bytes() for path in sorted((CORPUS / name).iterdir())] for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_corpus(name: str) -> None:
     assert len(SEEDS[name]) >= 20
+    if name == "core":
+        require_core()
     for data in SEEDS[name]:
         getattr(targets, name)(data)
 
@@ -41,8 +46,11 @@ edits = st.lists(
 @pytest.mark.parametrize("name", NAMES)
 def test_inputs_made_from_the_corpus(name: str) -> None:
     """Two inputs joined, and pieces of them replaced."""
+    if name == "core":
+        require_core()
+    examples = EXAMPLES.get(name, 2000)
 
-    @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(SEEDS[name]), st.sampled_from(SEEDS[name]), st.booleans(), edits)
     def run(first: bytes, second: bytes, join: bool, changes: list[tuple[int, int, bytes]]) -> None:
         data = first + second[1:] if join else first

@@ -145,7 +145,7 @@ def table(
             clients[planned.entry] = OutboundClient(planned.outbound) if asks else None
         route = Route(
             planned.pattern,
-            runtime.handler(planned.spec, artefacts[planned.spec.key]),
+            runtime.handler(planned.spec, artefacts),
             planned.variables,
             planned.argv,
             rules,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.strings import block
 from wagi.cgi.environment import BadRequest, RequestHead, RouteVariables, arguments
 
 Headers = list[tuple[bytes, bytes]]
@@ -41,9 +42,9 @@ def variables_of(**fields: Any) -> dict[str, str]:
     return parsed(route.environment(HEAD._replace(**fields), ""))
 
 
-def parsed(variables: list[bytes]) -> dict[str, str]:
+def parsed(variables: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
-    for line in variables:
+    for line in variables.split(b"\0")[:-1]:
         name, equals, value = line.decode().partition("=")
         assert equals
         assert name not in found, f"{name} is set twice"
@@ -211,12 +212,12 @@ def test_a_path_that_cannot_be_passed_on(raw: str) -> None:
     ],
 )
 def test_arguments(template: str | None, query: str | None, expected: list[str]) -> None:
-    assert arguments(template, "/r/x", query) == [word.encode() for word in expected]
+    assert arguments(template, "/r/x", query) == block(word.encode() for word in expected)
 
 
 @given(st.text("ab &${}ARGS", max_size=20))
 def test_a_client_cannot_add_words_to_the_fixed_part(query: str) -> None:
-    words = arguments("fixed ${ARGS}", "/r", query)
+    words = arguments("fixed ${ARGS}", "/r", query).split(b"\0")[:-1]
     assert words[0] == b"fixed"
     assert len(words) == 1 + (len(query.split("&")) if query else 0)
 
@@ -224,7 +225,7 @@ def test_a_client_cannot_add_words_to_the_fixed_part(query: str) -> None:
 @pytest.mark.parametrize("path", ["/${ARGS}", "/${SCRIPT_NAME}", "/\u00a0\u2003x"])
 def test_a_path_that_reads_like_a_template(path: str) -> None:
     words = arguments("a ${SCRIPT_NAME} ${ARGS} -${SCRIPT_NAME}${ARGS}", path, "q=1")
-    assert words == [word.encode() for word in ("a", path, "q=1", f"-{path}q=1")]
+    assert words == block(word.encode() for word in ("a", path, "q=1", f"-{path}q=1"))
 
 
 @pytest.mark.parametrize("template", [None, "${SCRIPT_NAME}", "${ARGS}"])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.server import ROOT, run_wagi, write_files
 from tests.support.toolchains import EXAMPLES, HANDLERS, c_reactor, compiled
-from wagi.guest.capi import wat_to_wasm
+from wagi.guest.capi.engine import wat_to_wasm
 
 
 def facts(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tests.support.server import (
 from tests.support.wat import HELLO
 from wagi import __version__
 from wagi.cli import main
+from wagi.guest import core
 
 MODULES: dict[str, str | bytes] = {"hello.wat": HELLO}
 MANIFEST = manifest_of(MODULES)
@@ -278,7 +279,8 @@ def test_help_names_every_option(tmp_path: Path) -> None:
 
 def test_version(tmp_path: Path) -> None:
     """--version."""
-    assert run_wagi(tmp_path, "--version").stdout == f"wagi, version {__version__}\n"
+    expected = f"wagi, version {__version__}\ncore: {core.DESCRIPTION}\n"
+    assert run_wagi(tmp_path, "--version").stdout == expected
 
 
 def test_console_script() -> None:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.strings import block
+from wagi.guest.capi.engine import Memory
 from wagi.guest.engine import ModuleError, Runtime, parse
 from wagi.guest.errno import EBADF, EFAULT, EINVAL
 from wagi.guest.guest import Guest
@@ -65,18 +67,18 @@ HANDLERS = {name: caller(name) for name in CALLS}
 def run(
     handler: Handler, stdin: bytes = b"", environment: Sequence[bytes] = (b"A=1",)
 ) -> tuple[bytes, Outcome | None]:
-    guest = Guest(handler, (b"argv",), environment, lambda data: None)
+    guest = Guest(handler, b"argv\0", block(environment), lambda data: None)
     try:
-        guest.stdin.feed(stdin)
-        guest.stdin.end()
+        guest.feed(stdin)
+        guest.end_input()
         deadline = time.monotonic() + 20
         output = b""
         while not guest.step():
-            output += guest.stdout.take()
+            output += guest.take_output()
             assert time.monotonic() < deadline
             if guest.wait.wake_at is not None:
                 return b"sleeping", None
-        return output + guest.stdout.take(), guest.outcome
+        return output + guest.take_output(), guest.outcome
     finally:
         guest.close()
 
@@ -256,10 +258,10 @@ def test_the_old_snapshot(tmp_path: Path) -> None:
     """wasi_unstable: the same functions, four of them with another layout."""
     (tmp_path / "ten.txt").write_text("0123456789")
     handler = load(UNSTABLE, (Preopen(str(tmp_path), "/data"),))
-    guest = Guest(handler, (), (), lambda data: None)
+    guest = Guest(handler, b"", b"", lambda data: None)
     while not guest.step():
         pass
-    assert (guest.stdout.take(), guest.outcome) == (b"56789", Returned())
+    assert (guest.take_output(), guest.outcome) == (b"56789", Returned())
     guest.close()
 
 
@@ -276,7 +278,7 @@ def test_cancelling_a_guest_in_every_state() -> None:
     spinner = load('(module (func (export "_start") (loop $l (br $l))))')
     for handler in (sleeper, spinner, HANDLERS["fd_read"]):
         for steps in range(3):
-            guest = Guest(handler, (), (), lambda data: None)
+            guest = Guest(handler, b"", b"", lambda data: None)
             for _ in range(steps):
                 assert not guest.step()
             guest.close()
@@ -286,7 +288,7 @@ def test_a_start_function_that_spins_is_suspended() -> None:
     """Instantiation runs guest code too."""
     guest = Guest(
         load('(module (func $s (loop $l (br $l))) (start $s) (func (export "_start")))'),
-        (), (), lambda data: None,
+        b"", b"", lambda data: None,
     )  # fmt: skip
     started = time.monotonic()
     assert not guest.step()
@@ -309,14 +311,15 @@ def test_a_reactor_is_initialised_first() -> None:
 
 
 def test_more_memory_than_a_slot_has() -> None:
-    """What does not fit the pool runs on the on-demand engine."""
+    """What does not fit into a slot of the pool is allocated on demand."""
     memory = 5000 * PAGE
     wat = f'(module (memory (export "memory") {memory // PAGE}) (func (export "_start")))'
-    handler = _runtime.load(parse("big.wat", wat.encode(), memory)).handler(
-        "_start", Limits(memory), ()
-    )
-    assert run(handler) == (b"", Returned())
-    assert not handler.pre.engine.pooled
+    for runtime in (_runtime, Runtime(memory=Memory.POOL)):
+        handler = runtime.load(parse("big.wat", wat.encode(), memory)).handler(
+            "_start", Limits(memory), ()
+        )
+        assert run(handler) == (b"", Returned())
+        assert handler.spec.memory is not Memory.POOL
     with pytest.raises(ModuleError, match="memory_limit is 65536 bytes, and the module starts"):
         _runtime.load(parse("big.wat", wat.encode(), memory)).handler("_start", Limits(PAGE), ())
 

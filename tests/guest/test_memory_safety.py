@@ -13,6 +13,8 @@ from struct import pack
 
 import pytest
 
+from tests.support.strings import block
+from wagi.guest.capi.engine import Memory
 from wagi.guest.engine import Runtime, parse
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler, Limits
@@ -116,12 +118,12 @@ def load(wat: str) -> Handler:
     handler = _runtime.load(parse("test.wat", wat.encode(), _limits.memory)).handler(
         "_start", _limits, ()
     )
-    assert handler.pre.engine.pooled
+    assert handler.spec.memory is not Memory.ON_DEMAND
     return handler
 
 
 def neighbour(handler: Handler) -> Guest:
-    guest = Guest(handler, (), (), lambda data: None)
+    guest = Guest(handler, b"", b"", lambda data: None)
     assert not guest.step()
     return guest
 
@@ -129,17 +131,17 @@ def neighbour(handler: Handler) -> Guest:
 def run(handler: Handler) -> tuple[bytes, Outcome | None]:
     """Run to the end; all that it printed, on both streams."""
     printed: list[bytes] = []
-    guest = Guest(handler, (b"argv", b"x" * 100), (b"A=1", b"B=2"), printed.append)
+    guest = Guest(handler, block((b"argv", b"x" * 100)), b"A=1\0B=2\0", printed.append)
     try:
-        guest.stdin.feed(b"input" * 1000)
-        guest.stdin.end()
+        guest.feed(b"input" * 1000)
+        guest.end_input()
         deadline = time.monotonic() + 60
         while not guest.step():
-            printed.append(guest.stdout.take())
+            printed.append(guest.take_output())
             assert time.monotonic() < deadline
             if guest.wait.wake_at is not None and guest.wait.wake_at > time.monotonic() + 1:
                 return b"".join(printed), None  # it asked for a sleep of years
-        printed.append(guest.stdout.take())
+        printed.append(guest.take_output())
         return b"".join(printed), guest.outcome
     finally:
         guest.close()

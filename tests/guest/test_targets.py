@@ -10,7 +10,8 @@ import pytest
 
 from wagi.errors import WagiError
 from wagi.guest.artefacts import artefact_key
-from wagi.guest.capi import Engine, Pool, wat_to_wasm
+from wagi.guest.capi.engine import Engine, Memory, Pool, wat_to_wasm
+from wagi.guest.engine import DEFAULT_MEMORY
 from wagi.guest.targets import Processor, Target, parse_features, this_processor
 
 V2_FEATURES = frozenset(["fpu", "cx16", "pni", "ssse3", "sse4_1", "sse4_2", "popcnt"])
@@ -119,21 +120,23 @@ def test_this_processor() -> None:
         assert processor.features == parse_features(Path("/proc/cpuinfo").read_text())
 
 
+MEMORIES = sorted({Memory.POOL, Memory.ON_DEMAND, DEFAULT_MEMORY}, key=str)
 ADD = wat_to_wasm(
     '(module (memory 1) (func (export "f") (param i64) (result i64) (i64.popcnt (local.get 0))))'
 )
 
 
 @pytest.mark.parametrize("target", this_processor().targets)
-@pytest.mark.parametrize("pool", [Pool(2, 1024**2, 1000), None], ids=["pool", "on demand"])
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_code_for_every_target_loads_in_a_native_engine(
-    tmp_path: Path, pool: Pool | None, target: Target
+    tmp_path: Path, memory: Memory, target: Target
 ) -> None:
     """wasmtime compares the configuration of the engine that compiled with the one that loads."""
-    code = bytes(Engine(pool, target=target).compile(ADD).serialize())
+    pool = Pool(2, 1024**2, 1000)
+    code = bytes(Engine(memory, pool, target=target).compile(ADD).serialize())
     (tmp_path / "code").write_bytes(code)
-    module = Engine(pool).read(tmp_path / "code")
+    module = Engine(memory, pool).read(tmp_path / "code")
     assert [export.name for export in module.exports] == ["f"]
     # The code was made for the target, and not for this processor whatever was asked for.
-    native = bytes(Engine(pool).compile(ADD).serialize())
+    native = bytes(Engine(memory, pool).compile(ADD).serialize())
     assert (code == native) == (target is Target.NATIVE)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.support.server import ONE_WORKER, Server, serving
 from tests.support.wat import HELLO, TEXT_HEAD, Program
 
@@ -104,13 +106,15 @@ def test_large_guests_one_after_another(tmp_path: Path) -> None:
     assert after <= allowed, f"{after / MIB:.1f} MiB after {idle / MIB:.1f} MiB idle"
 
 
-def test_a_thousand_sleeping_guests(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", ["auto", "pool"])
+def test_a_thousand_sleeping_guests(tmp_path: Path, memory: str) -> None:
     """What a thousand guests that sleep at the same time have touched is given back.
 
     What stays is not the guests': Python keeps the memory of freed objects for new ones, and
     wasmtime two pages of each stack. It is there once, however often that happens.
     """
-    with serving(tmp_path, MANIFEST, *ONE_WORKER, modules=MODULES) as server:
+    options = (*ONE_WORKER, "--memory", memory)
+    with serving(tmp_path, MANIFEST, *options, modules=MODULES) as server:
         idle = warmed_up(server)
         after = [burst(server, idle) for _ in range(2)]
         print(

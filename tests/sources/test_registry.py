@@ -31,7 +31,7 @@ from tests.support.registry import (
 from tests.support.server import ENVIRONMENT, WAGI, run_wagi, serving, write_files
 from tests.support.toolchains import HANDLERS, compiled, missing
 from tests.support.wat import TEXT_HEAD, printing
-from wagi.guest.capi import wat_to_wasm
+from wagi.guest.capi.engine import wat_to_wasm
 
 pytestmark = pytest.mark.xdist_group("registry")
 

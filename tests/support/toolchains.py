@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import tomli
+
+from wagi.guest import core
 
 HANDLERS = Path(__file__).parents[1] / "handlers"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -32,6 +35,14 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("WAGI_TEST_REQUIRE") == "all":
         pytest.fail(f"required: {reason}")
     pytest.skip(reason)
+
+
+def require_core() -> None:
+    """End the test if the compiled core is not used: skipped if that is intended."""
+    if os.environ.get(core.VARIABLE) == "off":
+        pytest.skip(core.DESCRIPTION)
+    if core.module is None:
+        missing(core.DESCRIPTION)
 
 
 def tool(name: str, *places: str) -> str:
@@ -227,6 +238,18 @@ def python_packages(requirements: Path) -> Path:
         lambda output: _run_pip(
             ["--no-deps", "--no-compile", "--target", str(output), "-r", str(requirements)]
         ),
+        suffix="",
+    )
+
+
+def build_backend() -> Path:
+    """A folder with the build system that pyproject.toml requires."""
+    pyproject = (EXAMPLES.parent / "pyproject.toml").read_text()
+    requirements: list[str] = tomli.loads(pyproject)["build-system"]["requires"]
+    return _kept(
+        "build-backend",
+        f"{requirements} {sys.version}".encode(),
+        lambda output: _run_pip(["--no-compile", "--target", str(output), *requirements]),
         suffix="",
     )
 

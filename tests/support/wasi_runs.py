@@ -14,6 +14,7 @@ from pathlib import Path
 import wasmtime
 
 from tests.support import wasi_calls, wasi_trees
+from tests.support.strings import block
 from tests.support.wasi_calls import ARENA, Call, Result, encode
 from wagi.guest.engine import Module, Runtime, parse
 from wagi.guest.guest import Guest
@@ -260,21 +261,21 @@ def run_wagi(
     Raises:
         TimeoutError: If it takes longer than ``TIME_MAX_S``.
     """
-    argv = [argument.encode() for argument in script.argv]
-    environment = [f"{name}={value}".encode() for name, value in script.environment]
+    argv = block(argument.encode() for argument in script.argv)
+    environment = block(f"{name}={value}".encode() for name, value in script.environment)
     stderr: list[bytes] = []
     guest = Guest(_handler(script, sandbox, imported), argv, environment, stderr.append)
     try:
-        guest.stdin.feed(encode(script.calls) + script.stdin)
-        guest.stdin.end()
+        guest.feed(encode(script.calls) + script.stdin)
+        guest.end_input()
         stdout = []
         deadline = time.monotonic() + TIME_MAX_S
         while not guest.step():
-            stdout.append(guest.stdout.take())
+            stdout.append(guest.take_output())
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the guest did not finish within {TIME_MAX_S:g} s: {script}")
             time.sleep(0.0005)
-        stdout.append(guest.stdout.take())
+        stdout.append(guest.take_output())
         match guest.outcome:
             case Trap(message):
                 return _observe([], f"trap: {message}", b"", b"", sandbox)

@@ -39,6 +39,9 @@ _RESERVED_NAMES = frozenset(
 )
 
 
+_REQUEST_VARIABLES = 17  # those that every request has
+
+
 class BadRequest(ValueError):
     """A request that cannot be passed to a guest; the message is fit for the client (400)."""
 
@@ -84,12 +87,12 @@ class RouteVariables:
     """The part of the environment that is the same for all requests of a route, encoded once.
 
     Attributes:
-        fixed: The variables that no request changes, as ``NAME=value``.
+        fixed: The variables that no request changes, each as ``NAME=value`` and ended by a NUL.
         header_like: Configured variables whose names begin with HTTP_; headers replace them.
         pass_authorization: Whether guests get the Authorization header.
     """
 
-    fixed: tuple[bytes, ...]
+    fixed: bytes
     header_like: Mapping[str, str]
     pass_authorization: bool
 
@@ -120,11 +123,11 @@ class RouteVariables:
             "REMOTE_USER": "",
             "AUTH_TYPE": "",
         }
-        fixed = tuple(f"{name}={value}".encode() for name, value in values.items())
+        fixed = "".join(f"{name}={value}\0" for name, value in values.items()).encode()
         return cls(fixed, header_like, pass_authorization)
 
-    def environment(self, head: RequestHead, raw_path_info: str) -> list[bytes]:
-        """All variables of a request, as ``NAME=value``.
+    def environment(self, head: RequestHead, raw_path_info: str) -> bytes:
+        """All variables of a request, each as ``NAME=value`` and ended by a NUL.
 
         Args:
             head: The request.
@@ -145,33 +148,26 @@ class RouteVariables:
             from_headers.pop("HTTP_AUTHORIZATION", None)
         if self.header_like:
             from_headers = {**self.header_like, **from_headers}
-        lines = [
-            f"SERVER_PROTOCOL={head.protocol}",
-            f"SERVER_NAME={head.server_name}",
-            f"SERVER_PORT={head.server_port}",
-            f"SERVER_ADDR={head.server_address}",
-            f"REQUEST_METHOD={head.method}",
-            f"REQUEST_URI={uri}",
-            f"REQUEST_SCHEME={scheme}",
-            f"PATH_INFO={path_info}",
-            f"X_RAW_PATH_INFO={raw_path_info}",
-            f"PATH_TRANSLATED={path_info}",
-            f"QUERY_STRING={query}",
-            f"X_FULL_URL={scheme}://{authority}{uri}",
-            f"CONTENT_LENGTH={head.content_length}",
-            f"CONTENT_TYPE={content_type}",
-            f"REMOTE_ADDR={head.remote_address}",
-            f"REMOTE_HOST={head.remote_address}",
-            f"REMOTE_PORT={head.remote_port}",
-        ]
+        # One text, encoded once, takes less time than encoding each variable.
+        variables = (
+            f"SERVER_PROTOCOL={head.protocol}\0SERVER_NAME={head.server_name}\0"
+            f"SERVER_PORT={head.server_port}\0SERVER_ADDR={head.server_address}\0"
+            f"REQUEST_METHOD={head.method}\0REQUEST_URI={uri}\0REQUEST_SCHEME={scheme}\0"
+            f"PATH_INFO={path_info}\0X_RAW_PATH_INFO={raw_path_info}\0"
+            f"PATH_TRANSLATED={path_info}\0QUERY_STRING={query}\0"
+            f"X_FULL_URL={scheme}://{authority}{uri}\0"
+            f"CONTENT_LENGTH={head.content_length}\0CONTENT_TYPE={content_type}\0"
+            f"REMOTE_ADDR={head.remote_address}\0REMOTE_HOST={head.remote_address}\0"
+            f"REMOTE_PORT={head.remote_port}\0"
+        )
+        count = _REQUEST_VARIABLES + len(from_headers)
         if scheme == "https":
-            lines.append("HTTPS=on")
-        lines += [f"{name}={value}" for name, value in from_headers.items()]
-        # One text, encoded and split once, takes less time than encoding each variable.
-        variables = "\0".join(lines).encode().split(b"\0")
-        if len(variables) != len(lines):
+            variables += "HTTPS=on\0"
+            count += 1
+        variables += "".join([f"{name}={value}\0" for name, value in from_headers.items()])
+        if variables.count("\0") != count:
             raise BadRequest("The request has a NUL byte in its path or headers.")
-        return [*self.fixed, *variables]
+        return self.fixed + variables.encode()
 
 
 def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -220,8 +216,8 @@ def decode_path(raw: str) -> str:
         raise BadRequest("The request's path is not UTF-8 when decoded.") from None
 
 
-def arguments(template: str | None, path: str, query: str | None) -> list[bytes]:
-    """A guest's argv (docs/contract.md, "Arguments").
+def arguments(template: str | None, path: str, query: str | None) -> bytes:
+    """A guest's argv (docs/contract.md, "Arguments"): each argument is ended by a NUL.
 
     The template is split before parts of the request are substituted into it, so a client cannot
     add words to its fixed part. ``${SCRIPT_NAME}`` stands for the path of the request, not for
@@ -248,22 +244,25 @@ def arguments(template: str | None, path: str, query: str | None) -> list[bytes]
             else:
                 # In one pass: a path or a query item that reads like a placeholder stays as it is.
                 words.append(_PLACEHOLDER.sub(lambda found: values[found[1]], word))
-    encoded = [word.encode() for word in words]
-    if any(b"\0" in word for word in encoded):
+    words.append("")
+    block = "\0".join(words)
+    if block.count("\0") != len(words) - 1:
         raise BadRequest("The request has a NUL byte in its target.")
-    return encoded
+    return block.encode()
 
 
-def check_size(environment: Iterable[bytes], argv: Iterable[bytes], limit: int | None) -> None:
+def check_size(environment: bytes, argv: bytes, limit: int | None) -> None:
     """Check that variables and arguments are not too large together.
 
     Args:
-        environment: The variables.
-        argv: The arguments.
-        limit: The largest sum of their lengths in bytes; None for no limit.
+        environment: The variables, each ended by a NUL.
+        argv: The arguments, each ended by a NUL.
+        limit: The largest sum of their lengths in bytes, without the NULs; None for no limit.
 
     Raises:
         RequestTooLarge: They are larger.
     """
-    if limit is not None and sum(map(len, environment)) + sum(map(len, argv)) > limit:
+    if limit is None or len(environment) + len(argv) <= limit:
+        return
+    if len(environment) - environment.count(0) + len(argv) - argv.count(0) > limit:
         raise RequestTooLarge("The request's header fields and target are too large together.")

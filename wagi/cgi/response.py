@@ -15,7 +15,7 @@ cannot split the response.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 BODILESS = frozenset((204, 205, 304))
@@ -71,12 +71,14 @@ class ResponseHead:
             are left out.
         content_length: Length of the body in bytes if the guest gave one, otherwise None.
         warnings: For the module's log: which headers were dropped, and why.
+        is_small: Whether it is worth keeping what is made of it.
     """
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     content_length: int | None
     warnings: tuple[str, ...]
+    is_small: bool = field(compare=False)
 
 
 class ResponseParser:
@@ -213,9 +215,9 @@ def _parse(block: bytes) -> ResponseHead:
                 f"The handler's {name} header has a control character (0x{code:02x}).", 502, value
             )
     content_length = _content_length(lengths, warnings)
-    return ResponseHead(
-        status, (*control.values(), *others), content_length, tuple(_bounded(warnings))
-    )
+    headers = (*control.values(), *others)
+    is_small = len(block) <= _CACHED_SIZE
+    return ResponseHead(status, headers, content_length, tuple(_bounded(warnings)), is_small)
 
 
 # Most handlers print the same header block every time; large ones would fill the memory.

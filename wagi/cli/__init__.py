@@ -79,8 +79,23 @@ class _Commands(click.Group):
         return next(command for command in commands if command.name == name)
 
 
+def _show_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:
+    if is_given:
+        from wagi.guest import core  # it reads the environment, which may be wrong
+
+        click.echo(f"wagi, version {__version__}\ncore: {core.DESCRIPTION}")
+        context.exit()
+
+
 @click.group(cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="wagi")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """The root of all commands."""

@@ -209,6 +209,13 @@ class Settings(BaseModel):
         " container less what the server needs itself, or three quarters of the machine's memory;"
         " 0 for no limit.",
     )
+    memory: Annotated[
+        Literal["auto", "pool"], Flag(("--memory",), "[auto|pool]", "WAGI_MEMORY")
+    ] = Field(
+        default="auto",
+        description="Who allocates the memory of guests: auto is the compiled core if it is"
+        " there, otherwise wasmtime's pool.",
+    )
     max_connections: Annotated[int, Flag(("--max-connections",), "N", "WAGI_MAX_CONNECTIONS")] = (
         Field(default=10_000, ge=1, description="Connections; one more is closed.")
     )

@@ -111,8 +111,8 @@ class RequestCycle:
         self._match: Match[Route]
         self._route: Route
         self._body: BodyReader | None  # None if the request has none
-        self._argv: list[bytes]
-        self._environment: list[bytes]
+        self._argv: bytes
+        self._environment: bytes
         # When it is ADMITTED
         self._lease: Lease
         # When it is RUNNING
@@ -267,7 +267,7 @@ class RequestCycle:
         self._warnings = []
         write: Callable[[bytes], None] = self._write_stderr
         if self._gateway.records_guests:
-            self.exchange.guest = GuestRecord(argv, environment)
+            self.exchange.guest = GuestRecord(_split(argv), _split(environment))
             write = self.exchange.guest.tee(write)
         try:
             self._guest = Guest(
@@ -285,7 +285,7 @@ class RequestCycle:
         self._response = ResponseWriter(self._request, route.rules.header_limit, self._warnings)
         self._stage = _RUNNING
         if self._body is None:
-            self._guest.stdin.end()
+            self._guest.end_input()
         else:
             self._feed(self._body, self._body.take())
 
@@ -297,15 +297,15 @@ class RequestCycle:
 
     def _feed(self, body: BodyReader, data: bytes | None) -> None:
         if data:
-            self._guest.stdin.feed(data)
+            self._guest.feed(data)
         if body.is_exhausted:
-            self._guest.stdin.end()
+            self._guest.end_input()
 
     def _step(self) -> bool:
         """Run the guest for a slice, and take its output. Returns: whether it has ended."""
         guest = self._guest
         ended = guest.step()
-        output = guest.stdout.take()
+        output = guest.take_output()
         if output:
             self._first_output = self._first_output or output
             self._response.feed(output)
@@ -413,6 +413,11 @@ class RequestCycle:
 
 
 _CLIENT_MISTAKES = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+
+
+def _split(strings: bytes) -> list[bytes]:
+    """Strings of which each is ended by a NUL."""
+    return strings.split(b"\0")[:-1]
 
 
 def _timed_out(seconds: float | None, limit: str, key: str) -> HTTPError:

@@ -1,4 +1,4 @@
-"""Compiled modules, kept from one start to the next.
+"""Compiled modules and images of their data, kept from one start to the next.
 
 An artefact is native code that is run as it is: what can write one can run anything as us. So they
 are read only from a folder that nobody else can write, and a name is a hash of everything that the

@@ -28,22 +28,28 @@ _LAYOUTS: dict[str, tuple[int, dict[str, int]]] = {
     "wasmtime_valunion_t": (24, {"i32": 0, "i64": 0}),
     "wasmtime_val_raw_t": (16, {"i32": 0, "i64": 0}),
     "wasmtime_async_continuation_t": (24, {"callback": 0, "env": 8, "finalizer": 16}),
+    "wasmtime_instance_t": (16, {"store_id": 0}),
 }
 """The structures that wagi reads and writes: size in bytes, and the offsets of fields."""
 
 _FUNCTIONS = {
     "wasi_config_new": 0,
+    "wasm_trap_delete": 1,
     "wasmtime_call_future_delete": 1,
     "wasmtime_call_future_poll": 1,
     "wasmtime_caller_context": 1,
     "wasmtime_caller_export_get": 4,
     "wasmtime_config_async_stack_size_set": 2,
+    "wasmtime_config_host_memory_creator_set": 2,
+    "wasmtime_config_host_stack_creator_set": 2,
     "wasmtime_config_memory_init_cow_set": 2,
     "wasmtime_context_epoch_deadline_async_yield_and_update": 2,
     "wasmtime_context_get_data": 1,
     "wasmtime_context_set_epoch_deadline": 2,
     "wasmtime_context_set_wasi": 2,
     "wasmtime_engine_increment_epoch": 1,
+    "wasmtime_error_delete": 1,
+    "wasmtime_error_new": 1,
     "wasmtime_func_call_async": 8,
     "wasmtime_instance_export_get": 5,
     "wasmtime_instance_pre_instantiate_async": 5,
@@ -71,7 +77,7 @@ _FUNCTIONS = {
     "wasmtime_store_new": 3,
     "wasmtime_trap_new": 2,
 }
-"""The functions that ``guest.capi`` calls, and how many parameters they have."""
+"""The functions that ``guest.capi`` and the core call, and how many parameters they have."""
 
 
 def installed_version() -> str:

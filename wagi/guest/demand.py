@@ -49,7 +49,7 @@ def memory_demand(wasm: bytes, memory_limit: int) -> MemoryDemand:
     """
     sizes = initial_sizes(wasm)
     each = memory_limit // max(1, len(sizes.memories))
-    has_heap = _may_have_heap(wasm)
+    has_heap = may_have_heap(wasm)
     if len(sizes.memories) == 1 and _exports_memory(wasm) and not has_heap:
         initial, limit = sizes.memories[0], memory_limit
     else:
@@ -74,7 +74,7 @@ def _exports_memory(wasm: bytes) -> bool:
     return False
 
 
-def _may_have_heap(wasm: bytes) -> bool:
+def may_have_heap(wasm: bytes) -> bool:
     """Whether a module may make objects that are collected: structures, arrays, exceptions."""
     for section in sections(wasm):
         if section.number == _TAG_SECTION:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import resource
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from os import cpu_count
@@ -21,18 +21,20 @@ import wasmtime
 from wagi.errors import WagiError
 from wagi.guest import binary, selftest, wasi
 from wagi.guest.artefacts import Artefacts, artefact_key
-from wagi.guest.capi import (
+from wagi.guest.capi.compiled import open_store
+from wagi.guest.capi.engine import (
     Engine,
-    InstancePre,
-    Linker,
+    Memory,
     Pool,
-    Store,
-    StoreLimits,
+    default_memory,
     engine_name,
     wat_to_wasm,
 )
+from wagi.guest.capi.linker import InstancePre, Linker
+from wagi.guest.capi.store import Image, ImagePlace, StoreLimits, StorePlan
 from wagi.guest.description import Description, Import, signature
 from wagi.guest.handler import Handler, HandlerSpec, Limits, Preopen
+from wagi.guest.image import DataImage, extract_data
 from wagi.guest.imports import explain
 from wagi.guest.outcome import EngineError, Trap
 from wagi.guest.scheduler import Ticker
@@ -42,6 +44,8 @@ from wagi.guest.wasi.unstable import rename
 
 selftest.check()  # here, so that a process does it once and its forks do not
 
+DEFAULT_MEMORY = default_memory()
+"""Who allocates the memory of guests unless the user decides."""
 _SLOT = 256 * 1024**2
 """Bytes of a pool's slot: what fits starts fastest. Most of it is address space only."""
 _ELEMENT = 8  # bytes of a table's element
@@ -50,6 +54,9 @@ _SEGMENT_TRAPS = {
     "out of bounds table access": "an element segment lies outside of its table",
 }
 """What these traps mean where no guest code has run."""
+_COPIED_DATA = 64 * 1024
+"""Bytes of a module's data that are copied into the memory of each guest. More is mapped, which
+costs more at first, and only as much as a guest touches after that."""
 _TABLES_SHARE = 8  # tables get this part of the memory limit, besides
 
 
@@ -72,6 +79,9 @@ class Source:
         sizes: What an instance starts with.
         fits: Whether its guests fit into slots of the pool.
         has_start: Whether guest code runs already when an instance is made.
+        image: Its data, if that is mapped into the memory of guests instead of copied.
+        without_data: The module without that data.
+        has_much_data: Whether it has so much that wasmtime should not copy it for each guest.
     """
 
     name: str
@@ -80,6 +90,9 @@ class Source:
     sizes: binary.Sizes
     fits: bool
     has_start: bool
+    image: DataImage | None
+    without_data: bytes
+    has_much_data: bool
 
 
 def parse(name: str, content: bytes, memory_limit: int) -> Source:
@@ -96,8 +109,22 @@ def parse(name: str, content: bytes, memory_limit: int) -> Source:
     except (binary.MalformedModuleError, EngineError) as error:
         raise ModuleError(f"{name}: {error}") from None
     fits = max((memory_limit, *sizes.memories)) <= _SLOT
-    has_start = any(section.number == binary.START_SECTION for section in binary.sections(wasm))
-    return Source(name, wasm, hashlib.sha256(wasm).digest(), sizes, fits, has_start)
+    sections = {section.number: section for section in binary.sections(wasm)}
+    data = sections.get(binary.DATA_SECTION)
+    has_much_data = data is not None and data.end - data.start > _COPIED_DATA
+    extracted = extract_data(wasm, _COPIED_DATA) if has_much_data else None
+    without_data, image = extracted or (wasm, None)
+    return Source(
+        name,
+        wasm,
+        hashlib.sha256(wasm).digest(),
+        sizes,
+        fits,
+        binary.START_SECTION in sections,
+        image,
+        without_data,
+        has_much_data,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +132,16 @@ class _Compiled:
     key: str
     linker: Linker
     inner: wasmtime.Module
+    image: Image | None
 
 
 class Module:
     """A compiled module: several handlers may share it."""
 
-    def __init__(self, source: Source, compiled: _Compiled, ticker: Ticker) -> None:
+    def __init__(self, source: Source, compiled: _Compiled) -> None:
         self.name = source.name
         self._source = source
         self._compiled = compiled
-        self._ticker = ticker
         self._exports = {
             item.name: isinstance(item.type, wasmtime.FuncType)
             and not item.type.params
@@ -166,9 +193,11 @@ class Module:
         # A reactor is initialised before anything else of it is called (WASI's application ABI).
         first = (b"_initialize",) if self._exports.get("_initialize") else ()
         calls = first if entrypoint == "_initialize" else (*first, entrypoint.encode())
-        key, pooled = self._compiled.key, self._compiled.linker.engine.pooled
-        spec = HandlerSpec(self.name, key, pooled, calls, limits, store_limits, preopens)
-        return Handler(spec, self._pre, self._ticker)
+        key, memory = self._compiled.key, self._compiled.linker.engine.memory
+        image = self._compiled.image
+        place = None if image is None else image.place
+        spec = HandlerSpec(self.name, key, memory, calls, limits, store_limits, preopens, place)
+        return Handler(spec, self._pre, image)
 
     def _check_instantiation(self, limits: StoreLimits) -> None:
         """Make an instance: what fails now would fail at every request.
@@ -177,9 +206,8 @@ class Module:
         """
         if self._source.has_start:
             return
-        store = Store(self._pre, None, limits)
+        store = open_store(StorePlan(self._pre, (), limits), b"", b"", lambda store: None)
         try:
-            store.instantiate()
             while (outcome := store.poll()) is None:
                 pass
         finally:
@@ -231,8 +259,9 @@ class Runtime:
         cache_config: Path | None = None,
         guests: int = 1000,
         target: Target = Target.NATIVE,
+        memory: Memory = DEFAULT_MEMORY,
     ) -> None:
-        """Make the engine of the pool.
+        """Make the engine that most modules run on.
 
         Args:
             artefacts: Where compiled modules are kept.
@@ -240,9 +269,11 @@ class Runtime:
             guests: How many guests run at a time at most.
             target: What modules are compiled for. With ``native``, code for another target that
                 this processor can run is taken where there is no native code.
+            memory: Who allocates the memory of guests. With the pool, what does not fit into its
+                slots is allocated on demand.
 
         Raises:
-            EngineError: The address space is limited.
+            EngineError: The address space is limited, or the memory of a guest would not be clean.
             ConfigurationError: wasmtime refuses the file.
             WagiError: Nothing can be compiled for the target on this machine.
         """
@@ -254,26 +285,24 @@ class Runtime:
         self._cache_config = cache_config
         self._ticker = Ticker(self._tick)
         self._pool = Pool(guests, _SLOT, _SLOT // _TABLES_SHARE // _ELEMENT)
-        self._pooled = _make_linker(Engine(self._pool, cache_config, target))
+        self._memory = memory
         self._lock = threading.Lock()
-        self._on_demand: Linker | None = None
+        self._linkers: dict[Memory, Linker] = {}
         self._compiled: dict[str, _Compiled] = {}
-        self._pres: dict[str, InstancePre] = {}
+        self._loaded: dict[str, tuple[InstancePre, Image | None]] = {}
+        self._linker(memory)
 
-    def _linker(self, pooled: bool) -> Linker:
-        """Of one of the two engines; the one without a pool is made when it is first needed."""
-        if pooled:
-            return self._pooled
+    def _linker(self, memory: Memory) -> Linker:
+        """Of the engine with one of the allocators; it is made when it is first needed."""
         with self._lock:
-            if self._on_demand is None:
-                engine = Engine(None, self._cache_config, self._target)
-                self._on_demand = _make_linker(engine)
-            return self._on_demand
+            if memory not in self._linkers:
+                engine = Engine(memory, self._pool, self._cache_config, self._target, self._ticker)
+                self._linkers[memory] = _make_linker(engine)
+            return self._linkers[memory]
 
     def _tick(self) -> None:
-        self._pooled.engine.increment_epoch()
-        if self._on_demand is not None:
-            self._on_demand.engine.increment_epoch()
+        for linker in list(self._linkers.values()):
+            linker.engine.increment_epoch()
 
     def compile(self, sources: Iterable[Source], report: Callable[[int, int], None]) -> None:
         """Compile modules at the same time, so that ``load`` finds them. Mistakes wait for it.
@@ -309,46 +338,58 @@ class Runtime:
 
     def load(self, source: Source) -> Module:
         """A module, compiled if it has not been. Raises: ModuleError with what is wrong with it."""
-        return Module(source, self._find(source) or self._compile(source), self._ticker)
+        return Module(source, self._find(source) or self._compile(source))
 
-    def handler(self, spec: HandlerSpec, artefact: Path) -> Handler:
+    def handler(self, spec: HandlerSpec, artefacts: Mapping[str, Path]) -> Handler:
         """Make a handler whose module another process has compiled.
+
+        Parameters: ``artefacts`` the files by their keys, among them those of the ``spec``.
 
         Raises: EngineError if the artefact is not one of these engines.
         """
-        linker = self._linker(spec.pooled)
-        if spec.key not in self._pres:
-            self._pres[spec.key] = linker.instantiate_pre(linker.engine.read(artefact))
-        return Handler(spec, self._pres[spec.key], self._ticker)
+        linker = self._linker(spec.memory)
+        if spec.key not in self._loaded:
+            pre = linker.instantiate_pre(linker.engine.read(artefacts[spec.key]))
+            image = None
+            if spec.image is not None:
+                image = Image(artefacts[spec.image.key].read_bytes(), spec.image)
+            self._loaded[spec.key] = pre, image
+        return Handler(spec, *self._loaded[spec.key])
 
-    def _engines(self, source: Source) -> list[tuple[str, bool]]:
-        """The engines that may take a module, the best one first: name, and whether pooled."""
-        alone = engine_name(None)
+    def _engines(self, source: Source) -> list[tuple[str, Memory]]:
+        """The engines that may take a module, the best one first: name, and allocator."""
+        if self._memory is Memory.CORE and (source.image or not source.has_much_data):
+            name = engine_name(self._pool, Memory.CORE)
+            return [(f"{name}, data apart" if source.image else name, Memory.CORE)]
+        alone = engine_name(self._pool, Memory.ON_DEMAND)
         if not source.fits:
-            return [(alone, False)]
-        return [(engine_name(self._pool), True), (f"{alone}, for no slot can hold it", False)]
+            return [(alone, Memory.ON_DEMAND)]
+        pool = engine_name(self._pool, Memory.POOL)
+        return [(pool, Memory.POOL), (f"{alone}, for no slot can hold it", Memory.ON_DEMAND)]
 
     def _key(self, source: Source, engine: str, target: Target) -> str:
         return artefact_key(source.digest, engine, target, self._processor)
 
-    def _candidates(self, source: Source) -> Iterator[tuple[str, bool]]:
-        """The artefacts that would do, the best one first: key, and whether it is for the pool."""
+    def _candidates(self, source: Source) -> Iterator[tuple[str, Memory]]:
+        """The artefacts that would do, the best one first: key, and allocator."""
         # Who asks for a target wants its code to be there, whatever else this machine could run.
         native = self._target is Target.NATIVE
         targets = self._processor.targets if native else (self._target,)
-        for engine, pooled in self._engines(source):
+        for engine, memory in self._engines(source):
             for target in targets:
-                yield self._key(source, engine, target), pooled
+                yield self._key(source, engine, target), memory
 
     def _find(self, source: Source) -> _Compiled | None:
-        for key, pooled in self._candidates(source):
+        for key, memory in self._candidates(source):
             if key in self._compiled:
                 return self._compiled[key]
             path = self._artefacts.find(key) if self._artefacts else None
             if path is not None:
-                linker = self._linker(pooled)
+                linker = self._linker(memory)
                 with contextlib.suppress(EngineError):  # damaged: it is compiled again
-                    found = _Compiled(key, linker, linker.engine.read(path))
+                    inner = linker.engine.read(path)
+                    image = self._image(source, key, memory)
+                    found = _Compiled(key, linker, inner, image)
                     return self._compiled.setdefault(key, found)
         return None
 
@@ -358,10 +399,11 @@ class Runtime:
 
     def _compile(self, source: Source) -> _Compiled:
         reason = ""
-        for engine, pooled in self._engines(source):
-            linker = self._linker(pooled)
+        for engine, memory in self._engines(source):
+            linker = self._linker(memory)
             try:
-                inner = linker.engine.compile(source.wasm)
+                takes_image = memory is Memory.CORE
+                inner = linker.engine.compile(source.without_data if takes_image else source.wasm)
             except EngineError as error:
                 reason = str(error)
                 if "pooling allocator" not in reason:
@@ -370,8 +412,19 @@ class Runtime:
             key = self._key(source, engine, self._target)
             if self._artefacts:
                 self._artefacts.add(key, bytes(inner.serialize()))
-            return self._compiled.setdefault(key, _Compiled(key, linker, inner))
+            image = self._image(source, key, memory)
+            return self._compiled.setdefault(key, _Compiled(key, linker, inner, image))
         raise ModuleError(f"{source.name}: not a valid module: {_one_line(reason)}")
+
+    def _image(self, source: Source, key: str, memory: Memory) -> Image | None:
+        """The image of a compiled module, which is an artefact, too, for other processes."""
+        if memory is not Memory.CORE or source.image is None:
+            return None
+        image = source.image
+        place = ImagePlace(f"{key}-data", image.offset, len(image.data), image.memory_size)
+        if self._artefacts and self._artefacts.find(place.key) is None:
+            self._artefacts.add(place.key, image.data)
+        return Image(image.data, place)
 
 
 def _one_line(reason: object) -> str:

@@ -7,15 +7,16 @@ guest is suspended, its output can be taken, and its input given.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from wagi.errors import WagiError
 from wagi.guest.budget import Lease
+from wagi.guest.capi.compiled import open_store
+from wagi.guest.capi.store import Store
 from wagi.guest.handler import Handler
-from wagi.guest.outcome import Exit, Outcome, Returned, Trap
+from wagi.guest.outcome import EngineError, Exit, Outcome, Trap
 from wagi.guest.wasi.context import WaitReason, WasiContext
 from wagi.guest.wasi.http_session import HttpClient
-from wagi.guest.wasi.streams import Stdin, Stdout
 
 
 class GuestBugError(WagiError):
@@ -26,18 +27,17 @@ class Guest:
     """A run of a handler.
 
     Attributes:
-        stdin: Its input, to be fed.
-        stdout: Its output, to be taken.
-        wait: What it waits for, after a step that returned False.
         cpu_seconds: CPU time it has used so far.
         outcome: How it has ended; None while it has not.
+        output_buffer: Bytes of output that have not been taken at which it has to wait.
+        memory_limit: Bytes of linear memory that it may have.
     """
 
     def __init__(
         self,
         handler: Handler,
-        argv: Sequence[bytes],
-        environment: Sequence[bytes],
+        argv: bytes,
+        environment: bytes,
         stderr: Callable[[bytes], None],
         client: HttpClient | None = None,
         note: Callable[[str], None] = lambda text: None,
@@ -47,8 +47,8 @@ class Guest:
 
         Args:
             handler: What to run.
-            argv: The arguments.
-            environment: The variables, each as NAME=value.
+            argv: The arguments, each ended by a NUL.
+            environment: The variables, each as NAME=value and ended by a NUL.
             stderr: Is called with what the guest writes to its standard error.
             client: Sends its outbound requests; None if it may send none.
             note: Is called with what the log should say of them.
@@ -58,51 +58,64 @@ class Guest:
         Raises:
             EngineError: If a volume cannot be opened.
         """
-        # The only reference from here to the instance: closing it frees everything.
-        self._wasi = WasiContext(handler, argv, environment, stderr, client, note)
-        self._store = self._wasi.store
-        self._ticker = handler.ticker
-        self._calls = iter(handler.spec.calls)
-        self.stdin: Stdin = self._wasi.stdin
-        self.stdout: Stdout = self._wasi.stdout
-        self.wait: WaitReason = self._wasi.wait
+        self._handler = handler
+        self._stderr = stderr
+        self._client = client
+        self._note = note
+        self._lease = lease
+        self._wasi: WasiContext | None = None  # made when a host call first needs it
+        self._is_new = True
         self.output_buffer = handler.spec.limits.output_buffer
         self.memory_limit = handler.spec.limits.memory
-        self._lease = lease
         self.cpu_seconds = 0.0
-        self._is_new = True
         self.outcome: Outcome | None = None
-        self._store.instantiate()
+        # The only reference from here to the instance: closing it frees everything.
+        self._store = store = open_store(handler.plan, argv, environment, self._make_context)
+        self.feed = store.feed
+        self.end_input = store.end_input
+        self.take_output = store.take_output
+        if handler.spec.preopens:
+            try:
+                self._make_context(store)
+            except EngineError:
+                store.close()
+                raise
+
+    def _make_context(self, store: Store) -> WasiContext:
+        if self._wasi is None:
+            preopens = self._handler.spec.preopens
+            self._wasi = WasiContext(store, preopens, self._stderr, self._client, self._note)
+        return self._wasi
+
+    @property
+    def wait(self) -> WaitReason:
+        """What it waits for, after a step that returned False."""
+        return WaitReason() if self._wasi is None else self._wasi.wait
 
     def step(self) -> bool:
         """Run until the guest ends (True), or suspends (False) after at most about a slice.
 
         Raises: GuestBugError if a host call failed because of a bug in the gateway.
         """
-        self.wait.clear()
-        if self._lease is not None:
-            self._store.limit_memory(self._lease.grow_limit())
-        self._ticker.enter()
+        store, lease = self._store, self._lease
+        if self._wasi is not None:
+            self._wasi.wait.clear()
+        if lease is not None:
+            store.limit_memory(lease.grow_limit())
         # Most guests end in their first slice: for that the wall clock will do, which is read
         # without a system call.
-        clock = time.monotonic if self._is_new else time.thread_time
+        clock = time.perf_counter if self._is_new else time.thread_time
         self._is_new = False
         started = clock()
         try:
-            while (outcome := self._store.poll()) is not None:
-                if self._store.failure is not None:
-                    raise GuestBugError("a host call failed") from self._store.failure
-                export = next(self._calls, None)
-                if export is None or not isinstance(outcome, Returned):
-                    self.outcome = outcome
-                    return True
-                self._store.call(export)
-            return False
+            self.outcome = store.poll()
+            if store.failure is not None:
+                raise GuestBugError("a host call failed") from store.failure
+            return self.outcome is not None
         finally:
             self.cpu_seconds += clock() - started
-            self._ticker.leave()
-            if self._lease is not None:
-                self._lease.settle(self._store.memory_size)
+            if lease is not None:
+                lease.settle(store.memory_size)
 
     @property
     def memory_size(self) -> int:
@@ -111,7 +124,9 @@ class Guest:
 
     def close(self) -> None:
         """Free the instance; one that has not ended is cancelled, with its requests. Once."""
-        self._wasi.close()
+        self._store.close()
+        if self._wasi is not None:
+            self._wasi.close()
 
 
 def run_to_end(handler: Handler, timeout: float, stderr: Callable[[bytes], None]) -> bytes:
@@ -128,15 +143,15 @@ def run_to_end(handler: Handler, timeout: float, stderr: Callable[[bytes], None]
     Raises:
         WagiError: If it traps, exits with a failure, prints more than 1 MiB or takes too long.
     """
-    guest = Guest(handler, (), (), stderr)
-    guest.stdin.end()
+    guest = Guest(handler, b"", b"", stderr)
+    guest.end_input()
     deadline = time.monotonic() + timeout
     output = bytearray()
     try:
         ended = False
         while not ended:
             ended = guest.step()
-            output += guest.stdout.take()
+            output += guest.take_output()
             if len(output) > 1024 * 1024:
                 raise WagiError("it printed more than 1 MiB")
             if time.monotonic() > deadline:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 
-from wagi.guest import capi, compatibility
-from wagi.guest.capi import Engine, InstancePre, Linker, Store, StoreLimits, Waiting
+from wagi.guest import compatibility
+from wagi.guest.capi.compiled import open_store
+from wagi.guest.capi.engine import Engine, Memory, wat_to_wasm
+from wagi.guest.capi.linker import InstancePre, Linker, Waiting
+from wagi.guest.capi.store import Store, StoreLimits, StorePlan
 from wagi.guest.errno import GuestExit
 from wagi.guest.outcome import Exit, Outcome, Returned, Trap
 
@@ -50,10 +53,11 @@ class _Guest:
         polls: How often ``wait`` has been continued.
     """
 
-    def __init__(self, pre: InstancePre) -> None:
+    def __init__(self, pre: InstancePre, export: bytes) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.polls = 0
-        self.store = Store(pre, self, _LIMITS)
+        plan = StorePlan(pre, (export,), _LIMITS)
+        self.store: Store = open_store(plan, b"", b"", lambda store: self)
 
     def add(self, first: int, second: int) -> int:
         memory = self.store.memory()
@@ -78,13 +82,8 @@ class _Guest:
     def exit(self, status: int) -> None:
         raise GuestExit(status)
 
-    def run(self, export: bytes) -> Outcome:
-        """Call an export, to its end."""
-        self.store.call(export)
-        return self.finish()
-
-    def finish(self) -> Outcome:
-        """Poll what was begun, to its end."""
+    def run(self) -> Outcome:
+        """Run it to its end."""
         for _ in range(_MAX_POLLS):
             outcome = self.store.poll()
             if outcome is not None:
@@ -116,28 +115,25 @@ def check() -> None:
 
 
 def _run() -> None:
-    engine = Engine(None, isolated=True)
+    engine = Engine(Memory.ON_DEMAND, isolated=True)
     linker = Linker(engine)
     linker.define("selftest", "add", "IQ", _Guest.add)
     linker.define("selftest", "yield", "", _Guest.make_yield)
     linker.define("selftest", "exit", "I", _Guest.exit, results="")
     linker.define_async("selftest", "wait", "IQ", _Guest.wait)
     linker.define_async("selftest", "now", "", _Guest.now)
-    pre = linker.instantiate_pre(engine.compile(capi.wat_to_wasm(_MODULE)))
-    for test in (_suspends_and_continues, _exits, _traps, _is_cancelled):
-        guest = _Guest(pre)
+    pre = linker.instantiate_pre(engine.compile(wat_to_wasm(_MODULE)))
+    for export, test in _TESTS.items():
+        guest = _Guest(pre, export)
         try:
-            guest.store.instantiate()
-            _expect("an instance is made", guest.finish(), Returned())
             test(guest)
         finally:
             guest.store.close()
 
 
 def _suspends_and_continues(guest: _Guest) -> None:
-    guest.store.call(b"run")
     _expect("a guest that waits is suspended", guest.store.poll(), None)
-    _expect("it returns", guest.finish(), Returned())
+    _expect("it returns", guest.run(), Returned())
     calls = [
         ("add", 0xFFFFFFFF, 0x123456789, 65536, b"memory"),
         ("wait", 0xFFFFFFFE, 0x987654321),
@@ -147,21 +143,28 @@ def _suspends_and_continues(guest: _Guest) -> None:
 
 
 def _exits(guest: _Guest) -> None:
-    _expect("a host call ends a guest", guest.run(b"exit"), Exit(3))
+    _expect("a host call ends a guest", guest.run(), Exit(3))
 
 
 def _traps(guest: _Guest) -> None:
-    outcome = guest.run(b"trap")
+    outcome = guest.run()
     message = outcome.message if isinstance(outcome, Trap) else f"{outcome}"
     _expect("a trap has its cause", "unreachable" in message, True)
 
 
 def _is_cancelled(guest: _Guest) -> None:
-    guest.store.call(b"spin")
     for _ in range(2):
         _expect("a guest that never ends yields", guest.store.poll(), None)
     _expect("it runs in each slice", len(guest.calls) >= 2, True)
     guest.store.close()  # a call after that would have no store
+
+
+_TESTS = {
+    b"run": _suspends_and_continues,
+    b"exit": _exits,
+    b"trap": _traps,
+    b"spin": _is_cancelled,
+}
 
 
 def _expect(what: str, found: object, expected: object) -> None:

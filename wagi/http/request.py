@@ -160,6 +160,11 @@ class Target(NamedTuple):
     @classmethod
     def parse(cls, method: str, text: str) -> Target:
         """Read the origin form or the absolute form. Raises: BadRequest for anything else."""
+        # Most targets are short and come again; long ones would fill the memory.
+        return (_parse_cached if len(text) <= _CACHED_SIZE else cls._parse)(method, text)
+
+    @classmethod
+    def _parse(cls, method: str, text: str) -> Target:
         if method == "CONNECT":
             raise BadRequest("This server is not a proxy.")
         authority = None
@@ -178,6 +183,10 @@ class Target(NamedTuple):
         if has_dot_segment(path):
             raise BadRequest("The request path has a . or .. segment.")
         return cls(path, query if mark else None, authority)
+
+
+_CACHED_SIZE = 256  # characters
+_parse_cached = lru_cache(maxsize=1024)(Target._parse)
 
 
 def read_head(

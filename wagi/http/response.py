@@ -6,13 +6,11 @@ import time
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from itertools import chain
 
 from wagi.cgi.response import BODILESS, ResponseHead, ResponseParser
 from wagi.http.request import Channel, Request
 
 _ONE_WRITE_MAX = 32 * 1024  # bytes, less than a transport takes before its writer has to wait
-_SMALL_HEAD = 512  # bytes of header fields that are worth caching
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -167,9 +165,8 @@ class ResponseWriter:
 
 def _fixed_lines(head: ResponseHead, protocol: str) -> tuple[bytes, bool]:
     """Status line and the guest's header fields, and whether these include Date."""
-    if sum(map(len, chain(*head.headers))) <= _SMALL_HEAD:
-        return _cached_lines(head.status, head.headers, protocol)
-    return _format_lines(head.status, head.headers, protocol)
+    format_lines = _cached_lines if head.is_small else _format_lines
+    return format_lines(head.status, head.headers, protocol)
 
 
 def _format_lines(

@@ -153,7 +153,8 @@ def local_gateway(
         kept = stack.enter_context(setup.stores(settings))
         log_dir = stack.enter_context(temporary_folder("logs"))
         plan = setup.load(settings, file, kept, log_dir, report)
-        found = {route.spec.key: kept.artefacts.find(route.spec.key) for route in plan.routes}
+        keys = {key for route in plan.routes for key in route.spec.artefacts}
+        found = {key: kept.artefacts.find(key) for key in keys}
         artefacts = {key: path for key, path in found.items() if path is not None}
         logs = ModuleLogs(log_dir, settings.log_size)
         stack.callback(logs.close)

@@ -18,7 +18,8 @@ from wagi.gateway.gateway import Gateway, Notice
 from wagi.gateway.route import Plan
 from wagi.guest.artefacts import Artefacts, default_folder
 from wagi.guest.budget import MemoryAccount, MemoryBudget
-from wagi.guest.engine import Runtime
+from wagi.guest.capi.engine import Memory
+from wagi.guest.engine import DEFAULT_MEMORY, Runtime
 from wagi.guest.targets import Target
 from wagi.http.body import BodyLimits
 from wagi.http.connection import HttpOptions
@@ -81,11 +82,29 @@ def load(
         route_map = read_route_map(file)
     modules = fetch_all(wanted(route_map), kept.modules, rules, report)
     with contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs:
-        runtime = Runtime(kept.artefacts, settings.cache, settings.max_concurrency, target)
+        runtime = make_runtime(settings, kept.artefacts, target)
         variables = configured_variables(settings)
         return plan(
             route_map, modules, variables, logs, runtime, settings.memory_budget_size, compiling
         )
+
+
+def make_runtime(
+    settings: Settings, artefacts: Artefacts | None = None, target: Target = Target.NATIVE
+) -> Runtime:
+    """Make a runtime as the settings say.
+
+    Args:
+        settings: All settings of the server.
+        artefacts: Where compiled modules are kept.
+        target: What modules are compiled for.
+
+    Raises:
+        EngineError: Guests cannot run here.
+        ConfigurationError: wasmtime refuses the file of ``--cache``.
+    """
+    memory = Memory.POOL if settings.memory == "pool" else DEFAULT_MEMORY
+    return Runtime(artefacts, settings.cache, settings.max_concurrency, target, memory)
 
 
 def fetch_rules(settings: Settings) -> FetchRules:
@@ -178,7 +197,7 @@ def make_gateway(
     Raises:
         EngineError: A compiled module cannot be used here.
     """
-    runtime = Runtime(None, settings.cache, settings.max_concurrency)
+    runtime = make_runtime(settings)
     return Gateway(
         table(plan, artefacts, logs, runtime, limits),
         settings.hostname or (HostPort.parse(plan.default_host) if plan.default_host else None),

@@ -72,13 +72,13 @@ class _Generation:
         self.plan = plan
         self._files: dict[str, int] = {}
         try:
-            for route in plan.routes:
-                key = route.spec.key
-                if key not in self._files:
-                    path = find(key)
-                    if path is None:
-                        raise WagiError(f"the compiled module of {route.spec.name} is gone")
-                    self._files[key] = os.open(path, os.O_RDONLY)
+            for spec in (route.spec for route in plan.routes):
+                for key in spec.artefacts:
+                    if key not in self._files:
+                        path = find(key)
+                        if path is None:
+                            raise WagiError(f"the compiled module of {spec.name} is gone")
+                        self._files[key] = os.open(path, os.O_RDONLY)
         except (OSError, WagiError) as error:
             self.close()
             if isinstance(error, WagiError):

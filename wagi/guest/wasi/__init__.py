@@ -16,7 +16,7 @@ the specification and wasmtime's own WASI say; tests/guest/wasi has the differen
 
 from __future__ import annotations
 
-from wagi.guest.capi import Linker
+from wagi.guest.capi.linker import Linker
 from wagi.guest.wasi import (
     environment,
     fd_calls,

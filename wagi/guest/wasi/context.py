@@ -9,12 +9,11 @@ from functools import cached_property
 from time import monotonic
 from typing import Any
 
-from wagi.guest.capi import Store
-from wagi.guest.handler import Handler
+from wagi.guest.capi.store import Store
+from wagi.guest.handler import Preopen
 from wagi.guest.memory import GuestMemory
 from wagi.guest.wasi.descriptors import DescriptorTable
 from wagi.guest.wasi.http_session import HttpClient, HttpSession
-from wagi.guest.wasi.streams import Stdin, Stdout
 
 
 @dataclass(slots=True)
@@ -45,8 +44,8 @@ class WasiContext:
     """What the host calls of one guest work on (wasmtime's WasiCtx).
 
     Attributes:
-        argv: The arguments.
-        environment: The variables, each as NAME=value.
+        argv: The arguments, each ended by a NUL.
+        environment: The variables, each as NAME=value and ended by a NUL.
         stdin: What the guest reads from its standard input.
         stdout: What it has written to its standard output.
         stderr: Is called with what it writes to its standard error.
@@ -59,30 +58,27 @@ class WasiContext:
 
     def __init__(
         self,
-        handler: Handler,
-        argv: Sequence[bytes],
-        environment: Sequence[bytes],
+        store: Store,
+        preopens: Sequence[Preopen],
         stderr: Callable[[bytes], None],
         client: HttpClient | None,
         note: Callable[[str], None],
     ) -> None:
-        """Open the preopened directories, and make the store; see ``guest.Guest``.
+        """Open the preopened directories; see ``guest.Guest``.
 
         Raises: EngineError if a directory cannot be opened.
         """
-        spec = handler.spec
-        self.argv = argv
-        self.environment = environment
+        self.argv = store.arguments
+        self.environment = store.environment
         self.stderr = stderr
-        self.stdin = Stdin()
-        self.stdout = Stdout(spec.limits.output_buffer)
+        self.stdin, self.stdout = store.streams()
         self.wait = WaitReason()
-        self.started_at = monotonic()
+        self.started_at = store.started_at
         self._client = client
         self._note = note
-        self.descriptors = DescriptorTable(spec.preopens)
-        self.store = Store(handler.pre, self, spec.store_limits)
-        self.memory = GuestMemory(self.store)
+        self.descriptors = DescriptorTable(preopens, store.lose_stream)
+        self.store = store
+        self.memory = GuestMemory(store)
 
     @cached_property
     def http(self) -> HttpSession:
@@ -95,8 +91,7 @@ class WasiContext:
         return monotonic() > self.store.slice_end
 
     def close(self) -> None:
-        """Free the instance, and close what the guest has open."""
-        self.store.close()
+        """Close what the guest has open. Its store is closed already."""
         self.descriptors.close()
         if "http" in self.__dict__:
             self.http.close()

@@ -8,7 +8,7 @@ them in the place of any other.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TypeVar
 
@@ -183,8 +183,19 @@ D = TypeVar("D", File, Directory)
 class DescriptorTable:
     """What a guest has open. All look-ups raise GuestFault(EBADF) for what is not."""
 
-    def __init__(self, preopens: Sequence[Preopen]) -> None:
-        """Open the preopened directories. Raises: EngineError if one cannot be opened."""
+    def __init__(
+        self, preopens: Sequence[Preopen], lose_stream: Callable[[int], None] = lambda fd: None
+    ) -> None:
+        """Open the preopened directories.
+
+        Args:
+            preopens: The directories.
+            lose_stream: Is called with the number of a standard stream that is closed or replaced.
+
+        Raises:
+            EngineError: A directory cannot be opened.
+        """
+        self._lose_stream = lose_stream
         self._used: dict[int, Descriptor] = _STREAMS.copy()
         self._free: set[int] = set()
         self._opened = 0
@@ -228,8 +239,7 @@ class DescriptorTable:
     def remove(self, fd: int) -> None:
         """Close what has this number."""
         descriptor = self.get(fd)
-        del self._used[fd]
-        self._free.add(fd)
+        self._forget(fd)
         self._close(descriptor)
 
     def renumber(self, source: int, target: int) -> None:
@@ -237,10 +247,16 @@ class DescriptorTable:
         descriptor, replaced = self.get(source), self.get(target)
         if source == target:
             return
-        del self._used[source]
-        self._free.add(source)
+        self._forget(source)
+        self._forget(target)
+        self._free.discard(target)
         self._used[target] = descriptor
         self._close(replaced)
+
+    def _forget(self, fd: int) -> None:
+        if isinstance(self._used.pop(fd), Stream):
+            self._lose_stream(fd)
+        self._free.add(fd)
 
     def _close(self, descriptor: Descriptor) -> None:
         if isinstance(descriptor, File) or (

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from itertools import accumulate
 from struct import pack
 
-from wagi.guest.capi import Linker, Waiting
+from wagi.guest.capi.linker import Linker, Waiting
 from wagi.guest.errno import EINVAL, ENOTSUP, GuestExit
 from wagi.guest.memory import GuestMemory
 from wagi.guest.wasi.abi import PREVIEW1, SIGNALS
@@ -47,17 +46,18 @@ def environ_get(wasi: WasiContext, pointers: int, block: int) -> int:
     return _strings(wasi.memory, wasi.environment, pointers, block)
 
 
-def _sizes(memory: GuestMemory, strings: Sequence[bytes], count: int, size: int) -> int:
-    memory.write_u32(size, sum(map(len, strings)) + len(strings))
-    memory.write_u32(count, len(strings))
+def _sizes(memory: GuestMemory, strings: bytes, count: int, size: int) -> int:
+    memory.write_u32(size, len(strings))
+    memory.write_u32(count, strings.count(0))
     return 0
 
 
-def _strings(memory: GuestMemory, strings: Sequence[bytes], pointers: int, block: int) -> int:
+def _strings(memory: GuestMemory, strings: bytes, pointers: int, block: int) -> int:
     if not strings:
         return 0
-    memory.write(block, b"\0".join(strings) + b"\0")
-    starts = list(accumulate((len(text) + 1 for text in strings), initial=block))[:-1]
+    memory.write(block, strings)
+    lengths = (len(text) + 1 for text in strings.split(b"\0")[:-1])
+    starts = list(accumulate(lengths, initial=block))[:-1]
     memory.write(pointers, pack(f"<{len(starts)}I", *starts))
     return 0
 

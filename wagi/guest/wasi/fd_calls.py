@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from wagi.guest.capi import Linker
+from wagi.guest.capi.linker import Linker
 from wagi.guest.errno import (
     EBADF,
     EINVAL,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from functools import wraps
 from typing import TypeVar
 
-from wagi.guest.capi import Linker, Waiting
+from wagi.guest.capi.linker import Linker, Waiting
 from wagi.guest.errno import GuestFault, NoMemoryFault
 from wagi.guest.wasi.context import WasiContext
 from wagi.guest.wasi.http_session import Failure, OutboundError, OutboundRequest

@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from wagi.guest.capi import Linker, Waiting
+from wagi.guest.capi.linker import Linker, Waiting
 from wagi.guest.errno import EBADF, EINVAL, ESPIPE, GuestFault
 from wagi.guest.wasi.abi import MAX_OFFSET, PREVIEW1, Fdflags
 from wagi.guest.wasi.context import WasiContext

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from wagi.guest.capi import Linker
+from wagi.guest.capi.linker import Linker
 from wagi.guest.errno import (
     EBADF,
     EEXIST,

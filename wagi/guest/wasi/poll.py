@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from struct import Struct
 
-from wagi.guest.capi import Linker, Waiting
+from wagi.guest.capi.linker import Linker, Waiting
 from wagi.guest.errno import EBADF, EINVAL, GuestFault
 from wagi.guest.wasi.abi import EVENT, PREVIEW1, Clockid, Eventtype, Subclockflags, enum, flags
 from wagi.guest.wasi.context import WasiContext

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wagi.guest.capi import Linker
+from wagi.guest.capi.linker import Linker
 from wagi.guest.errno import EINVAL, ENOTSOCK
 from wagi.guest.wasi.abi import PREVIEW1, Fdflags, flags
 from wagi.guest.wasi.context import WasiContext

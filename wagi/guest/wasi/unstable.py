@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from struct import Struct
 
-from wagi.guest.capi import Linker, Waiting
+from wagi.guest.capi.linker import Linker, Waiting
 from wagi.guest.errno import EINVAL
 from wagi.guest.wasi.abi import PREVIEW1, UNSTABLE, Whence, filetype_of
 from wagi.guest.wasi.context import WasiContext

@@ -1,0 +1,153 @@
+"""Stores that the compiled core runs."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from wagi.guest.capi import api
+from wagi.guest.capi.engine import Memory
+from wagi.guest.capi.store import Input, MakeGuest, Output, Slots, Store, StorePlan, no_export
+from wagi.guest.outcome import Outcome, Returned
+
+_SUSPENDED, _ENDED, _FAILED, _NO_EXPORT = range(4)  # store_state_t
+
+
+class CompiledStore(Store):
+    """A store that the compiled core runs: what is simple never comes to Python.
+
+    Its slots are the beginning of the core's ``store_t``; host calls in Python work on them as on
+    those of other stores.
+    """
+
+    def _begin(self) -> None:
+        self._at = api.core.open(self._plan.address, self.arguments, self.environment)
+        self._allowed_memory = self._plan.limits.memory
+        self._input = b""  # the core reads it where it is
+        self._engine.add(self._at, self)
+
+    @cached_property
+    def _slots(self) -> Slots:  # type: ignore[override]
+        return Slots.from_address(self._at)
+
+    @cached_property
+    def _context(self) -> int:
+        return self._slots.context or 0
+
+    @property
+    def slice_end(self) -> float:
+        return float(self._slots.slice_end)
+
+    @slice_end.setter
+    def slice_end(self, seconds: float) -> None:
+        self._slots.slice_end = seconds
+
+    @property
+    def started_at(self) -> float:  # type: ignore[override]
+        return float(self._slots.started_at)
+
+    def streams(self) -> tuple[Input, Output]:
+        """As ``Store.streams``."""
+        return _CompiledStdin(self._at), _CompiledStdout(self._at)
+
+    def limit_memory(self, size: int) -> None:
+        """As ``Store.limit_memory``; the core sets it with the next poll."""
+        self._allowed_memory = size
+
+    def feed(self, data: bytes) -> None:
+        """Add input."""
+        unread = api.core.take_input(self._at, len(self._input))
+        if unread:
+            data = unread + data
+        api.core.set_input(self._at, data)
+        self._input = data  # only now may the old bytes go
+
+    def end_input(self) -> None:
+        """No more input will come."""
+        api.core.end_input(self._at)
+
+    def take_output(self) -> bytes:
+        """All output so far, once."""
+        output: bytes = api.core.take_output(self._at)
+        return output
+
+    def lose_stream(self, number: int) -> None:
+        """A descriptor is no longer the standard stream of that number."""
+        if number <= 2:
+            self._slots.streams &= ~(1 << number)
+
+    def poll(self) -> Outcome | None:
+        """As ``Store.poll``."""
+        self._overran_at = None
+        state = api.core.poll(self._at, self._allowed_memory)
+        if state == _SUSPENDED:
+            return None
+        if state == _ENDED:
+            return Returned()
+        if state == _FAILED:
+            if self._slots.has_exited:
+                self._exit_status = self._slots.exit_status
+            return self._take_outcome()
+        raise no_export(b" or ".join(self._plan.exports))
+
+    @property
+    def memory_size(self) -> int | None:
+        """As ``Store.memory_size``."""
+        size = api.core.memory_size(self._at) if self._at else -1
+        return None if size < 0 else size
+
+    def _free(self) -> None:
+        if self._at:
+            memory = self._memory_place() if self._engine.memory is Memory.POOL else 0
+            self._memory = memoryview(b"")
+            self._has_memory = self.memory_is_current = False
+            address, self._at = self._at, 0
+            # First, since a store of another thread may get the address as soon as it is free.
+            self._engine.remove(address, memory)
+            api.core.close(address)
+
+
+class _CompiledStdin:
+    """The input of a compiled store, for host calls in Python."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    @property
+    def readable(self) -> bool:
+        readable: bool = api.core.is_readable(self._address)
+        return readable
+
+    def take(self, length: int) -> bytes:
+        data: bytes = api.core.take_input(self._address, length)
+        return data
+
+
+class _CompiledStdout:
+    """The output of a compiled store, for host calls in Python."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    @property
+    def room(self) -> int:
+        room: int = api.core.output_room(self._address)
+        return room
+
+    def write(self, data: bytes) -> None:
+        api.core.write_output(self._address, data)
+
+
+def open_store(
+    plan: StorePlan, arguments: bytes, environment: bytes, make_guest: MakeGuest
+) -> Store:
+    """Make a store, and begin to make its instance.
+
+    Args:
+        plan: What it has in common with others.
+        arguments: The guest's, each ended by a NUL.
+        environment: Its variables, each as NAME=value and ended by a NUL.
+        make_guest: Makes what host calls in Python get as their first argument, when the first one
+            is made.
+    """
+    kind = Store if plan.pre.engine.core is None else CompiledStore
+    return kind(plan, arguments, environment, make_guest)

@@ -1,0 +1,269 @@
+/* The core as a Python module, wagi.guest.core._core: one function for each call that
+ * wagi.guest.capi makes. Addresses are integers; only that package has them. In the limited API: one binary serves all
+ * versions of Python from 3.11 on.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+#include <string.h>
+
+#include "api.h"
+#include "clock.h"
+#include "memory.h"
+#include "store.h"
+
+static void *address(PyObject *number) { return PyLong_AsVoidPtr(number); }
+
+/* The store at an address, or NULL with an exception if it has been closed. */
+static store_t *open_store(PyObject *number) {
+  store_t *store = address(number);
+  if (!store && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the store is closed");
+  return store;
+}
+
+/* Strings, each of which is ended by a NUL, as bytes. */
+static bool strings(PyObject *block, strings_t *result) {
+  char *bytes;
+  Py_ssize_t size;
+  if (PyBytes_AsStringAndSize(block, &bytes, &size) < 0) return false;
+  size_t count = 0;
+  for (const char *at = bytes, *end = bytes + size; at < end; count++) {
+    const char *nul = memchr(at, 0, (size_t)(end - at));
+    if (!nul) {
+      PyErr_SetString(PyExc_ValueError, "the last string is not ended by a NUL");
+      return false;
+    }
+    at = nul + 1;
+  }
+  *result = (strings_t){(const uint8_t *)bytes, (size_t)size, count};
+  return true;
+}
+
+static PyObject *load(PyObject *module, PyObject *path) {
+  PyObject *encoded;
+  if (!PyUnicode_FSConverter(path, &encoded)) return NULL;
+  const char *missing = api_load(PyBytes_AsString(encoded));
+  PyObject *result = NULL;
+  if (missing)
+    PyErr_Format(PyExc_ImportError, "%s is missing", missing);
+  else
+    result = Py_NewRef(Py_None);
+  Py_DECREF(encoded);
+  return result;
+}
+
+static PyObject *core_clock_add(PyObject *module, PyObject *engine) {
+  return clock_add(address(engine)) ? Py_NewRef(Py_None) : PyErr_NoMemory();
+}
+
+static PyObject *core_clock_remove(PyObject *module, PyObject *engine) {
+  clock_remove(address(engine));
+  Py_RETURN_NONE;
+}
+
+static PyObject *core_clock_configure(PyObject *module, PyObject *arguments) {
+  double tick, calm_tick;
+  if (!PyArg_ParseTuple(arguments, "dd", &tick, &calm_tick)) return NULL;
+  clock_configure(tick, calm_tick);
+  Py_RETURN_NONE;
+}
+
+static PyObject *core_memory_configure(PyObject *module, PyObject *config) {
+  memory_configure(address(config));
+  Py_RETURN_NONE;
+}
+
+static PyObject *core_memory_self_test(PyObject *module, PyObject *unused) {
+  const char *fault = memory_self_test();
+  return fault ? PyUnicode_FromString(fault) : Py_NewRef(Py_None);
+}
+
+static PyObject *core_memory_method(PyObject *module, PyObject *unused) {
+  return PyUnicode_FromString(memory_method());
+}
+
+static PyObject *core_image_new(PyObject *module, PyObject *arguments) {
+  const char *bytes;
+  Py_ssize_t size;
+  unsigned long long offset, memory_size;
+  if (!PyArg_ParseTuple(arguments, "y#KK", &bytes, &size, &offset, &memory_size)) return NULL;
+  image_t *image = image_new((const uint8_t *)bytes, offset, (uint64_t)size, memory_size);
+  return image ? PyLong_FromVoidPtr(image) : PyErr_NoMemory();
+}
+
+static PyObject *core_image_delete(PyObject *module, PyObject *image) {
+  image_delete(address(image));
+  Py_RETURN_NONE;
+}
+
+static PyObject *core_host_call(PyObject *module, PyObject *name) {
+  PyObject *encoded = PyUnicode_AsUTF8String(name);
+  if (!encoded) return NULL;
+  bool is_async;
+  void *call = host_call(PyBytes_AsString(encoded), &is_async);
+  Py_DECREF(encoded);
+  return call ? Py_BuildValue("(NO)", PyLong_FromVoidPtr(call), is_async ? Py_True : Py_False)
+              : Py_NewRef(Py_None);
+}
+
+/* plan_new(engine, pre, image, exports, memory, elements, tables, memories, output_limit, slice,
+ *          slice_ticks, needs_wasi, has_preopens): the exports must stay as long as the plan. */
+static PyObject *core_plan_new(PyObject *module, PyObject *arguments) {
+  plan_t plan;
+  unsigned long long engine, pre, image;
+  long long memory, elements, tables, memories;
+  unsigned long long output_limit, slice_ticks;
+  PyObject *exports;
+  int needs_wasi, has_preopens;
+  if (!PyArg_ParseTuple(arguments, "KKKOLLLLKdKpp", &engine, &pre, &image, &exports, &memory,
+                        &elements, &tables, &memories, &output_limit, &plan.slice, &slice_ticks,
+                        &needs_wasi, &has_preopens) ||
+      !strings(exports, &plan.exports))
+    return NULL;
+  plan.engine = (void *)(uintptr_t)engine;
+  plan.pre = (void *)(uintptr_t)pre;
+  plan.image = (void *)(uintptr_t)image;
+  plan.memory_limit = memory;
+  plan.element_limit = elements;
+  plan.table_limit = tables;
+  plan.memory_count_limit = memories;
+  plan.output_limit = output_limit;
+  plan.slice_ticks = slice_ticks;
+  plan.needs_wasi = needs_wasi;
+  plan.has_preopens = has_preopens;
+  plan_t *made = PyMem_Malloc(sizeof plan);
+  if (!made) return PyErr_NoMemory();
+  *made = plan;
+  return PyLong_FromVoidPtr(made);
+}
+
+static PyObject *core_plan_delete(PyObject *module, PyObject *plan) {
+  PyMem_Free(address(plan));
+  Py_RETURN_NONE;
+}
+
+/* open(plan, arguments, environment): the bytes must stay until close. */
+static PyObject *core_open(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  strings_t argv, environment;
+  if (count != 3) return PyErr_Format(PyExc_TypeError, "open expects 3 arguments");
+  if (!strings(arguments[1], &argv) || !strings(arguments[2], &environment)) return NULL;
+  store_t *store = store_open(address(arguments[0]), argv, environment);
+  return store ? PyLong_FromVoidPtr(store) : PyErr_NoMemory();
+}
+
+/* poll(store, memory): the GIL stays with the caller, for a slice is short and the clock does not
+ * need it. Host calls in Python find it held. */
+static PyObject *core_poll(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  if (count != 2) return PyErr_Format(PyExc_TypeError, "poll expects 2 arguments");
+  store_t *store = open_store(arguments[0]);
+  int64_t memory = PyLong_AsLongLong(arguments[1]);
+  if (PyErr_Occurred()) return NULL;
+  store_limit_memory(store, memory);
+  return PyLong_FromLong(store_poll(store));
+}
+
+static PyObject *core_memory_size(PyObject *module, PyObject *number) {
+  store_t *store = open_store(number);
+  return store ? PyLong_FromLongLong(store_memory_size(store)) : NULL;
+}
+
+static PyObject *core_set_input(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  char *bytes;
+  Py_ssize_t size;
+  if (count != 2) return PyErr_Format(PyExc_TypeError, "set_input expects 2 arguments");
+  store_t *store = open_store(arguments[0]);
+  if (!store || PyBytes_AsStringAndSize(arguments[1], &bytes, &size) < 0) return NULL;
+  store_set_input(store, (const uint8_t *)bytes, (size_t)size);
+  Py_RETURN_NONE;
+}
+
+static PyObject *core_is_readable(PyObject *module, PyObject *number) {
+  store_t *store = open_store(number);
+  return store ? PyBool_FromLong(store->input_ended || store->input_size) : NULL;
+}
+
+static PyObject *core_end_input(PyObject *module, PyObject *number) {
+  store_t *store = open_store(number);
+  if (!store) return NULL;
+  store->input_ended = true;
+  Py_RETURN_NONE;
+}
+
+/* take_input(store, size): at most so many bytes. */
+static PyObject *core_take_input(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  if (count != 2) return PyErr_Format(PyExc_TypeError, "take_input expects 2 arguments");
+  store_t *store = open_store(arguments[0]);
+  size_t size = PyLong_AsSize_t(arguments[1]);
+  if (PyErr_Occurred()) return NULL;
+  if (size > store->input_size) size = store->input_size;
+  PyObject *taken = PyBytes_FromStringAndSize((const char *)store->input, (Py_ssize_t)size);
+  if (taken) store_set_input(store, store->input + size, store->input_size - size);
+  return taken;
+}
+
+static PyObject *core_take_output(PyObject *module, PyObject *number) {
+  store_t *store = open_store(number);
+  if (!store) return NULL;
+  PyObject *taken =
+      PyBytes_FromStringAndSize((const char *)store->output, (Py_ssize_t)store->output_size);
+  if (taken) store->output_size = 0;
+  return taken;
+}
+
+static PyObject *core_output_room(PyObject *module, PyObject *number) {
+  store_t *store = open_store(number);
+  if (!store) return NULL;
+  return PyLong_FromUnsignedLongLong(store->plan->output_limit - store->output_size);
+}
+
+static PyObject *core_write_output(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  char *bytes;
+  Py_ssize_t size;
+  if (count != 2) return PyErr_Format(PyExc_TypeError, "write_output expects 2 arguments");
+  store_t *store = open_store(arguments[0]);
+  if (!store || PyBytes_AsStringAndSize(arguments[1], &bytes, &size) < 0) return NULL;
+  bool is_written = store_write_output(store, (const uint8_t *)bytes, (size_t)size);
+  return is_written ? Py_NewRef(Py_None) : PyErr_NoMemory();
+}
+
+static PyObject *core_close(PyObject *module, PyObject *number) {
+  store_t *store = open_store(number);
+  if (!store) return NULL;
+  store_close(store);
+  Py_RETURN_NONE;
+}
+
+#define FAST(name) {#name, (PyCFunction)(void (*)(void))core_##name, METH_FASTCALL, NULL}
+static PyMethodDef methods[] = {
+    {"load", load, METH_O, NULL},
+    {"clock_add", core_clock_add, METH_O, NULL},
+    {"clock_remove", core_clock_remove, METH_O, NULL},
+    {"clock_configure", core_clock_configure, METH_VARARGS, NULL},
+    {"memory_configure", core_memory_configure, METH_O, NULL},
+    {"memory_self_test", core_memory_self_test, METH_NOARGS, NULL},
+    {"memory_method", core_memory_method, METH_NOARGS, NULL},
+    {"image_new", core_image_new, METH_VARARGS, NULL},
+    {"image_delete", core_image_delete, METH_O, NULL},
+    {"host_call", core_host_call, METH_O, NULL},
+    {"plan_new", core_plan_new, METH_VARARGS, NULL},
+    {"plan_delete", core_plan_delete, METH_O, NULL},
+    FAST(open),
+    FAST(poll),
+    {"memory_size", core_memory_size, METH_O, NULL},
+    FAST(set_input),
+    {"end_input", core_end_input, METH_O, NULL},
+    {"is_readable", core_is_readable, METH_O, NULL},
+    FAST(take_input),
+    {"take_output", core_take_output, METH_O, NULL},
+    {"output_room", core_output_room, METH_O, NULL},
+    FAST(write_output),
+    {"close", core_close, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_core", "The compiled core of wagi.guest.", -1, methods, NULL, NULL,
+    NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModule_Create(&definition); }

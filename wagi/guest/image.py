@@ -1,0 +1,180 @@
+"""The data of a module as an image of its memory, so that guests can share it. Pure.
+
+When an instance is made, its active data segments are copied into its memory (WebAssembly core
+specification §4.5.5). Large data can be mapped instead: the module loses its segments, and each
+guest starts with a private mapping of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wagi.guest.binary import PAGE, MalformedModuleError, Reader, Section, leb, sections
+from wagi.guest.demand import may_have_heap
+
+_IMPORT_SECTION, _MEMORY_SECTION, _DATA_SECTION = 2, 5, 11
+_MEMORY = 2  # the kind of an import
+_I32_CONST, _END = 0x41, 0x0B
+_ACTIVE, _PASSIVE, _ACTIVE_WITH_INDEX = 0, 1, 2
+_EMPTY_SEGMENT = bytes([_PASSIVE, 0])
+_MAX_SPAN = 2  # times the data: an image that is mostly gaps wastes memory
+
+
+@dataclass(frozen=True, slots=True)
+class DataImage:
+    """What a part of a memory contains when its instance has been made.
+
+    Attributes:
+        offset: Where the part begins, in bytes; a multiple of the page size of WebAssembly, and so
+            of every host's.
+        data: Its bytes, whole pages of WebAssembly.
+        memory_size: The initial size of the whole memory, in bytes.
+    """
+
+    offset: int
+    data: bytes
+    memory_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A data segment: where its bytes are in the module; its ``offset`` if it is active."""
+
+    offset: int | None
+    start: int
+    end: int
+
+
+class _UnusualError(Exception):
+    """The module has something that an image cannot stand for."""
+
+
+def extract_data(wasm: bytes, threshold: int) -> tuple[bytes, DataImage] | None:
+    """Separate a module from the data of its memory.
+
+    The active segments of the result are empty passive ones: as many segments with the same
+    indices, on which ``memory.init`` and ``data.drop`` act as on an active segment, which is
+    dropped as soon as it has been copied.
+
+    Args:
+        wasm: A module.
+        threshold: Bytes of data up to which copying is cheaper than mapping.
+
+    Returns:
+        The module without its data, and the data; None if the module has to stay as it is: it has
+        no more data than the threshold, or the place of its data is not constant and certain.
+    """
+    try:
+        memory_size = _memory_size(wasm)
+        section = _only(wasm, _DATA_SECTION)
+        if memory_size is None or section is None or may_have_heap(wasm):
+            return None
+        segments = list(_segments(Reader(wasm, section.start, section.end)))
+        image = _image(wasm, segments, memory_size, threshold)
+    except (_UnusualError, MalformedModuleError):
+        return None
+    return (_without_data(wasm, section, segments), image) if image else None
+
+
+def _only(wasm: bytes, number: int) -> Section | None:
+    found = [section for section in sections(wasm) if section.number == number]
+    if len(found) > 1:
+        raise _UnusualError
+    return found[0] if found else None
+
+
+def _memory_size(wasm: bytes) -> int | None:
+    """The initial size in bytes of the only memory; None if there is no memory."""
+    if _imports_memory(wasm):
+        raise _UnusualError
+    section = _only(wasm, _MEMORY_SECTION)
+    if section is None:
+        return None
+    reader = Reader(wasm, section.start, section.end)
+    if reader.count() != 1 or wasm[reader.at] > 1:  # flags: shared, 64-bit, other page sizes
+        raise _UnusualError
+    return reader.limits() * PAGE
+
+
+def _imports_memory(wasm: bytes) -> bool:
+    section = _only(wasm, _IMPORT_SECTION)
+    if section is None:
+        return False
+    reader = Reader(wasm, section.start, section.end)
+    for _ in range(reader.count()):
+        reader.name(), reader.name()
+        if wasm[reader.at] == _MEMORY:
+            return True
+        reader.skip_import_description()
+    return False
+
+
+def _segments(reader: Reader) -> Iterator[_Segment]:
+    for _ in range(reader.count()):
+        kind = reader.u32()
+        if kind == _ACTIVE_WITH_INDEX:
+            if reader.u32() != 0:
+                raise _UnusualError
+        elif kind not in (_ACTIVE, _PASSIVE):
+            raise _UnusualError
+        offset = None if kind == _PASSIVE else _constant(reader)
+        size = reader.count()
+        yield _Segment(offset, reader.at, reader.at + size)
+        reader.at += size
+    if reader.at != reader.end:
+        raise _UnusualError
+
+
+def _constant(reader: Reader) -> int:
+    """The address that an expression of nothing but ``i32.const`` has."""
+    if reader.byte() != _I32_CONST:
+        raise _UnusualError
+    value = shift = 0
+    while True:
+        byte = reader.byte()
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+        if shift > 28:  # five bytes at most
+            raise _UnusualError
+    if byte & 0x40:  # negative: an address beyond 2 GiB
+        value -= 1 << shift
+    if reader.byte() != _END:
+        raise _UnusualError
+    return value & 0xFFFF_FFFF
+
+
+def _image(
+    wasm: bytes, segments: list[_Segment], memory_size: int, threshold: int
+) -> DataImage | None:
+    active = [(each.offset, each) for each in segments if each.offset is not None]
+    if any(offset + each.end - each.start > memory_size for offset, each in active):
+        raise _UnusualError  # the instance cannot be made, and wasmtime says why
+    active = [(offset, each) for offset, each in active if each.end > each.start]
+    total = sum(each.end - each.start for _, each in active)
+    if total <= threshold or not active:
+        return None
+    low = min(offset for offset, _ in active)
+    high = max(offset + each.end - each.start for offset, each in active)
+    if high - low > _MAX_SPAN * total:
+        return None
+    low -= low % PAGE
+    image = bytearray(-(-(high - low) // PAGE) * PAGE)
+    for offset, each in active:  # later ones overwrite earlier ones
+        image[offset - low : offset - low + each.end - each.start] = wasm[each.start : each.end]
+    return DataImage(low, bytes(image), memory_size)
+
+
+def _without_data(wasm: bytes, section: Section, segments: list[_Segment]) -> bytes:
+    pieces = [leb(len(segments))]
+    for each in segments:
+        if each.offset is None:
+            content = wasm[each.start : each.end]
+            pieces += [bytes([_PASSIVE]), leb(len(content)), content]
+        else:
+            pieces.append(_EMPTY_SEGMENT)
+    body = b"".join(pieces)
+    header = bytes([_DATA_SECTION]) + leb(len(body))
+    return wasm[: section.header] + header + body + wasm[section.end :]
