@@ -99,8 +99,8 @@ class RequestParser:
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
-        # A head of this many bytes is within all limits: a field has at least four.
-        self._unchecked_size = min(limits.target, limits.fields, 4 * MAX_FIELDS)
+        # A head of this many bytes has neither a target nor fields that are too large.
+        self._unchecked_size = min(limits.target, limits.fields)
         # aiohttp's own limits hold for a line or a field. They are never reached before ours.
         self._parser = HttpRequestParser(
             _FLOW,
@@ -201,7 +201,8 @@ class RequestParser:
             )
 
     def _parse_head(self, head: bytes) -> Head:
-        if len(head) > self._unchecked_size and (error := self._early_error(head)):
+        is_within_limits = len(head) <= self._unchecked_size and head.count(b"\n") <= MAX_FIELDS
+        if not is_within_limits and (error := self._early_error(head)):
             raise error
         try:
             return self._parse_whole_head(head)
