@@ -16,6 +16,7 @@ FORMATS = {
     "MiB": ",.1f",
     "MiB over idle": ",.1f",
     "ratio": ".2f",
+    "µs": ".1f",
     "CPU µs": ",.1f",
     "cost": ".3f",
     "CPU ratio": ".3f",

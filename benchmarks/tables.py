@@ -282,7 +282,7 @@ def guest(effort: Effort) -> Rows:
                     (", wagi", {}),
                     (", wagi, WAGI_CORE=off", {"WAGI_CORE": "off"}),
                 ):
-                    cost = guest_cost(module, core)
+                    cost = json_of("benchmarks.guest_cost", module, core)
                     if not core:
                         found.setdefault(", C API alone", []).append(cost["C API"])
                     found.setdefault(label, []).append(cost["wagi"])
@@ -290,6 +290,21 @@ def guest(effort: Effort) -> Rows:
             for label, costs in found.items():
                 ratios = [cost / base for base, cost in zip(floor, costs, strict=True)]
                 rows[kind + label] = {"CPU µs": statistics.median(costs)} | spread("cost", ratios)
+    return rows
+
+
+def stages(effort: Effort) -> Rows:
+    """Wall time of the steps of one request, a hello in C, in a worker without sockets; the last
+    row has all of it. What is missing to `throughput` is the work of the kernel and of the event
+    loop for sockets, and colder caches."""
+    with tempfile.TemporaryDirectory() as name:
+        module = programs.BUILDERS["hello in C"](Path(name))
+        rounds = [json_of("benchmarks.stages", module, {}) for _ in range(effort.rounds)]
+    whole = statistics.median(found["all"] for found in rounds)
+    rows: Rows = {}
+    for step in rounds[0]:
+        cost = statistics.median(found[step] for found in rounds)
+        rows[step] = {"µs": cost, "ratio": cost / whole}
     return rows
 
 
@@ -390,11 +405,11 @@ def first_answer(folder: Path) -> float:
         return time.perf_counter() - began
 
 
-def guest_cost(module: Path, environment: dict[str, str]) -> dict[str, float]:
-    """What ``benchmarks.guest_cost`` prints in a process of its own."""
+def json_of(script: str, module: Path, environment: dict[str, str]) -> dict[str, float]:
+    """What a script prints in a process of its own."""
     with pinned(server_cores(1)):
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.guest_cost", str(module)],
+            [sys.executable, "-m", script, str(module)],
             cwd=ROOT,
             env={**servers.ENVIRONMENT, **environment},
             capture_output=True,
@@ -429,6 +444,7 @@ TABLES = {
             start,
             memory,
             guest,
+            stages,
             growth,
             alternatives,
         ),
