@@ -22,7 +22,10 @@ compatibility.check()  # before anything below relies on it
 
 core: Any = compiled_core.module
 if core is not None:
-    core.load(str(ffi.filename))
+    try:
+        core.load(str(ffi.filename))
+    except ImportError as error:
+        raise compatibility.unsupported(f"the compiled core does not fit: {error}") from None
     core.clock_configure(TICK, CALM_TICK)
 
 _gil = ctypes.PyDLL(str(ffi.filename))

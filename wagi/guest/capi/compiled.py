@@ -7,9 +7,9 @@ from functools import cached_property
 from wagi.guest.capi import api
 from wagi.guest.capi.engine import Memory
 from wagi.guest.capi.store import Input, MakeGuest, Output, Slots, Store, StorePlan, no_export
-from wagi.guest.outcome import Outcome, Returned
+from wagi.guest.outcome import EngineError, Outcome, Returned
 
-_SUSPENDED, _ENDED, _FAILED, _NO_EXPORT = range(4)  # store_state_t
+_SUSPENDED, _ENDED, _FAILED, _NO_EXPORT, _NO_CLOCK = range(5)  # store_state_t
 
 
 class CompiledStore(Store):
@@ -87,6 +87,8 @@ class CompiledStore(Store):
             if self._slots.has_exited:
                 self._exit_status = self._slots.exit_status
             return self._take_outcome()
+        if state == _NO_CLOCK:
+            raise EngineError("the thread that ends the slices of guests cannot be started")
         raise no_export(b" or ".join(self._plan.exports))
 
     @property

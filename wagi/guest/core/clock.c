@@ -82,7 +82,8 @@ static void after_fork(void) {
   atomic_store(&has_thread, false);
 }
 
-static void start_thread(void) {
+/* Returns whether there is a thread, or no engine that would need one. */
+static bool start_thread(void) {
   static bool handles_fork;
   pthread_mutex_lock(&lock);
   if (!atomic_load(&has_thread) && engine_count) {
@@ -93,7 +94,9 @@ static void start_thread(void) {
       atomic_store(&has_thread, true);
     }
   }
+  bool is_fine = atomic_load(&has_thread) || !engine_count;
   pthread_mutex_unlock(&lock);
+  return is_fine;
 }
 
 void clock_configure(double busy, double calm) {
@@ -128,16 +131,16 @@ void clock_remove(void *engine) {
   pthread_mutex_unlock(&lock);
 }
 
-void clock_enter(void) {
+bool clock_enter(void) {
+  if (!atomic_load(&has_thread) && !start_thread()) return false;
   atomic_fetch_add(&running, 1);
   atomic_fetch_add(&polls, 1);
-  if (!atomic_load(&has_thread)) {
-    start_thread();
-  } else if (atomic_load(&is_parked)) {
+  if (atomic_load(&is_parked)) {
     pthread_mutex_lock(&lock);
     pthread_cond_signal(&wake);
     pthread_mutex_unlock(&lock);
   }
+  return true;
 }
 
 void clock_leave(void) { atomic_fetch_sub(&running, 1); }

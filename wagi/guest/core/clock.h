@@ -14,8 +14,11 @@ void clock_remove(void *engine);
 /* Set the seconds between two ticks: while a guest is busy, and while all guests are short. */
 void clock_configure(double tick, double calm_tick);
 
-/* A guest begins to run; it has suspended or ended. Any thread. */
-void clock_enter(void);
+/* A guest begins to run. Returns false if the thread cannot be started: the guest must not run.
+ * Any thread. */
+bool clock_enter(void);
+
+/* The guest has suspended or ended. */
 void clock_leave(void);
 
 /* Seconds of CLOCK_MONOTONIC, which is what Python's time.monotonic returns. */

@@ -70,6 +70,7 @@ typedef enum {
   STORE_RETURNED,
   STORE_FAILED, /* `trap` or `error` is set, and is the caller's; or has_exited */
   STORE_NO_EXPORT,
+  STORE_NO_CLOCK, /* nothing has run */
 } store_state_t;
 
 /* Make a store, and begin to make the instance. The strings stay the caller's until store_close.
