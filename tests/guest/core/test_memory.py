@@ -297,7 +297,7 @@ def test_guests_at_once_do_not_see_what_others_write_to_the_image(core: Core, im
         guest.close()
 
 
-def test_nobody_can_write_to_an_image(image: Image) -> None:
+def test_an_image_cannot_be_written(image: Image) -> None:
     assert image.data
     found = [
         path

@@ -30,7 +30,7 @@ typedef struct {
   uint64_t size;
 } span_t;
 
-/* Returns false if this call is none for C. */
+/* Look up the memory. Returns false if the call has to be completed in Python. */
 static bool span_enter(void *caller, span_t *span) {
   void *context = wasmtime.caller_context(caller);
   store_t *store = span->store = wasmtime.context_get_data(context);

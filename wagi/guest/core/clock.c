@@ -73,7 +73,8 @@ static void *run(void *unused) {
   return NULL;
 }
 
-/* A child process has the state of the parent and none of its threads; the lock may be anybody's. */
+/* A child process has the state of its parent without the threads, one of which may have held the
+ * lock. */
 static void after_fork(void) {
   pthread_mutex_init(&lock, NULL);
   pthread_cond_init(&wake, NULL);
