@@ -26,7 +26,7 @@ int main(void) {
 _GREEDY_C = """#include <stdio.h>
 #include <stdlib.h>
 int main(void) {
-    volatile char *piece; /* a compiler leaves out an allocation that nobody uses */
+    volatile char *piece; /* a compiler leaves out an unused allocation */
     while ((piece = malloc(65536)))
         for (int page = 0; page < 65536; page += 4096) piece[page] = 1;
     puts("Content-Type: text/plain\\n\\nall of it is used");

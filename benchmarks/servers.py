@@ -173,7 +173,7 @@ http {{ access_log off; client_body_temp_path {folder}/a; fastcgi_temp_path {fol
 
 
 def free_port() -> int:
-    """A port of the loopback interface on which nobody listens."""
+    """A port of the loopback interface without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

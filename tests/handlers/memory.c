@@ -6,7 +6,7 @@ int main(void) {
     int got = 0;
     volatile char *piece;
     while ((piece = malloc(1024 * 1024))) {
-        *piece = 1; /* a compiler leaves out an allocation that nobody uses */
+        *piece = 1; /* a compiler leaves out an unused allocation */
         got++;
     }
     printf("Content-Type: text/plain\n\n%d\n", got);

@@ -165,7 +165,7 @@ def test_a_reader_that_pauses_loses_nothing(caplog: pytest.LogCaptureFixture) ->
 
 @pytest.mark.parametrize(("size", "most"), [(0, 28_000), (50_000, 100)])
 def test_what_waits_is_bounded(size: int, most: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody reads the pipe: what the client chose counts, and so does what it did not."""
+    """While the pipe is not read, all that waits counts, whether or not the client chose it."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         log = AccessLog("text", stream)

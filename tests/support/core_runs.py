@@ -202,7 +202,7 @@ def _without_random_bytes(made: Call, result: Result) -> Result:
 
 
 def find_difference(script: CoreScript, python: Run, compiled: Run) -> str:
-    """Compare two runs. Returns: the first difference; empty if there is none."""
+    """Compare two runs. Returns: the first difference, empty if the runs are equal."""
     for index, (theirs, ours) in enumerate(zip(python.results, compiled.results, strict=False)):
         if theirs != ours:
             calls = "\n  ".join(str(made) for made in script.calls[: index + 1])

@@ -29,7 +29,7 @@ WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 
 
 def compiler() -> list[str] | None:
-    """The command of a C compiler; None if there is none."""
+    """The command of a C compiler; None if none is installed."""
     if shutil.which("cc"):
         return ["cc"]
     try:
@@ -103,7 +103,7 @@ class Core:
         self._image_delete(image.address)
 
     def module(self, pages: int) -> wasmtime.Module:
-        """A module of guests that look and write where they are told.
+        """A module of guests that read and write at the addresses in their input.
 
         Args:
             pages: Of WebAssembly, that the memory starts with.

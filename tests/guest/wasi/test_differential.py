@@ -365,7 +365,7 @@ EXCEPTIONS = (
 
 
 def find_difference(script: Script, theirs: Observation, ours: Observation) -> str:
-    """Compare two runs of a script. Returns: the first difference; empty if there is none."""
+    """Compare two runs of a script. Returns: the first difference, empty if the runs are equal."""
     if theirs.ending.startswith("trap") and ours.ending.startswith("trap"):
         return ""  # in a function that guests get from wasmtime as it is; our record is lost
     for index, made in enumerate(script.calls):

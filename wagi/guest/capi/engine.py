@@ -202,7 +202,7 @@ class Engine:
             raise EngineError(str(error)) from None
 
     def read(self, artefact: Path) -> wasmtime.Module:
-        """Load a compiled module. Raises: EngineError if it is none of this engine's."""
+        """Load a compiled module. Raises: EngineError if another engine made it."""
         try:
             return wasmtime.Module.deserialize_file(self.inner, str(artefact))
         except wasmtime.WasmtimeError as error:

@@ -1,6 +1,6 @@
 /* The core as a Python module, wagi.guest.core._core: one function for each call that
- * wagi.guest.capi makes. Addresses are integers; only that package has them. In the limited API: one binary serves all
- * versions of Python from 3.11 on.
+ * wagi.guest.capi makes. Addresses are integers; only that package has them. In the limited API: one
+ * binary serves all versions of Python from 3.11 on.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
