@@ -9,6 +9,7 @@ import pytest
 
 from wagi.http.body import BodyLimits, BodyReader, BodyStream
 from wagi.http.errors import HTTPError
+from wagi.http.spool import SpoolSpace
 
 pytestmark = pytest.mark.fast
 
@@ -21,7 +22,10 @@ def stream() -> tuple[BodyStream, list[None]]:
 
 def reader(body: BodyStream, length: int = 10, **limits: int) -> BodyReader:
     values = {"spool_limit": 1000, "spool_total": 2000, "min_rate": 0} | limits
-    return BodyReader(body, length, BodyLimits(**values), None)
+    space = SpoolSpace(values["spool_total"])
+    return BodyReader(
+        body, length, BodyLimits(values["spool_limit"], space, values["min_rate"]), None
+    )
 
 
 def test_what_has_arrived_can_be_taken() -> None:
@@ -45,9 +49,9 @@ def test_a_full_stream_asks_for_more_when_it_has_room() -> None:
     assert not body.is_full
     body.take()
     assert not asked
-    body.feed(b"x" * 100_000, is_last=False)
+    body.feed(b"x" * 300_000, is_last=False)
     assert body.is_full
-    assert len(body.take()) == 100_000
+    assert len(body.take()) == 300_000
     assert len(asked) == 1
     assert not body.is_full
 
@@ -63,7 +67,7 @@ def test_a_client_that_sends_is_not_quiet() -> None:
         before = read.quiet_seconds
         body.feed(b"x", is_last=False)
         assert read.quiet_seconds < before
-        body.feed(b"x" * 100_000, is_last=False)
+        body.feed(b"x" * 300_000, is_last=False)
         await asyncio.sleep(0.02)
         assert read.quiet_seconds == 0
         read.take()
@@ -121,7 +125,8 @@ def test_a_spool_is_read_back_in_order() -> None:
 
 
 def test_all_spools_together_are_bounded() -> None:
-    limits = BodyLimits(spool_limit=1000, spool_total=150, min_rate=0)
+    space = SpoolSpace(total=150)
+    limits = BodyLimits(spool_limit=1000, spool_space=space, min_rate=0)
 
     async def read_ahead() -> BodyReader:
         body, _ = stream()
@@ -136,12 +141,12 @@ def test_all_spools_together_are_bounded() -> None:
 
     async def run() -> None:
         first = await read_ahead()
-        assert first.length == limits.spooled == 100
+        assert first.length == space.used == 100
         with pytest.raises(HTTPError) as error:
             await read_ahead()
         assert error.value.status == 503
         first.close()
-        assert limits.spooled == 0
+        assert space.used == 0
         (await read_ahead()).close()
 
     asyncio.run(run())

@@ -254,13 +254,13 @@ def test_a_body_that_is_not_read_stops_the_client() -> None:
 
     async def run() -> None:
         client = Client(HttpServer(read, reject, OPTIONS))
-        body = b"q" * 300_000
-        await client.send(post("/read", body)[:200_000])
+        body = b"q" * 400_000
+        await client.send(post("/read", body)[:300_000])
         assert client.transport.is_paused
         release.set()
         await settle()
         assert not client.transport.is_paused
-        await client.send(post("/read", body)[200_000:])
+        await client.send(post("/read", body)[300_000:])
         assert client.received.count(b"q") == len(body)
 
     asyncio.run(run())

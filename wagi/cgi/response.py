@@ -87,7 +87,7 @@ class ResponseParser:
     The answers depend only on the bytes that have been fed, never on how they were cut into pieces.
     """
 
-    __slots__ = ("_block", "_body", "_head", "_limit", "_searched")
+    __slots__ = ("_block", "_body", "_head", "_is_split", "_limit", "_searched")
 
     def __init__(self, header_limit: int) -> None:
         """Create a parser without any output.
@@ -96,20 +96,22 @@ class ResponseParser:
             header_limit: Largest size of the header block in bytes, the empty line included.
         """
         self._limit = header_limit
-        # Before the head is found: all output. Most guests print everything with one call, so the
-        # first piece is kept as it is, and only a second one makes it a copy that can grow.
+        # Before the end of the header block is found: all output. Most guests print everything with
+        # one call, so the first piece is kept as it is, and only a second one makes it a copy that
+        # can grow. Afterwards: the header block, until it is parsed.
         self._block: bytes | bytearray = b""
         self._searched = 0
+        self._is_split = False
         self._head: ResponseHead | None = None
-        # After the head is found: the pieces of the body.
+        # After the end of the header block is found: the pieces of the body.
         self._body: list[bytes] = []
 
     def feed(self, data: bytes) -> None:
-        """Add output. It is not examined before ``head`` or ``end`` is called."""
-        if self._head is not None:
-            self._body.append(data)
-        elif not self._block:
+        """Add output. It is not parsed before ``head`` or ``end`` is called."""
+        if not self._block and not self._is_split:
             self._block = data
+        elif self._is_split or self._split():
+            self._body.append(data)
         else:
             if isinstance(self._block, bytes):
                 self._block = bytearray(self._block)
@@ -126,26 +128,31 @@ class ResponseParser:
         Raises:
             BadResponse: The output cannot become a CGI response, whatever follows.
         """
-        if self._head is not None:
-            return self._head
+        if self._head is None and (self._is_split or self._split()):
+            block = bytes(self._block)
+            self._head = _parse_cached(block) if len(block) <= _CACHED_SIZE else _parse(block)
+            self._block = b""
+        elif self._head is None and len(self._block) > self._limit:
+            raise BadResponse("The handler's header block is too large.")
+        return self._head
+
+    def _split(self) -> bool:
+        """Split the output where the header block ends. Returns: whether its end is there."""
         block = self._block
         found = _BLOCK_END.search(block, self._searched, self._limit)
         if found is None:
-            if len(block) > self._limit:
-                raise BadResponse("The handler's header block is too large.")
             # What ends the block may have begun in the last bytes.
             self._searched = max(0, len(block) - (_BLOCK_END_MAX - 1))
-            return None
+            return False
         end = found.end()
         if isinstance(block, bytes):
-            head_bytes, body = block[:end], block[end:]
+            self._block, body = block[:end], block[end:]
         else:
             with memoryview(block) as view:  # one copy instead of two
-                head_bytes, body = bytes(view[:end]), bytes(view[end:])
-        self._head = _parse_cached(head_bytes) if end <= _CACHED_SIZE else _parse(head_bytes)
+                self._block, body = bytes(view[:end]), bytes(view[end:])
         self._body = [body]
-        self._block = b""
-        return self._head
+        self._is_split = True
+        return True
 
     def take_body(self) -> bytes:
         """Return the output after the head that has not been taken yet."""

@@ -8,21 +8,19 @@ and into a spool where the whole body has to be here first.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import IO
 
 from wagi.http.errors import RETRY_SOON, HTTPError
+from wagi.http.spool import Spool, SpoolFull, SpoolSpace
 
-_SPOOL_IN_MEMORY = 64 * 1024  # bytes
 _RATE_GRACE_S = 5.0  # seconds of waiting before the lowest rate counts, as in Kestrel
-_READ_SIZE = 64 * 1024  # bytes that are taken from a spool at a time
-_BUFFER_LIMIT = 64 * 1024  # bytes that have arrived and that are not read; then the client waits
+# Bytes that have arrived and that are not read; then the client waits. It is what the event loop
+# reads at a time: with less, it would stop and start to watch the socket for each read.
+_BUFFER_LIMIT = 256 * 1024
 
 
 class BodyStream:
@@ -117,15 +115,13 @@ class BodyLimits:
 
     Attributes:
         spool_limit: Bytes of one body that is read ahead.
-        spool_total: Bytes of all bodies together that are read ahead.
+        spool_space: The space for all bodies that are read ahead.
         min_rate: Bytes per second that a client has to send while it is waited for; 0 for none.
-        spooled: Bytes that are read ahead at this moment.
     """
 
     spool_limit: int
-    spool_total: int
+    spool_space: SpoolSpace
     min_rate: int
-    spooled: int = 0
 
 
 class BodyReader:
@@ -154,9 +150,7 @@ class BodyReader:
         self._stream = stream
         self._limits = limits
         self._send_continue = send_continue
-        self._spool: IO[bytes] | None = None
-        self._spool_size = 0
-        self._spool_left = 0  # bytes of it that have not been taken
+        self._spool: Spool | None = None
         self._arrived = 0
         self._waited = 0.0  # seconds in which the client was waited for
 
@@ -168,7 +162,11 @@ class BodyReader:
     @property
     def is_exhausted(self) -> bool:
         """Whether everything has been taken."""
-        return not self._spool_left and self._stream.is_exhausted
+        return not self._has_spooled and self._stream.is_exhausted
+
+    @property
+    def _has_spooled(self) -> bool:
+        return self._spool is not None and self._spool.left > 0
 
     @property
     def quiet_seconds(self) -> float:
@@ -182,10 +180,8 @@ class BodyReader:
 
     def take(self) -> bytes:
         """What can be had without waiting."""
-        if self._spool_left and self._spool is not None:
-            data = self._spool.read(_READ_SIZE)
-            self._spool_left -= len(data)
-            return data
+        if self._spool is not None and self._spool.left:
+            return self._spool.take()
         return self._stream.take()
 
     async def read(self, patience: float | None) -> bytes | None:
@@ -200,7 +196,7 @@ class BodyReader:
         Raises:
             HTTPError: 408 for a client that sends more slowly than it has to.
         """
-        if self._spool_left:
+        if self._has_spooled:
             return self.take()
         allowance = self._allowance()
         too_slow_first = allowance is not None and (patience is None or allowance <= patience)
@@ -253,7 +249,7 @@ class BodyReader:
             raise too_large("The request body is too large to be sent without a Content-Length.")
 
     async def spool(self, limit: int, patience: float | None) -> int:
-        """Read on into memory, or a temporary file above 64 KiB, to be taken later. Once.
+        """Read on into a spool, to be taken later. Once.
 
         Args:
             limit: Bytes after which it stops.
@@ -263,33 +259,26 @@ class BodyReader:
             The bytes that were read.
 
         Raises:
-            HTTPError: 408 for a client that is too slow, 503 if there is no room.
+            HTTPError: 408 for a client that is too slow, 503 if there is no space.
         """
         assert self._spool is None
-        self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY)  # noqa: SIM115 - see close
-        while self._spool_size <= limit:
-            data = await self.read(patience)
-            if not data:
-                break
-            self._spool_size += len(data)
-            self._limits.spooled += len(data)
-            if self._limits.spooled > self._limits.spool_total:
-                raise _no_room("--spool-total is used up")
-            try:
-                self._spool.write(data)
-            except OSError as error:
-                raise _no_room(f"the temporary folder: {error.strerror}") from None
-        self._spool.seek(0)
-        self._spool_left = self._spool_size
-        return self._spool_size
+        spool = Spool(self._limits.spool_space)
+        try:
+            while spool.size <= limit:
+                data = await self.read(patience)
+                if not data:
+                    break
+                spool.write(data)
+        except SpoolFull as error:
+            raise _no_space(str(error)) from None
+        finally:
+            self._spool = spool
+        return spool.size
 
     def close(self) -> None:
         """Free the spool. The connection discards what the client still sends."""
-        self._limits.spooled -= self._spool_size
-        self._spool_size = 0
         if self._spool is not None:
-            with contextlib.suppress(OSError):  # a full disk fails once more
-                self._spool.close()
+            self._spool.close()
 
 
 def too_large(message: str) -> HTTPError:
@@ -301,10 +290,10 @@ def _too_slow() -> HTTPError:
     return HTTPError(HTTPStatus.REQUEST_TIMEOUT, "The request body did not arrive in time.")
 
 
-def _no_room(reason: str) -> HTTPError:
+def _no_space(reason: str) -> HTTPError:
     return HTTPError(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "There is no room for the request body.",
-        f"no room for the request body: {reason}",
+        "There is no space for the request body.",
+        f"no space for the request body: {reason}",
         RETRY_SOON,
     )

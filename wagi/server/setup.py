@@ -25,6 +25,7 @@ from wagi.http.body import BodyLimits
 from wagi.http.connection import HttpOptions
 from wagi.http.forwarded import TrustedProxies
 from wagi.http.parser import HeadLimits
+from wagi.http.spool import SpoolSpace
 from wagi.loading import plan, read_route_map, table, wanted
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
@@ -201,7 +202,7 @@ def make_gateway(
     return Gateway(
         table(plan, artefacts, logs, runtime, limits),
         settings.hostname or (HostPort.parse(plan.default_host) if plan.default_host else None),
-        BodyLimits(settings.spool_limit, settings.spool_total, settings.min_body_rate),
+        BodyLimits(settings.spool_limit, SpoolSpace(settings.spool_total), settings.min_body_rate),
         settings.max_concurrency,
         account,
         limits,
