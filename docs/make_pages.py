@@ -1,4 +1,4 @@
-"""Make the pages that are made of the code: the reference, and the quick start.
+"""Generate the pages that are derived from the code.
 
 python -m docs.make_pages
 """
@@ -18,21 +18,72 @@ DOCS = Path(__file__).parent
 _REFERENCE = """\
 # modules.toml
 
-Entries are tried in their order; the first whose route matches answers. `wagi check` loads everything that a file names
-and reports every mistake with its line. Editors that know JSON schemas complete the keys of a file whose first line is
-`#:schema` and the path of [modules.schema.json](modules.schema.json), which `wagi schema` prints."""
+`modules.toml` maps routes to modules. Entries are matched in order: the first one whose route matches the path handles
+the request. The gateway itself responds to `GET /healthz`. A module that exports `_routes` adds
+[routes of its own](contract.md#dynamic-routes) below its entry.
+
+`wagi check` loads everything that the file names and reports every error with its line; it also warns of routes that can
+never match. Editors that support JSON schemas complete the keys if the first line of the file is `#:schema` followed by
+the path of [modules.schema.json](modules.schema.json), which `wagi schema` prints.
+
+## All keys by example
+
+```toml title="reference.toml"
+default_host = "localhost:3000"      # for requests whose Host header lacks a host or port
+
+[defaults]                           # defaults for all modules; an entry's own value takes precedence
+environment = {GREETING = "hello"}
+# Limits, with their default values.
+timeout = 30                         # seconds from the start of the guest to the end of its response
+cpu_timeout = 10                     # seconds of CPU time
+memory_limit = "256MiB"              # or a number of bytes
+max_queue = 1000                     # requests waiting for a slot
+queue_timeout = 10                   # seconds a request may wait
+body_limit = "1GiB"                  # size of a request body
+environment_limit = "256KiB"         # size of the variables and argv
+output_buffer = "256KiB"             # unsent output at which the guest is suspended
+header_limit = "64KiB"               # size of a response's header block
+stderr_limit = "1MiB"                # per guest; the rest is dropped
+http_max_concurrency = 8             # open outbound HTTP responses per guest
+http_timeout = 30                    # seconds for an outbound request and its response
+http_response_limit = "16MiB"        # size of the body of that response
+max_concurrency = 100                # concurrent guests, in all workers together; unlimited by default
+
+[[module]]
+route = "/hello/..."                 # this path and all paths below it; without /..., this path only
+module = "hello.wasm"                # .wasm or .wat, relative to this file, or file:///absolute/path
+entrypoint = "_start"                # the exported function to call
+argv = "${SCRIPT_NAME} ${ARGS}"      # template: the path of the request, and one argument per query item
+pass_authorization = true            # pass the Authorization header to the handler; false by default
+volumes = {"/data" = "data"}         # guest path = directory, or {path = "data", readonly = true}
+environment = {GREETING = "hi"}
+timeout = 5
+memory_limit = "64MiB"
+max_concurrency = 10
+allowed_hosts = ["https://api.example.com"]  # hosts the handler may call; see Outbound HTTP
+http_max_concurrency = 2
+build = "cargo build --release"      # with --watch: the command that builds the module when
+watch = ["src"]                      # one of these files or directories changes
+pull = "always"                      # resolve an image's tag at each start; or "if-not-present", "never"
+bindle_server = "http://localhost:8080/v1"   # for a bindle: module; the default is --bindle-url
+# Expected SHA-256 of the module; required for an https: URL
+sha256 = "e62f611d3a578d0e43caf2ddc924fe436ddbdf79737339b5bf06d5a0a6264244"
+repository = ""                      # reserved by the original Wagi, ignored
+```"""
 
 _SIZES = """
-Sizes are bytes, or texts such as `"64MiB"`. A limit of 0 is none; [security](security.md#limits) tells what happens
-beyond each, and how the defaults were chosen.
+Sizes are numbers of bytes or strings such as `"64MiB"`. A value of 0 disables a limit, except for those marked † in
+[Security](security.md#limits), which describes what happens when a limit is exceeded and how the defaults were chosen.
+[Outbound HTTP](outbound.md) explains `allowed_hosts`.
 """
 
 _QUICK_START = """\
 # Quick start
 
-`pip install wagi pytest`, then one of these. Each makes a project with a handler, the way to build it, a `modules.toml`
-and a test, and serves it on http://localhost:3000. With `--watch` it is built again and served whenever it changes;
-`wagi serve --dev` shows what it sees and does."""
+Install wagi with `pip install wagi pytest`, then follow one of the sections below. Each creates a project with a handler,
+a build command, a `modules.toml` and a test, and serves it on http://localhost:3000. With `--watch`, the handler is rebuilt
+and reloaded whenever it changes. `wagi serve --dev` adds a page that shows
+[what the handler receives and does](handlers.md)."""
 
 
 def reference() -> str:
@@ -45,10 +96,10 @@ def reference() -> str:
     whole = {k: v for k, v in schema["properties"].items() if k == "default_host"}
     parts = [
         _REFERENCE,
-        *_section("At the top", whole),
-        *_section("In an entry, `[[module]]`", entry),
-        *_section("In an entry, or in `[defaults]` for all of them", rules),
-        *_section("A volume that is a table", tables["Volume"]["properties"]),
+        *_section("Top level", whole),
+        *_section("Keys of an entry, `[[module]]`", entry),
+        *_section("Keys of an entry or of `[defaults]`", rules),
+        *_section("Keys of a volume", tables["Volume"]["properties"]),
         _SIZES,
     ]
     return "\n".join(parts)
@@ -58,7 +109,7 @@ def _section(title: str, keys: dict[str, dict[str, object]]) -> list[str]:
     rows = [
         f"| `{key}` | {_default(value)} | {value['description']} |" for key, value in keys.items()
     ]
-    return ["", f"## {title}", "", "| key | default | what it is |", "| --- | --- | --- |", *rows]
+    return ["", f"## {title}", "", "| key | default | description |", "| --- | --- | --- |", *rows]
 
 
 def _default(value: dict[str, object]) -> str:
@@ -75,7 +126,7 @@ def _default(value: dict[str, object]) -> str:
 
 
 def quickstart() -> str:
-    """From nothing to a tested handler, in each language that ``wagi new`` knows."""
+    """From an empty directory to a tested handler, in each language of ``wagi new``."""
     parts = [_QUICK_START]
     for key, language in LANGUAGES.items():
         build = language.build.replace("NAME", "hello")

@@ -16,10 +16,12 @@ from tests.support.shell import BLOCK, Shell, environment_with
 from wagi.config.manifest import Manifest, ModuleEntry, Rules
 
 README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs/reference.md").read_text()
 
 
 PAGES = {
     "README.md": ("rust", "go"),
+    "docs/handlers.md": (),
     "docs/variables.md": (),
     "docs/testing.md": ("rust", "go", "c"),
     "docs/sources.md": ("c",),
@@ -56,7 +58,7 @@ def test_the_test_command_is_what_continuous_integration_runs() -> None:
 
 
 def test_the_reference_is_valid(tmp_path: Path) -> None:
-    (block,) = (text for _, name, text in BLOCK.findall(README) if name == "reference.toml")
+    (block,) = (text for _, name, text in BLOCK.findall(REFERENCE) if name == "reference.toml")
     (tmp_path / "reference.toml").write_text(block)
     (tmp_path / "data").mkdir()
     shutil.copy(ROOT / "examples/wat/hello.wat", tmp_path / "hello.wasm")
@@ -65,6 +67,6 @@ def test_the_reference_is_valid(tmp_path: Path) -> None:
 
 
 def test_the_reference_names_every_key() -> None:
-    (block,) = (text for _, name, text in BLOCK.findall(README) if name == "reference.toml")
+    (block,) = (text for _, name, text in BLOCK.findall(REFERENCE) if name == "reference.toml")
     keys = set(re.findall(r"^(\w+) =", block, re.MULTILINE)) | {"defaults", "module"}
     assert keys == {*Manifest.model_fields, *Rules.model_fields, *ModuleEntry.model_fields}

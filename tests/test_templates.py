@@ -57,9 +57,12 @@ def test_from_nothing_to_a_passing_test(tmp_path: Path, lang: str) -> None:
     ("arguments", "message"),
     [
         (("new",), "Missing argument 'NAME'"),
-        (("new", "../x", "--lang", "c"), "expected a name of small letters"),
-        (("new", "Hello", "--lang", "c"), "expected a name of small letters"),
-        (("new", "taken", "--lang", "c"), "taken is there already: expected a new folder"),
+        (("new", "../x", "--lang", "c"), "expected a name of lowercase letters"),
+        (("new", "Hello", "--lang", "c"), "expected a name of lowercase letters"),
+        (
+            ("new", "taken", "--lang", "c"),
+            "taken already exists: expected a new or empty directory",
+        ),
         (("new", "hello", "--lang", "cobol"), "'cobol' is not one of 'rust', 'go'"),
     ],
 )

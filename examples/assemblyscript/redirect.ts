@@ -1,4 +1,4 @@
-// Redirects to the URL in the query: ?to=/somewhere
+// Redirects to the path in the query: ?to=/somewhere
 //
 // npm install && npm run build
 

@@ -1,4 +1,4 @@
-/* Sends the body of the request back, with the type it came with.
+/* Echoes the request body with its content type.
  *
  *     python -m ziglang cc -target wasm32-wasi -O2 echo.c -o echo.wasm
  * or  /opt/wasi-sdk/bin/clang -O2 echo.c -o echo.wasm

@@ -1,4 +1,4 @@
-/* The smallest handler.
+/* A minimal handler.
  *
  *     python -m ziglang cc -target wasm32-wasi -O2 hello.c -o hello.wasm
  */

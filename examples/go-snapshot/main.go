@@ -1,9 +1,9 @@
-// A Go handler whose runtime starts once, at build time, and not for each request.
+// A Go handler whose runtime starts once, at build time, instead of once per request.
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o handler.wasm main.go
 //	wagi snapshot handler.wasm -o handler.snapshot.wasm
 //
-// and in modules.toml: module = "handler.snapshot.wasm", entrypoint = "handle"
+// In modules.toml: module = "handler.snapshot.wasm", entrypoint = "handle"
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"unsafe"
 )
 
-// Whatever takes long and is the same for all requests is done here, before the snapshot.
+// Work that is the same for all requests runs here, before the snapshot is taken.
 var squares = map[int]int{}
 
 func init() {
@@ -34,7 +34,8 @@ func handle() {
 
 func main() {}
 
-// Go reads its environment when the runtime starts, and that is over: read the request's.
+// Go reads its environment when the runtime starts, which is before the snapshot. Load the variables
+// of this request instead.
 func environment() {
 	var count, size uint32
 	environSizesGet(unsafe.Pointer(&count), unsafe.Pointer(&size))

@@ -1,4 +1,4 @@
-// A handler with net/http/cgi: the same code serves as a CGI program anywhere.
+// A handler that uses net/http/cgi; the same code runs as a CGI program under any server.
 //
 //	GOOS=wasip1 GOARCH=wasm go build -o handler.wasm main.go
 package main
@@ -14,8 +14,8 @@ import (
 )
 
 func main() {
-	// net/http matches the whole path, and SCRIPT_NAME is the part of it that is the route: "/" for
-	// the route /..., where root is empty.
+	// net/http matches the whole path, of which SCRIPT_NAME is the part that matched the route. For
+	// the route /..., SCRIPT_NAME is "/", and root is empty.
 	root := strings.TrimSuffix(os.Getenv("SCRIPT_NAME"), "/")
 	mux := http.NewServeMux()
 	mux.HandleFunc(root+"/hello", func(w http.ResponseWriter, r *http.Request) {

@@ -1,7 +1,7 @@
-//! Asks the URL in the query and passes the answer on: /ask?https://api.example.com/
+//! Requests the URL in the query and passes the response on: /ask?https://api.example.com/
 //!
-//! The five functions of wasi_experimental_http, of which this takes three, need no library. Whom a
-//! handler may ask is said by allowed_hosts in modules.toml.
+//! wasi_experimental_http has five functions, of which this example uses three, without a library.
+//! The key allowed_hosts in modules.toml lists the hosts that a handler may call.
 //!
 //! rustc --target wasm32-wasip1 -O ask.rs
 

@@ -1,7 +1,7 @@
 //! Prints a greeting and every variable of the request.
 //!
 //! rustc --target wasm32-wasip1 -O environment.rs
-//! (wasm32-wasi with a compiler older than 1.78)
+//! (before Rust 1.78, the target is called wasm32-wasi)
 
 use std::env;
 

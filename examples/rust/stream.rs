@@ -1,4 +1,4 @@
-//! Server-sent events: each one is at the client as soon as it is flushed.
+//! Server-sent events: the client receives each event as soon as it is flushed.
 //!
 //! rustc --target wasm32-wasip1 -O stream.rs
 

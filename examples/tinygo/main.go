@@ -1,9 +1,9 @@
-// A handler for TinyGo: small, and without net/http.
+// A small handler for TinyGo, without net/http.
 //
 //	tinygo build -target=wasip1 -no-debug -o handler.wasm main.go
 //
-// TinyGo comes in no package registry that the tests can install from, so they build this file with
-// Go, which ends a program in the same way:
+// TinyGo is not available from a package registry that the tests could use. They build this file with
+// Go, whose programs exit in the same way:
 //
 //	GOOS=wasip1 GOARCH=wasm go build -o handler.wasm main.go
 package main

@@ -1,4 +1,4 @@
-;; Sends the body of the request back, piece by piece: bodies of any size pass through 64 KiB.
+;; Echoes the request body through a buffer of 64 KiB, so the body can have any size.
 (module
   (import "wasi_snapshot_preview1" "fd_read"
     (func $fd_read (param i32 i32 i32 i32) (result i32)))

@@ -1,4 +1,4 @@
-;; Prints the variables of the request, one on each line.
+;; Prints the variables of the request, one per line.
 (module
   (import "wasi_snapshot_preview1" "fd_write"
     (func $fd_write (param i32 i32 i32 i32) (result i32)))
@@ -11,13 +11,13 @@
   (func (export "_start")
     (local $block i32) (local $at i32) (local $end i32)
     (drop (call $environ_sizes_get (i32.const 16) (i32.const 20)))
-    ;; The pointers to the variables lie at 128, their text after them.
+    ;; The pointers to the variables are at 128, followed by the variables themselves.
     (local.set $block
       (i32.add (i32.const 128) (i32.mul (i32.const 4) (i32.load (i32.const 16)))))
     (local.set $end (i32.add (local.get $block) (i32.load (i32.const 20))))
     (drop (memory.grow (i32.shr_u (local.get $end) (i32.const 16))))
     (drop (call $environ_get (i32.const 128) (local.get $block)))
-    ;; Every variable ends in a NUL: make lines of them.
+    ;; Every variable ends in a NUL byte: turn it into a line feed.
     (local.set $at (local.get $block))
     (loop $next
       (if (i32.eqz (i32.load8_u (local.get $at)))

@@ -1,10 +1,10 @@
-;; A header, an empty line, a body. Runs as it is: the gateway loads the text format.
+;; Prints a header, an empty line and a body. The gateway loads the text format directly.
 (module
   (import "wasi_snapshot_preview1" "fd_write"
     (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 64) "Content-Type: text/plain\n\nHello, world!\n")
   (func (export "_start")
-    (i32.store (i32.const 0) (i32.const 64))   ;; the buffer: where
-    (i32.store (i32.const 4) (i32.const 40))   ;; and how long
+    (i32.store (i32.const 0) (i32.const 64))   ;; address of the buffer
+    (i32.store (i32.const 4) (i32.const 40))   ;; length of the buffer
     (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))

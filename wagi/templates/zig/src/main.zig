@@ -1,4 +1,4 @@
-//! It prints with libc: Zig's own standard library still changes from version to version.
+//! Uses libc, because Zig's standard library still changes between versions.
 
 extern "c" fn getenv(name: [*:0]const u8) ?[*:0]const u8;
 extern "c" fn printf(format: [*:0]const u8, ...) c_int;
