@@ -1,8 +1,9 @@
-"""Builds the compiled core (``wagi/guest/core``) where there is a C compiler; it is optional."""
+"""Hooks of the build: the optional compiled core (``wagi/guest/core``), and the README's links."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,9 +13,55 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 _SOURCES = ("api", "binding", "calls", "clock", "memory", "store")
 _FLAGS = ("-std=c11", "-O2", "-s", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
+
+
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+class ReadmeHook(MetadataHookInterface):
+    """Makes the README for a package index, which does not have the files of the repository."""
+
+    PLUGIN_NAME = "custom"
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add the README, with links that work anywhere.
+
+        Args:
+            metadata: The table ``project`` of pyproject.toml, changed in place.
+        """
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        source = metadata.get("urls", {}).get("Source")
+        metadata["readme"] = {
+            "content-type": "text/markdown",
+            "text": absolute_links(text, source),
+        }
+
+
+def absolute_links(text: str, source: str | None) -> str:
+    """Replace the relative links of a page.
+
+    Args:
+        text: The page, in Markdown.
+        source: The URL of the repository; None if it has none: links become plain text, and
+            images are removed.
+
+    Returns:
+        The page without relative links.
+    """
+
+    def absolute(link: re.Match[str]) -> str:
+        image, label, target = link.groups()
+        if "://" in target or target.startswith("#"):
+            return link[0]
+        if source is None:
+            return "" if image else label
+        return f"{image}[{label}]({source}/{'raw' if image else 'blob'}/main/{target})"
+
+    return _LINK.sub(absolute, text)
 
 
 class CoreBuildHook(BuildHookInterface[Any]):

@@ -83,14 +83,12 @@ def test_a_missing_tool_is_named_and_other_tables_are_measured(tmp_path: Path) -
             assert f"| {kind}, {way} |" in done.stdout
 
 
-@pytest.mark.fast
 def test_an_unknown_table() -> None:
     done = run("speed")
     assert done.returncode == 2
     assert f"unknown table 'speed': expected some of {', '.join(TABLES)}" in done.stderr
 
 
-@pytest.mark.fast
 def test_cpu_time_is_that_of_a_process_its_children_and_those_that_have_ended(
     tmp_path: Path,
 ) -> None:

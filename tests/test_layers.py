@@ -7,7 +7,11 @@ import subprocess
 import sys
 from graphlib import TopologicalSorter
 
+import pytest
+
 from tests.support.server import ROOT
+
+pytestmark = pytest.mark.fast
 
 
 def test_imports_point_one_way() -> None:

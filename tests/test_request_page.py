@@ -13,6 +13,7 @@ import pytest
 
 import wagi
 from tests.support.server import write_files
+from tests.support.toolchains import require_core
 from tests.support.wat import HELLO
 from wagi.config.settings import Settings
 from wagi.server.local import LocalGateway, local_gateway
@@ -54,6 +55,7 @@ def traced(gateway: LocalGateway) -> Iterator[set[str]]:
         set_profile(None)
 
 
+@pytest.mark.fast
 def test_a_request_takes_the_way_of_the_page(gateway: LocalGateway) -> None:
     assert len(FILES) == 12
     with traced(gateway) as entered:
@@ -62,6 +64,7 @@ def test_a_request_takes_the_way_of_the_page(gateway: LocalGateway) -> None:
 
 
 def test_a_request_enters_few_files(gateway: LocalGateway) -> None:
+    require_core()  # the host calls in Python are spread over more files
     gateway.ask("GET", "/")  # what is done once is done
     with traced(gateway) as entered:
         assert gateway.ask("GET", "/").status == 200

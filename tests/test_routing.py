@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes, has_dot_segment
 
+pytestmark = pytest.mark.fast
+
 segments = st.lists(st.sampled_from(["a", "b", "ab", "", "%2e", "..."]), max_size=4)
 paths = segments.map(lambda parts: "/" + "/".join(parts))
 patterns = st.builds(

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from wagi.config.manifest import Rules
 from wagi.config.settings import Settings
 from wagi.config.values import parse_size
+
+pytestmark = pytest.mark.fast
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "security.md").read_text()

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from tests.support.strings import block
 from wagi.cgi.environment import BadRequest, RequestHead, RouteVariables, arguments
 
+pytestmark = pytest.mark.fast
+
 Headers = list[tuple[bytes, bytes]]
 HEAD = RequestHead(
     method="GET",

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser
 
+pytestmark = pytest.mark.fast
+
 LARGE = 64 * 1024
 LINE_ENDS = [b"\n", b"\r\n", b"\r\r\n"]
 

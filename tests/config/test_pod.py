@@ -12,6 +12,8 @@ from wagi.config.pod import read_pods
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError
 
+pytestmark = pytest.mark.fast
+
 POD = """\
 apiVersion: v1
 kind: Pod

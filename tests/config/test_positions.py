@@ -6,6 +6,8 @@ import pytest
 
 from wagi.config.positions import Position, Positions
 
+pytestmark = pytest.mark.fast
+
 TEXT = '''# comment
 top = """
 [[module]]

@@ -10,6 +10,8 @@ import pytest
 from tests.support.server import write_files
 from wagi.config.resources import core_count, memory_for_guests
 
+pytestmark = pytest.mark.fast
+
 MOST = len(os.sched_getaffinity(0))
 V1, V2 = "4:cpu,cpuacct:/{}\n1:name=systemd:/\n", "0::/{}\n"
 

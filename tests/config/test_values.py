@@ -14,6 +14,8 @@ from wagi.config.values import (
     parse_size,
 )
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("value", "size"),

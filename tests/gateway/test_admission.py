@@ -13,6 +13,8 @@ from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits
 from wagi.guest.budget import Lease, MemoryAccount, MemoryBudget, unlimited_account
 from wagi.guest.demand import MemoryDemand
 
+pytestmark = pytest.mark.fast
+
 MIB = 1024**2
 NO_LIMITS = WorkerLimits(0, {}, [])
 

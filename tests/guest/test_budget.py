@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,8 @@ from wagi.guest.budget import (
     MemoryBudget,
     unlimited_account,
 )
+
+pytestmark = pytest.mark.fast
 
 MIB = 1024**2
 GIB = 1024**3

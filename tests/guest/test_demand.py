@@ -7,6 +7,8 @@ from wasmtime import Engine, Module, wat2wasm
 
 from wagi.guest.demand import MemoryDemand, memory_demand
 
+pytestmark = pytest.mark.fast
+
 LIMIT = 64 * 1024**2
 PAGE = 64 * 1024
 TABLES = LIMIT // 8

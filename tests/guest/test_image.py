@@ -9,6 +9,8 @@ from wasmtime import Engine, Instance, Memory, Module, Store, Trap, wat2wasm
 
 from wagi.guest.image import DataImage, extract_data
 
+pytestmark = pytest.mark.fast
+
 PAGE = 65536
 ENGINE = Engine()
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from wagi.guest.errno import EFAULT, EILSEQ, ENAMETOOLONG, GuestFault
 from wagi.guest.memory import GuestMemory
 
+pytestmark = pytest.mark.fast
+
 SIZE = 65536
 
 

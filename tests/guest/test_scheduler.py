@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from wagi.guest.scheduler import TICK, FairScheduler, Ticker
+
+pytestmark = pytest.mark.fast
 
 
 class Clock:

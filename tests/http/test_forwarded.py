@@ -8,6 +8,8 @@ import pytest
 
 from wagi.http.forwarded import ClientInfo, TrustedProxies
 
+pytestmark = pytest.mark.fast
+
 PROXIES = TrustedProxies(
     [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"), "unix"]
 )

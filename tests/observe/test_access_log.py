@@ -40,6 +40,7 @@ def quoted(text: str) -> str:
     return one_line(text.replace("\\", "\\\\")).replace('"', '\\"')
 
 
+@pytest.mark.fast
 @given(entries)
 @example(PLAIN)
 def test_lines_for_people(entry: Entry) -> None:
@@ -58,6 +59,7 @@ def test_lines_for_people(entry: Entry) -> None:
     )
 
 
+@pytest.mark.fast
 @given(st.sampled_from([2, 3, 4, 7, 8, 9]), st.text(st.sampled_from(SPECIAL)))
 def test_nothing_from_outside_ends_a_line_or_a_field(field: int, text: str) -> None:
     values = list(PLAIN)
@@ -70,6 +72,7 @@ def test_nothing_from_outside_ends_a_line_or_a_field(field: int, text: str) -> N
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", line)
 
 
+@pytest.mark.fast
 @given(entries)
 @example(PLAIN)
 def test_lines_for_programs(entry: Entry) -> None:
@@ -212,6 +215,7 @@ def test_lines_of_several_workers_stay_whole() -> None:
     assert len(lines) == 4500
 
 
+@pytest.mark.fast
 @given(st.lists(st.sampled_from([b"", b"a", b"bc", b"d" * 20])), st.integers(1, 12))
 def test_pieces_are_whole_lines(lines: list[bytes], size: int) -> None:
     pieces = list(_pieces(b"".join(line + b"\n" for line in lines), size))

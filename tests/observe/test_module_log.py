@@ -16,6 +16,8 @@ from wagi.observe.module_log import LINE_LIMIT, MAX_LINES, ModuleLogs, Stderr
 from wagi.observe.text import one_line, paragraph
 from wagi.observe.writer import Output, Writer, to_descriptor
 
+pytestmark = pytest.mark.fast
+
 
 def written(folder: Path, pieces: list[bytes], limit: int | None = None) -> bytes:
     logs = ModuleLogs(folder, 1024**3)

@@ -6,6 +6,8 @@ import pytest
 
 from wagi.outbound.destinations import Destinations
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("entries", "url", "allowed"),

@@ -16,6 +16,8 @@ from wagi.sources.references import (
     parse_reference,
 )
 
+pytestmark = pytest.mark.fast
+
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 

@@ -13,6 +13,8 @@ from wagi.guest.outcome import EngineError
 from wagi.guest.wasi.abi import Fdflags, Rights
 from wagi.guest.wasi.descriptors import MAX_OPEN, DescriptorTable, Directory, File, Stream
 
+pytestmark = pytest.mark.fast
+
 
 def opened() -> File:
     number = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)

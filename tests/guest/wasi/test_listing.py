@@ -12,6 +12,8 @@ from wagi.guest.errno import EILSEQ, GuestFault
 from wagi.guest.wasi.abi import DIRENT, Filetype
 from wagi.guest.wasi.listing import Listing
 
+pytestmark = pytest.mark.fast
+
 COUNT = 200
 
 

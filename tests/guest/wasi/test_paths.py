@@ -12,6 +12,8 @@ import pytest
 from wagi.guest.errno import EINVAL, ELOOP, ENOENT, EPERM, GuestFault
 from wagi.guest.wasi.paths import resolve
 
+pytestmark = pytest.mark.fast
+
 DESCRIPTORS = Path("/proc/self/fd")
 
 

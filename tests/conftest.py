@@ -1,0 +1,29 @@
+"""Options of the whole suite: what ``pytest -m fast`` leaves out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+_FAST_EXAMPLES = 25
+"""Inputs for each property in ``pytest -m fast``; the whole suite takes Hypothesis' default."""
+
+settings.register_profile("fast", max_examples=_FAST_EXAMPLES)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _only_fast(config):
+        settings.load_profile("fast")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip files without a fast test: importing all of them takes longer than the fast tests."""
+    if not _only_fast(config) or collection_path.suffix != ".py":
+        return None
+    return "mark.fast" not in collection_path.read_text(encoding="utf-8") or None
+
+
+def _only_fast(config: pytest.Config) -> bool:
+    return bool(config.getoption("markexpr") == "fast")
