@@ -1,6 +1,6 @@
-"""The commands, from what the command line itself knows: as a page, and as a manual page.
+"""Generate the documentation of the commands from the command line: a page and a manual page.
 
-The manual page is ``docs/wagi.1``; the package installs it, so that ``man wagi`` shows it.
+The manual page is ``docs/wagi.1``; the package installs it for ``man wagi``.
 """
 
 from __future__ import annotations
@@ -15,26 +15,31 @@ import click
 from wagi.cli import cli
 
 _EXIT = (
-    ("0", "success; a shutdown that a signal asked for"),
-    ("1", "failure: a taken port, a registry that does not answer, an answer of 400 and above"),
+    ("0", "success, including a shutdown by a signal"),
+    (
+        "1",
+        "failure: a port in use, an unreachable registry, a response status of 400 or above",
+    ),
     ("2", "bad usage or configuration"),
-    ("130", "Ctrl-C; `wagi serve` then stops in order, with 0"),
+    ("130", "interrupted by Ctrl-C; `wagi serve` shuts down gracefully instead, with status 0"),
 )
 _FILES = (
-    ("modules.toml", "The route map: which module answers which path."),
-    ("~/.cache/wagi/artefacts", "Compiled modules; can be deleted at any time."),
-    ("~/.cache/wagi/modules", "Modules from elsewhere; can be deleted at any time."),
-    ("~/.docker/config.json", "The credentials of registries."),
+    ("modules.toml", "The route map, which maps paths to modules."),
+    ("~/.cache/wagi/artefacts", "Cache of compiled modules; can be deleted at any time."),
+    ("~/.cache/wagi/modules", "Cache of downloaded modules; can be deleted at any time."),
+    ("~/.docker/config.json", "Credentials for registries."),
 )
 
 
 @dataclass(frozen=True)
 class Command:
-    """What is known of a command.
+    """The documentation of a command.
 
-    Attributes: ``name`` with wagi before it; ``usage`` the words after the name; ``blocks`` of its
-    help, those with line breaks that mean something being the examples; ``options`` and what each
-    means.
+    Attributes:
+        name: The full name, such as ``wagi serve``.
+        usage: The arguments.
+        blocks: The paragraphs of its help; the flag marks preformatted ones, such as examples.
+        options: The options with their help.
     """
 
     name: str
@@ -44,7 +49,7 @@ class Command:
 
 
 def commands() -> list[Command]:
-    """All of them, the root first."""
+    """Collect all commands, the root first."""
     root = click.Context(cli, info_name="wagi")
     return [
         _command(cli, root),
@@ -63,9 +68,9 @@ def _command(command: click.Command, context: click.Context) -> Command:
     records = (item.get_help_record(context) for item in command.get_params(context))
     blocks = []
     for block in cleandoc(command.help or "").split("\n\n"):
-        as_it_is = block.startswith("\b\n")
+        is_preformatted = block.startswith("\b\n")
         text = block.removeprefix("\b\n")
-        blocks.append((as_it_is, text if as_it_is else " ".join(text.split())))
+        blocks.append((is_preformatted, text if is_preformatted else " ".join(text.split())))
     return Command(
         context.command_path,
         " ".join(command.collect_usage_pieces(context)),
@@ -75,11 +80,11 @@ def _command(command: click.Command, context: click.Context) -> Command:
 
 
 def page() -> str:
-    """``commands.md``."""
+    """Generate ``commands.md``."""
     parts = [
         "# Commands",
         "",
-        "`wagi COMMAND --help` says the same in a terminal, and so does `man wagi`.",
+        "The same text is shown by `wagi COMMAND --help` and `man wagi`.",
         "",
         "| exit status | meaning |",
         "| --- | --- |",
@@ -87,10 +92,10 @@ def page() -> str:
     ]
     for command in commands():
         parts += ["", f"## {command.name}", "", f"`{command.name} {command.usage}`"]
-        for as_it_is, text in command.blocks:
-            parts += ["", *(["```text", text, "```"] if as_it_is else [text])]
+        for is_preformatted, text in command.blocks:
+            parts += ["", *(["```text", text, "```"] if is_preformatted else [text])]
         if command.options:
-            parts += ["", "| option | what it is |", "| --- | --- |"]
+            parts += ["", "| option | description |", "| --- | --- |"]
         parts += [
             f"| <code>{_cell(name)}</code> | {_cell(text)} |" for name, text in command.options
         ]
@@ -102,7 +107,7 @@ def _cell(text: str) -> str:
 
 
 def manual() -> str:
-    """``wagi.1``, in the man(7) macros."""
+    """Generate ``wagi.1``, in the man(7) macros."""
     root, *rest = commands()
     parts = ['.TH WAGI 1 "" "" "User Commands"', ".SH NAME"]
     parts += ["wagi \\- the WebAssembly gateway: CGI for WASI modules", ".SH SYNOPSIS"]
@@ -120,10 +125,10 @@ def manual() -> str:
 
 
 def _described(command: Command) -> Iterator[str]:
-    for number, (as_it_is, text) in enumerate(command.blocks):
+    for number, (is_preformatted, text) in enumerate(command.blocks):
         if number:
             yield ".PP"
-        if as_it_is:
+        if is_preformatted:
             yield from (".nf", *map(_roff, text.split("\n")), ".fi")
         else:
             yield _roff(text)

@@ -1,7 +1,7 @@
-"""What can go wrong for the person who runs the gateway.
+"""The errors that are reported to the operator.
 
-An error knows its consequence: the command line turns it into one message and its exit status, and
-nothing in between has to translate it.
+Each error has an exit status. The command line prints its message and exits with that status;
+nothing in between translates it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from pathlib import Path
 
 
 class WagiError(Exception):
-    """A failure with a message for the user. The message says what was wrong and what to do."""
+    """A failure with a message for the user: what is wrong, and how to fix it."""
 
     exit_status = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in what the user gave us.
+    """A problem with the configuration or with something that it refers to.
 
-    Parameters: ``message`` what was found and what was expected; ``file`` and ``line`` (1-based)
-    where it is, as far as it has a place; ``exit_status`` 2 for what the user wrote, 1 for what
-    the world did, such as a registry that does not answer.
+    Attributes:
+        message: What is wrong, and what was expected.
+        file: The file with the mistake, if any.
+        line: The line of the mistake, from 1, if it is known.
+        exit_status: 2 for a mistake of the user, 1 for a failure outside their control, such as a
+            registry that does not respond.
     """
 
     message: str
@@ -39,9 +42,9 @@ class Problem:
 
 
 class ConfigurationError(WagiError):
-    """Bad usage or configuration: one or more problems, each with its place.
+    """Bad usage or configuration: one or more problems.
 
-    Its exit status is 1 if none of them is the user's.
+    The exit status is 2 if at least one of them is a mistake of the user, otherwise 1.
     """
 
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
@@ -50,5 +53,5 @@ class ConfigurationError(WagiError):
         super().__init__("\n".join(map(str, self.problems)))
 
     def __reduce__(self) -> tuple[type[ConfigurationError], tuple[tuple[Problem, ...]]]:
-        """How to send it to another process."""
+        """Support pickling, to send the error to another process."""
         return type(self), (self.problems,)

@@ -28,12 +28,12 @@ from wagi.guest.engine import (
 from wagi.guest.guest import run_to_end
 from wagi.guest.handler import Limits, Preopen
 from wagi.observe.module_log import ModuleLogs, Stderr
-from wagi.outbound.client import OutboundClient, OutboundRules
+from wagi.outbound.client import OutboundClient, OutboundOptions
 from wagi.outbound.destinations import Destinations
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes
-from wagi.sources.ends import FetchError
-from wagi.sources.files import existing
-from wagi.sources.modules import Fetched, Wanted
+from wagi.sources.errors import FetchError
+from wagi.sources.files import resolve_path
+from wagi.sources.modules import FetchedModule, ModuleRequest
 
 _ROUTES_TIMEOUT = 30.0  # seconds for ``_routes`` where requests have no limit
 
@@ -61,7 +61,7 @@ def read_route_map(path: Path) -> RouteMap:
 
 def plan(
     route_map: RouteMap,
-    modules: Sequence[Fetched | WagiError],
+    modules: Sequence[FetchedModule | WagiError],
     variables: Mapping[str, str],
     logs: ModuleLogs,
     runtime: Runtime,
@@ -96,10 +96,10 @@ def plan(
     return Plan(tuple(routes), route_map.default_host, route_map.listen, warnings)
 
 
-def wanted(route_map: RouteMap) -> list[Wanted]:
+def module_requests(route_map: RouteMap) -> list[ModuleRequest]:
     """What the entries of a route map ask the sources for."""
     return [
-        Wanted(
+        ModuleRequest(
             entry.module,
             route_map.folder,
             entry.sha256 or "",
@@ -177,7 +177,9 @@ class _Loader:
         self._memory_budget = memory_budget
         self._first: dict[str, int] = {}  # the entries of the patterns so far
 
-    def source(self, index: int, entry: ModuleEntry, module: Fetched | WagiError) -> Source | None:
+    def source(
+        self, index: int, entry: ModuleEntry, module: FetchedModule | WagiError
+    ) -> Source | None:
         """The module of an entry; None if it has mistakes."""
         try:
             if isinstance(module, WagiError):
@@ -190,11 +192,15 @@ class _Loader:
             return None
 
     def routes(
-        self, index: int, entry: ModuleEntry, source: Source | None, fetched: Fetched | WagiError
+        self,
+        index: int,
+        entry: ModuleEntry,
+        source: Source | None,
+        fetched: FetchedModule | WagiError,
     ) -> list[PlannedRoute]:
         """The routes of an entry in the order in which they are tried; none if it has mistakes."""
         pattern = self._pattern(index, entry)
-        files = fetched.files if isinstance(fetched, Fetched) else None
+        files = fetched.files if isinstance(fetched, FetchedModule) else None
         preopens = self._preopens(index, entry, files)
         module = self._module(index, entry, source)
         if source is None or module is None or isinstance(fetched, WagiError):
@@ -292,20 +298,20 @@ class _Loader:
     def _preopens(self, index: int, entry: ModuleEntry, files: Path | None) -> tuple[Preopen, ...]:
         preopens = [Preopen(str(files.absolute()), "/", readonly=True)] if files else []
         for guest_path, volume in entry.volumes.items():
-            path = existing(volume.path, self._map.folder)
+            path = resolve_path(volume.path, self._map.folder)
             if not path.is_dir():
                 what = "is not a directory" if path.exists() else "does not exist"
                 self._problem(f"the folder {path} of {guest_path!r} {what}", index, "volumes")
             preopens.append(Preopen(str(path.absolute()), guest_path, volume.readonly))
         return tuple(preopens)
 
-    def _outbound(self, index: int, entry: ModuleEntry) -> OutboundRules:
+    def _outbound(self, index: int, entry: ModuleEntry) -> OutboundOptions:
         hosts = tuple(entry.allowed_hosts)
         try:
             Destinations(hosts)
         except ValueError as error:
             self._problem(error, index, "allowed_hosts")
-        return OutboundRules(
+        return OutboundOptions(
             hosts,
             entry.http_max_concurrency,
             entry.http_timeout or None,

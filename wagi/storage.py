@@ -1,4 +1,4 @@
-"""Folders of ours. Files that are kept from one start to the next are whole or not there."""
+"""Cache and temporary directories, and atomic writes of files."""
 
 from __future__ import annotations
 
@@ -13,33 +13,37 @@ from typing import IO
 from wagi.errors import WagiError
 
 _PARTIAL = ".partial"
-_STALE = 3600.0  # seconds after which nobody writes on at a partial file
+_STALE_AGE_S = 3600.0  # seconds after which a partial file is considered abandoned
 
 
 def user_cache(name: str) -> Path:
-    """A folder of ours in the user's cache directory (XDG Base Directory)."""
+    """Return the path of a directory in the user's cache directory (XDG Base Directory)."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
     return home / "wagi" / name
 
 
 def new_folder(name: str) -> Path:
-    """A new folder for what need not outlive the system.
+    """Create a temporary directory, which the caller removes.
 
-    Raises: WagiError if there is no place for one.
+    Raises:
+        WagiError: No temporary directory is writable.
     """
     try:
         return Path(tempfile.mkdtemp(prefix=f"wagi-{name}-"))
     except OSError as error:
         raise WagiError(
-            f"no folder for temporary files can be written ({error.strerror}): mount one at /tmp,"
-            " or name one in TMPDIR"
+            f"no writable temporary directory ({error.strerror}): mount one at /tmp, or set TMPDIR"
         ) from None
 
 
 @contextmanager
 def temporary_folder(name: str) -> Iterator[Path]:
-    """A new folder that is gone after the block. Raises: WagiError if there is no place for one."""
+    """Create a temporary directory, and remove it after the block.
+
+    Raises:
+        WagiError: No temporary directory is writable.
+    """
     folder = new_folder(name)
     try:
         yield folder
@@ -48,38 +52,50 @@ def temporary_folder(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_file(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
-    """Write a file that is there when the block has ended well, and not before.
+def atomic_file(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """Write a file atomically: it appears when the block ends without an exception.
 
-    Any number of processes may write the same one. Parameters: ``mode`` its permissions.
-    Raises: OSError.
+    Any number of processes may write the same file.
+
+    Args:
+        path: The file.
+        mode: Its permissions.
+
+    Raises:
+        OSError: It cannot be written.
     """
     descriptor, partial = tempfile.mkstemp(_PARTIAL, dir=path.parent)
     try:
-        with open(descriptor, "w+b") as file:  # noqa: PTH123 - it is a descriptor
+        with open(descriptor, "w+b") as file:  # noqa: PTH123 - a file descriptor
             yield file
             file.flush()
             os.fchmod(descriptor, mode)
-            os.fsync(descriptor)  # after a crash the name must not lead to half of it
+            os.fsync(descriptor)  # so that a crash cannot leave a partial file under this name
         Path(partial).replace(path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
 
 
-def write_whole(path: Path, content: bytes, mode: int = 0o600) -> Path:
-    """Write a file whole or not at all. Raises: OSError."""
-    with whole_file(path, mode) as file:
+def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> Path:
+    """Write a file atomically.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with atomic_file(path, mode) as file:
         file.write(content)
     return path
 
 
 def remove_stale(paths: Iterable[Path], now: float) -> None:
-    """Remove the partial files that processes have left which did not live to finish them.
+    """Remove partial files of processes that were killed.
 
-    Parameters: ``now`` in seconds of the clock that dates files.
+    Args:
+        paths: The files of a directory.
+        now: The current time in seconds, of the clock of file modification times.
     """
     for path in paths:
-        with suppress(OSError):  # another process removes too
-            if path.suffix == _PARTIAL and path.stat().st_mtime < now - _STALE:
+        with suppress(OSError):  # another process may remove it at the same time
+            if path.suffix == _PARTIAL and path.stat().st_mtime < now - _STALE_AGE_S:
                 path.unlink()

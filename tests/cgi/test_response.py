@@ -396,7 +396,7 @@ def test_content_lengths_that_cannot_be_used(values: list[str]) -> None:
 def test_warnings_are_bounded() -> None:
     warnings = head_of("Status: 200\n" + "x\n" * 1000 + "y").warnings
     assert len(warnings) == 11
-    assert warnings[-1] == "and 991 more like these"
+    assert warnings[-1] == "and 991 more of these"
     large = "Status: 200\n" + ("x" * 10_000 + ": \0\nContent-Type: " + "y" * 10_000 + "\n") * 2
     assert max(map(len, head_of(large + "Content-Type: a/b").warnings)) < 200
 

@@ -166,7 +166,7 @@ def test_cases_by_hand(folder: Path) -> None:
         ('[request]\ntarget = "/"\nbody_base64 = "!"\n[response]\n',
          "request.body_base64: Only base64 data is allowed, found '!'"),
         ('[request]\ntarget = "/"\nbody = "a"\nbody_base64 = "YQ=="\n[response]\n',
-         "request: expected one of body and body_base64"),
+         "request: expected either body or body_base64, found both"),
         ('[request]\ntarget = "/"\n', "response: Field required"),
         ("[request\n", "not valid TOML: "),
     ],

@@ -191,7 +191,7 @@ def test_hostname(tmp_path: Path, option: str) -> None:
         (("--tls-cert", "cert.pem"), "expected --tls-cert and --tls-key together"),
         (("--tls-cert", "a", "--tls-key", "b"), "--tls-cert: no such file: a"),
         (("--tls-cert", "hello.wat", "--tls-key", "hello.wat"), "cannot be used: "),
-        (("-c", "other.toml"), "expected one modules.toml, found other.toml and modules.toml"),
+        (("-c", "other.toml"), "expected one modules.toml, found both other.toml and modules.toml"),
         (("--no-such-option",), "No such option"),
     ],
 )

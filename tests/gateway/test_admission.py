@@ -103,9 +103,9 @@ def test_the_queue_is_bounded_in_length_and_time() -> None:
         admission = admission_of(10, narrow)
         lease = await admission.acquire(narrow)
         (waiting,) = await holders(admission, narrow, 1)
-        with pytest.raises(Busy, match="waiting already"):
+        with pytest.raises(Busy, match="already queued"):
             await admission.acquire(narrow)
-        with pytest.raises(Busy, match=r"no free slot in 0\.05 seconds"):
+        with pytest.raises(Busy, match=r"no free slot within 0\.05 s"):
             await waiting
         assert not narrow.waiting
         admission.release(narrow, lease)
@@ -171,8 +171,8 @@ def test_the_wait_for_memory_ends() -> None:
         lease = await admission.acquire(large)
         with pytest.raises(
             Busy,
-            match=r"not enough free memory \(a guest is started with 120\.0 MiB, 80\.0 MiB of"
-            r" 200\.0 MiB are free: see --memory-budget\) in 0\.05 seconds",
+            match=r"not enough free memory \(a guest needs 120\.0 MiB to start, 80\.0 MiB of"
+            r" 200\.0 MiB are free: see --memory-budget\) within 0\.05 s",
         ):
             await admission.acquire(large)
         admission.release(large, lease)

@@ -173,7 +173,7 @@ def test_a_target_of_another_architecture(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert "--target x86-64-v2 cannot be compiled here: it needs Linux on x86_64" in done.stderr
+    assert "--target x86-64-v2 cannot be compiled here: it requires Linux on x86_64" in done.stderr
     assert done.stderr.endswith("on aarch64; expected native\n")
     assert not (tmp_path / "artefacts").exists()
 
@@ -186,7 +186,7 @@ def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int)
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     done = run_wagi(tmp_path, "serve", "--artefact-cache", str(folder))
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: --artefact-cache {folder}: others may write")
+    assert done.stderr.startswith(f"error: --artefact-cache {folder}: other users can write")
     assert "chmod 700" in done.stderr
 
 
@@ -196,7 +196,7 @@ def test_without_a_home(tmp_path: Path) -> None:
     environment = {"XDG_CACHE_HOME": str(tmp_path / "file"), "WAGI_ARTEFACT_CACHE": ""}
     with serving(tmp_path, MANIFEST, modules=MODULES, environment=environment) as server:
         assert server.get("/hello").text == "hello\n"
-        assert "compiled modules are not kept for the next start" in server.log
+        assert "compiled modules will not be cached" in server.log
         assert str(tmp_path / "file" / "wagi") in server.log
 
 

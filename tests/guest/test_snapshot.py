@@ -121,9 +121,9 @@ def test_segments_are_the_memory(pieces: list[tuple[int, bytes]]) -> None:
 
 BAD = {
     "no wasm at all": ("not a valid module", b"no wasm at all"),
-    "no memory": ("has no memory", '(module (func (export "_initialize")))'),
+    "no memory": ("does not define a memory", '(module (func (export "_initialize")))'),
     "two memories": (
-        "several memories",
+        "more than one memory",
         '(module (memory 1) (memory 1) (func (export "_initialize")))',
     ),
     "a memory from outside": (
@@ -135,11 +135,11 @@ BAD = {
         '(module (memory 1) (func (export "_start")))',
     ),
     "a trap": (
-        "cannot be initialised",
+        "initialisation without access to the host failed",
         '(module (memory 1) (func (export "_initialize") unreachable))',
     ),
     "an import that nobody has": (
-        "cannot be initialised",
+        "initialisation without access to the host failed",
         '(module (import "a" "b" (func)) (memory 1) (func (export "_initialize")))',
     ),
     "a table that grows": (

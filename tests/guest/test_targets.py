@@ -54,9 +54,9 @@ def test_one_missing_feature_is_enough(lacking: str) -> None:
 @pytest.mark.parametrize(
     ("processor", "why"),
     [
-        (ARM, "it needs Linux on x86_64, and this is Linux on aarch64; expected native"),
-        (MAC, "it needs Linux on x86_64, and this is Darwin on arm64; expected native"),
-        (UNKNOWN, "the features of this processor are unknown, because /proc/cpuinfo has none"),
+        (ARM, "it requires Linux on x86_64, and this is Linux on aarch64; expected native"),
+        (MAC, "it requires Linux on x86_64, and this is Darwin on arm64; expected native"),
+        (UNKNOWN, "the features of this processor are unknown: /proc/cpuinfo does not list them"),
         (OLD, "this processor lacks ssse3, cx16, sse4_1, sse4_2, popcnt; expected native"),
     ],
 )

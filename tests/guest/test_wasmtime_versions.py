@@ -19,10 +19,10 @@ FILES = {
     "hello.wat": HELLO,
     "modules.toml": '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n',
 }
-RANGE = "; this version of wagi works with wasmtime 48 to 50: pip install 'wasmtime>=48,<51'\n"
+RANGE = "; this version of wagi supports wasmtime 48 to 50: pip install 'wasmtime>=48,<51'\n"
 WARNING = (
-    "wasmtime 99.0.0 is newer than the versions that wagi is tested with (48 to 50); it has passed"
-    " the self-test"
+    "wasmtime 99.0.0 is newer than the versions that wagi is tested with (48 to 50); it"
+    " passed the self-test"
 )
 
 
@@ -97,13 +97,13 @@ wasmtime.wat2wasm = lambda text: wat2wasm(text.replace("0x123456789", "1"))
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (ANOTHER_FIELD, "its wasmtime_val_t has another layout"),
+        (ANOTHER_FIELD, "its wasmtime_val_t has a different layout"),
         ("del _bindings.wasmtime_val_raw_t", "it has no wasmtime_val_raw_t"),
         ("del _bindings._wasmtime_func_call_async", "it has no wasmtime_func_call_async"),
-        (ANOTHER_PARAMETER, "its wasmtime_store_new has other parameters"),
+        (ANOTHER_PARAMETER, "its wasmtime_store_new has different parameters"),
         (
             ANOTHER_RESULT,
-            "its self-test has failed: host calls get what the guest passes: expected [('add',"
+            "its self-test failed: host calls get the arguments of the guest: expected [('add',"
             " 4294967295, 4886718345, 65536, b'memory'), ('wait', 4294967294, 40926266145)], found"
             " [('add', 4294967295, 1, 65536, b'memory'), ('wait', 4294967294, 40926266145)]",
         ),

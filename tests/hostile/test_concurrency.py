@@ -91,9 +91,9 @@ max_queue = 0
         flood(stack, server, "/none", 1)
         time.sleep(0.5)
         for path, reason in (
-            ("/few", "2 requests are waiting already"),
-            ("/short", "no free slot in 0.3 seconds"),
-            ("/none", "0 requests are waiting already"),
+            ("/few", "2 requests are already queued"),
+            ("/short", "no free slot within 0.3 s"),
+            ("/none", "0 requests are already queued"),
         ):
             response = server.get(path)
             assert response.status == 503

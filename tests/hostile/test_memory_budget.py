@@ -154,8 +154,8 @@ def test_who_has_waited_for_memory_too_long(tmp_path: Path) -> None:
         answer = server.post("/large", b"x")
         assert (answer.status, answer.header("Retry-After")) == (503, "1")
         server.wait_for_log(
-            r"not enough free memory \(a guest is started with 120\.0 MiB, 16\.0 MiB of 256\.0 MiB"
-            r" are free: see --memory-budget\) in 0\.3 seconds"
+            r"not enough free memory \(a guest needs 120\.0 MiB to start, 16\.0 MiB of 256\.0 MiB"
+            r" are free: see --memory-budget\) within 0\.3 s"
         )
         for guest in running:
             guest.end()

@@ -155,8 +155,8 @@ def test_more_connections_than_allowed_are_closed(tmp_path: Path) -> None:
         for _ in range(5):
             with server.connect() as connection:
                 assert read_all(connection) == b""
-        server.wait_for_log("connections are closed: there are 20")
-        assert server.log.count("connections are closed") == 1
+        server.wait_for_log(r"connection limit reached \(20\): closing new connections")
+        assert server.log.count("connection limit reached") == 1
         stack.close()
         deadline = time.monotonic() + 10
         while True:

@@ -47,10 +47,10 @@ def test_a_flood_is_cut_and_counted(tmp_path: Path) -> None:
     """Both a large stderr and one of many lines."""
     lines = written(tmp_path, [b"1234567\n"] * 10, limit=16).splitlines()
     assert lines[:2] == [b"1234567"] * 2
-    assert lines[2:] == [b"[64 more bytes of stderr were dropped: see stderr_limit]"]
+    assert lines[2:] == [b"[dropped 64 more bytes of stderr: see stderr_limit]"]
     lines = written(tmp_path, [b"\n" * 60_000] * 5).splitlines()
     assert len(lines) == MAX_LINES + 1
-    assert lines[-1].startswith(b"[290000 more bytes")
+    assert lines[-1].startswith(b"[dropped 290000 more bytes")
 
 
 def test_a_full_log_is_rotated(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_a_log_that_cannot_be_written_is_reported_once(
         logs.close()
     errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 2
-    assert "records are lost: Not a directory (1 so far)" in errors[0]
-    assert "5 records were lost" in errors[1]
+    assert "dropping records: Not a directory (1 so far)" in errors[0]
+    assert "dropped 5 records in total" in errors[1]
 
 
 def test_a_writer_that_is_stuck_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -98,10 +98,10 @@ def test_a_writer_that_is_stuck_holds_nobody_up(caplog: pytest.LogCaptureFixture
     try:
         began = time.monotonic()
         for _ in range(200):
-            writer.put(output, b"x" * 100_000, 100_000)
+            writer.enqueue(output, b"x" * 100_000, 100_000)
         writer.close(0.1)
         assert time.monotonic() - began < 5
-        assert "faster than they are written" in caplog.text
+        assert "the writer cannot keep up" in caplog.text
     finally:
         os.close(reading)
         writer.close(10)

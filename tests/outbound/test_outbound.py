@@ -243,7 +243,9 @@ def test_the_log_says_why(server: Server, asked: Upstream) -> None:
         r" handler has no allowed_hosts"
     )
     server.wait_for_log(rf"http://127.0.0.1:{asked.port} is not in allowed_hosts")
-    server.wait_for_log("localhost is (127.0.0.1|::1), which is not a public address: name it")
+    server.wait_for_log(
+        "localhost resolves to (127.0.0.1|::1), which is not a public address: add it"
+    )
 
 
 def test_redirects(server: Server, asked: Upstream) -> None:

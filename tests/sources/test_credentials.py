@@ -96,5 +96,5 @@ def test_none_is_sent_in_the_clear(tmp_path: Path) -> None:
             write_files(tmp_path, {"modules.toml": entry(f"oci://{name}/clear:1")})
             done = run_wagi(tmp_path, "check", environment=environment)
     assert done.returncode == 1
-    assert "which is not https: a credential would be sent in the clear" in done.stderr
+    assert "which is not https:, so that a credential would be sent in the clear" in done.stderr
     assert asked == []

@@ -77,20 +77,20 @@ def test_what_passes_is_waited_for(
 @pytest.mark.parametrize(
     ("part", "fault", "times", "message"),
     [
-        ("/manifests/", "503", 4, "answers 503 Service Unavailable, in 4 attempts"),
-        ("/manifests/", "429", 4, "answers 429 Too Many Requests, in 4 attempts"),
+        ("/manifests/", "503", 4, "responded with 503 Service Unavailable, in 4 attempts"),
+        ("/manifests/", "429", 4, "responded with 429 Too Many Requests, in 4 attempts"),
         ("/manifests/", "reset", 9, "cannot be reached: Server disconnected"),
-        ("/manifests/", "500", 4, "answers 500 Internal Server Error, in 4 attempts"),
-        ("/manifests/", "401", 1, "answers 401"),
-        ("/manifests/", "403", 1, "answers 403"),
+        ("/manifests/", "500", 4, "responded with 500 Internal Server Error, in 4 attempts"),
+        ("/manifests/", "401", 1, "responded with 401"),
+        ("/manifests/", "403", 1, "responded with 403"),
         ("/manifests/", "404", 1, "has no such image"),
-        ("/manifests/", "418", 1, "answers 418"),
-        ("/manifests/", "corrupt", 1, "the manifest is not what was asked for: expected sha256:"),
-        ("/manifests/", "cut", 1, "was cut"),
-        ("/blobs/", "503", 4, "answers 503 Service Unavailable, in 4 attempts"),
+        ("/manifests/", "418", 1, "responded with 418"),
+        ("/manifests/", "corrupt", 1, "digest mismatch of the manifest: expected sha256:"),
+        ("/manifests/", "cut", 1, "was interrupted"),
+        ("/blobs/", "503", 4, "responded with 503 Service Unavailable, in 4 attempts"),
         ("/blobs/", "404", 1, "has no such image"),
-        ("/blobs/", "cut", 4, "the download was cut"),
-        ("/blobs/", "corrupt", 1, "what was sent is not what was asked for: expected sha256:"),
+        ("/blobs/", "cut", 4, "the download was interrupted"),
+        ("/blobs/", "corrupt", 1, "digest mismatch: expected sha256:"),
         ("/blobs/", "more", 1, f"more than the {len(LARGE)} bytes that it should have"),
     ],
 )
@@ -212,11 +212,11 @@ def test_a_manifest_without_a_module(tmp_path: Path, running: Registry) -> None:
     status, stderr = check(tmp_path, reference)
     assert status == 1
     assert stderr == (
-        f"error: modules.toml:3: module: {reference}: no layer that is a module; its layers are:\n"
+        f"error: modules.toml:3: module: {reference}: no layer is a module; the layers are:\n"
         "    text/plain, 5 bytes\n"
     )
     empty = image(running, "empty", {"layers": []})
-    assert "its layers are: none\n" in check(tmp_path, empty)[1]
+    assert "the layers are: none\n" in check(tmp_path, empty)[1]
 
 
 def test_a_layer_of_10_gigabytes(tmp_path: Path, running: Registry) -> None:
@@ -231,7 +231,10 @@ def test_a_layer_of_10_gigabytes(tmp_path: Path, running: Registry) -> None:
     running.put_manifest("huge", "1", manifest, MANIFEST)
     status, stderr = check(tmp_path, f"oci://{running.name}/huge:1")
     assert status == 1
-    assert "it has 10737418240 bytes, and a module may have 268435456 bytes" in stderr
+    assert (
+        "exceeds the limit of 268435456 bytes (--max-module-size): it has 10737418240 bytes"
+        in stderr
+    )
     assert "(--max-module-size)" in stderr
 
 
@@ -240,19 +243,19 @@ def test_a_limit_of_our_own(tmp_path: Path, running: Registry) -> None:
     reference = f"oci://{running.name}/limited:1"
     status, stderr = check(tmp_path, reference, "--max-module-size", "100KiB")
     assert status == 1
-    assert "a module may have 102400 bytes" in stderr
+    assert "exceeds the limit of 102400 bytes" in stderr
     assert check(tmp_path, reference, "--max-module-size", "1MiB")[0] == 0
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (archive({"a.wasm": b"\0" * 3_000_000}), "the archive has more than 1048576 bytes"),
-        (archive({"readme": b"x"}), "expected an archive with one .wasm file, found readme"),
+        (archive({"a.wasm": b"\0" * 3_000_000}), "decompresses to more than 1048576 bytes"),
+        (archive({"readme": b"x"}), "with exactly one .wasm file, found readme"),
         (archive({"a.wasm": b"a", "b.wasm": b"b"}), "found a.wasm, b.wasm"),
-        (b"not an archive", "the layer is not a tar archive"),
-        (b"\x1f\x8bnot gzip either", "the layer is not a tar archive"),
-        (archive({"a.wasm": module("x")})[:-20], "the layer is not a tar archive"),
+        (b"not an archive", "the layer is not a valid tar archive"),
+        (b"\x1f\x8bnot gzip either", "the layer is not a valid tar archive"),
+        (archive({"a.wasm": module("x")})[:-20], "the layer is not a valid tar archive"),
     ],
     ids=["bomb", "no-module", "two-modules", "no-archive", "no-gzip", "cut"],
 )  # fmt: skip
@@ -270,11 +273,11 @@ def test_archives(tmp_path: Path, running: Registry, content: bytes, message: st
     ("manifest", "message"),
     [
         ({"layers": [{"mediaType": "application/wasm", "digest": "sha256:../../x", "size": 1}]},
-         "the manifest is not valid: layers.0.digest"),
+         "invalid manifest: layers.0.digest"),
         ({"layers": [{"mediaType": "application/wasm", "digest": "sha512:12", "size": 1}]},
-         "the manifest is not valid: layers.0.digest"),
-        ({}, "it has no layers"),
-        ({"layers": 5}, "the manifest is not valid: layers"),
+         "invalid manifest: layers.0.digest"),
+        ({}, "invalid manifest: no layers"),
+        ({"layers": 5}, "invalid manifest: layers"),
         ({"layers": [{"digest": "sha256:" + "0" * 64, "size": -1}]}, "layers.0.size"),
     ],
 )  # fmt: skip

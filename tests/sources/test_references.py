@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wagi.sources.ends import SourceError
+from wagi.sources.errors import SourceError
 from wagi.sources.references import (
     BindleReference,
     FileReference,

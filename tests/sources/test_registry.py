@@ -153,11 +153,11 @@ def test_several_modules_in_an_image(tmp_path: Path, anonymous: Registry) -> Non
     write_files(tmp_path, {"modules.toml": entry(target)})
     done = run_wagi(tmp_path, "check", environment=cache(tmp_path))
     assert done.returncode == 2
-    assert "2 layers could be the module: add #TITLE" in done.stderr
+    assert "2 layers are modules: add #TITLE" in done.stderr
     assert f"{WASM_TO_OCI}, {len(module('a'))} bytes, a.wasm" in done.stderr
     done = run_wagi(tmp_path, "push", "--layout", "cncf", "a.wasm", "b.wasm", target)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "the cncf layout is for one module" in done.stderr
+    assert "the cncf layout supports only one module" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_an_index_leads_to_the_image_for_wasm(tmp_path: Path, anonymous: Registr
     write_files(tmp_path, {"modules.toml": entry(f"oci://{anonymous.name}/indexed:two")})
     done = run_wagi(tmp_path, "check", environment=cache(tmp_path))
     assert done.returncode == 1
-    assert "an index without the one image for wasm; it has:\n    sha256:" in done.stderr
+    assert "expected exactly one image for wasm in the index, found:\n    sha256:" in done.stderr
     assert "for linux/amd64" in done.stderr
 
 
@@ -341,14 +341,14 @@ def test_helper_programs(tmp_path: Path, tokens: Registry, key: str, answer: str
 @pytest.mark.parametrize(
     ("configuration", "script", "message"),
     [
-        ({}, "", "there is no credential for it: log in, with docker login NAME"),
-        (login("NAME", password="wrong"), "", f"check the password of '{USER}', and whether they"),
+        ({}, "", "no credential found: log in with docker login NAME"),
+        (login("NAME", password="wrong"), "", f"check the password of '{USER}', and its perm"),
         ({"credsStore": "tests"}, "true", "docker-credential-tests: expected JSON with Username"),
         ({"credsStore": "tests"}, "echo locked; exit 1", "docker-credential-tests failed: locked"),
-        ({"credsStore": "absent"}, "", "docker-credential-absent, which"),
-        ({"credsStore": "../x"}, "", "'../x' is not the name of a helper program"),
+        ({"credsStore": "absent"}, "", "cannot run docker-credential-absent"),
+        ({"credsStore": "../x"}, "", "'../x' is not a valid name of a credential helper"),
         ({"auths": {"NAME": {"auth": "!"}}}, "", "auth: expected base64 of USER:PASSWORD"),
-        ({"auths": []}, "", "there is no credential for it"),
+        ({"auths": []}, "", "no credential found"),
         ({"auths": [1]}, "", "auths: expected an object"),
         ("not JSON", "", "config.json: expected a JSON object"),
     ],
@@ -390,7 +390,7 @@ def test_a_start_without_the_registry(tmp_path: Path) -> None:
     with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
         assert server.get("/tag").text == server.get("/digest").text == "kept"
         digest = reference.partition("@")[2]
-        assert re.search(rf"{target} is {digest}, as it was resolved last", server.log)
+        assert re.search(rf"using {digest}, which {target} last resolved to", server.log)
         assert server.log.count("cannot be reached") == 1
     (tmp_path / "cache/tags").rename(tmp_path / "cache/gone")
     done = run_wagi(tmp_path, "check", environment=cache(tmp_path))

@@ -63,14 +63,14 @@ def test_a_download(tmp_path: Path, web: str) -> None:
 @pytest.mark.parametrize(
     ("path", "extra", "options", "status", "message"),
     [
-        ("/hello.wasm?token=secret", "", (), 2, "/hello.wasm: a download needs the key sha256"),
+        ("/hello.wasm?token=secret", "", (), 2, "/hello.wasm: downloads need a sha256 key"),
         ("/hello.wasm", 'sha256 = "abc"', (), 2, "sha256: expected 64 hex digits, in small"),
         ("/hello.wasm?token=secret", f'sha256 = "{"0" * 64}"', (), 1,
          f"expected sha256:{'0' * 64}, found sha256:{SHA256}"),
-        ("/none", f'sha256 = "{"0" * 64}"', (), 1, "answers 404"),
-        ("/circle", f'sha256 = "{"0" * 64}"', (), 1, "redirects in a circle"),
+        ("/none", f'sha256 = "{"0" * 64}"', (), 1, "responded with 404"),
+        ("/circle", f'sha256 = "{"0" * 64}"', (), 1, "redirects in a loop"),
         ("/hello.wasm", f'sha256 = "{SHA256}"', ("--max-module-size", "10KiB"), 1,
-         "it has more, and a module may have 10240 bytes"),
+         "the content exceeds the limit of 10240 bytes (--max-module-size)"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(

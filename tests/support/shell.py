@@ -39,10 +39,10 @@ def environment_with(folder: Path, *langs: str) -> dict[str, str]:
                 scripts["cargo"] = _cargo()
                 environment["RUSTC"] = rustc()[0]
             case "go":
-                tool("go", _SCRIPTS)
+                scripts["go"] = f'exec {tool("go")} "$@"'
             case "tinygo":
                 # It comes in no package registry: Go builds the same source.
-                go = tool("go", _SCRIPTS)
+                go = tool("go")
                 scripts["tinygo"] = (
                     '[ "$*" = "build -target=wasip1 -no-debug -o build/hello.wasm ." ] &&'
                     f" GOOS=wasip1 GOARCH=wasm exec {go} build -o build/hello.wasm ."
@@ -51,7 +51,8 @@ def environment_with(folder: Path, *langs: str) -> dict[str, str]:
                 tool("make")
                 scripts["zig"] = f'exec {sys.executable} -m {python_module("ziglang")} "$@"'
             case "assemblyscript" | "python":
-                tool("npm")
+                tool("node")
+                scripts["npm"] = f'exec {tool("npm")} "$@"'
     for name, text in scripts.items():
         write_files(folder, {f"bin/{name}": f"#!/bin/sh\n{text}\n"})
         (folder / "bin" / name).chmod(0o755)

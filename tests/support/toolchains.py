@@ -1,7 +1,7 @@
 """Real compilers for real handlers.
 
-Where a tool is missing a test is skipped with the reason; with WAGI_TEST_REQUIRE=all, as in
-continuous integration, it fails instead.
+Where a tool is missing or too old, a test is skipped with the reason. With WAGI_TEST_REQUIRE=all,
+as in continuous integration, it fails instead.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,10 +46,42 @@ def require_core() -> None:
         missing(core.DESCRIPTION)
 
 
-def tool(name: str, *places: str) -> str:
-    """The path of a program, or the end of the test."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin", *places]))
-    return found or missing(f"{name} is not installed")
+_SCRIPTS = str(Path(sys.executable).parent)
+_OLDEST = {
+    "go": (1, 24),  # the first that builds a reactor for WASI, by -buildmode=c-shared
+    "node": (20,),  # for the AssemblyScript of examples/assemblyscript
+    "npm": (10,),  # the same
+}
+"""The oldest versions of tools that can build the handlers."""
+_VERSION_ARGUMENT = {"go": "version"}
+
+
+def tool(name: str) -> str:
+    """Find a program, or end the test.
+
+    Returns:
+        The first one of PATH, /usr/sbin and this Python's folder that is not too old.
+    """
+    outdated = ""
+    for folder in (*os.environ["PATH"].split(os.pathsep), "/usr/sbin", _SCRIPTS):
+        found = shutil.which(name, path=folder)
+        if found is None:
+            continue
+        oldest = _OLDEST.get(name)
+        if oldest is None or _version(found, _VERSION_ARGUMENT.get(name, "--version")) >= oldest:
+            return found
+        version = ".".join(map(str, _version(found, _VERSION_ARGUMENT.get(name, "--version"))))
+        expected = ".".join(map(str, oldest))
+        outdated = outdated or f"{found} is {version or 'broken'}: {name} {expected} is required"
+    missing(outdated or f"{name} is not installed")
+
+
+@cache
+def _version(program: str, argument: str) -> tuple[int, ...]:
+    """Ask a program for its version. Returns: its numbers; none if it does not say."""
+    done = subprocess.run([program, argument], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+(?:\.\d+)+", done.stdout)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 @cache
@@ -105,7 +138,7 @@ def _build_go(source: Path, output: Path) -> None:
 
 
 def _run_go(source: Path, output: Path, target: dict[str, str], *flags: str) -> None:
-    go = tool("go", str(Path(sys.executable).parent))
+    go = tool("go")
     # The cache has to be somewhere even where there is no home.
     environment = {**target, "GOCACHE": str(CACHE / "go")}
     _run([go, "build", *flags, "-o", str(output), str(source)], environment)
@@ -137,6 +170,7 @@ def native_go(source: Path) -> Path:
 
 
 def _build_assemblyscript(source: Path, output: Path) -> None:
+    tool("node")
     npm = tool("npm")
     folder = output.parent / "assemblyscript"
     shutil.copytree(source.parent, folder, dirs_exist_ok=True)
@@ -151,6 +185,7 @@ def assemblyscript(source: Path) -> Path:
 
 
 def _build_assemblyscript_handler(source: Path, output: Path) -> None:
+    tool("node")
     npm = tool("npm")
     folder = output.parent / "assemblyscript"
     folder.mkdir()
@@ -164,7 +199,7 @@ def _build_assemblyscript_handler(source: Path, output: Path) -> None:
 
 def go_tests(package: str) -> Path:
     """Compile Go's own tests of one of its packages to a handler, which prints a header first."""
-    go = tool("go", str(Path(sys.executable).parent))
+    go = tool("go")
     found = subprocess.run([go, "version"], capture_output=True, text=True, check=True)
     name = f"go-tests-{package.replace('/', '-')}"
     key = f"{found.stdout}{package}{_GO_HEADER}"
@@ -196,7 +231,7 @@ def _build_go_tests(go: str, package: str, output: Path) -> None:
 @cache
 def go_root() -> Path:
     """The folder of the Go distribution, with the sources of its packages."""
-    go = tool("go", str(Path(sys.executable).parent))
+    go = tool("go")
     command = [go, "env", "GOROOT"]
     return Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
 

@@ -99,7 +99,7 @@ def test_a_server(wagi_server):
     assert response.text.endswith("text")
     assert wagi_server.url == f"http://127.0.0.1:{wagi_server.port}"
     assert response.headers.getall("x-twice") == ["1", "2"]
-    with pytest.raises(AttributeError, match="only a gateway in this process"):
+    with pytest.raises(AttributeError, match="only by a gateway in this process"):
         response.stderr
 
 

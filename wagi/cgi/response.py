@@ -247,7 +247,7 @@ def _problem(name: bytes, colon: bytes, value: bytes) -> str | None:
     if not colon:
         return "the line has no colon"
     if not _TOKEN.fullmatch(name):
-        return "the name is empty or has a character that HTTP does not allow"
+        return "the name is empty or has a character that HTTP forbids"
     if _CONTROL_CHARACTER.search(value):
         return "the value has a control character"
     return None
@@ -298,7 +298,7 @@ def _content_length(values: list[bytes], warnings: list[str]) -> int | None:
 def _bounded(warnings: list[str]) -> list[str]:
     """Limit what one response can write to the log."""
     more = len(warnings) - _MAX_WARNINGS
-    return warnings if more <= 0 else [*warnings[:_MAX_WARNINGS], f"and {more} more like these"]
+    return warnings if more <= 0 else [*warnings[:_MAX_WARNINGS], f"and {more} more of these"]
 
 
 def _shown(data: bytes) -> str:

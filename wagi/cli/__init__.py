@@ -1,4 +1,4 @@
-"""The command line: one file for each command."""
+"""The command line, with one module per command."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from importlib import import_module
 import click
 
 from wagi import __version__
-from wagi.cli.stderr import COLOR, complain
+from wagi.cli.console import COLOR, print_error
 from wagi.errors import ConfigurationError, WagiError
 
 _HELP = """The WebAssembly gateway: CGI for WASI modules.
 
 \b
 Examples:
-  wagi new hello --lang rust       a project to begin with
+  wagi new hello --lang rust       create a project
   wagi serve                       serve ./modules.toml on 127.0.0.1:3000
-  wagi serve hello.wasm            serve one module, no modules.toml needed
+  wagi serve hello.wasm            serve a single module, without a modules.toml
   wagi serve --listen :8080 -e GREETING=hi modules.toml
-  wagi -c modules.toml             the same as wagi serve modules.toml
-  wagi check modules.toml          load everything, report every problem, serve nothing
-  wagi compile modules.toml        compile ahead of time: serving then starts at once
+  wagi -c modules.toml             same as wagi serve modules.toml
+  wagi check modules.toml          validate everything without serving
+  wagi compile modules.toml        compile ahead of time for a fast start
   wagi push hello.wasm oci://registry.example/hello:1.0
-  wagi inspect hello.wasm          what a module is, and what it needs
+  wagi inspect hello.wasm          show what a module imports and exports
 """
 
 
@@ -47,13 +47,13 @@ _COMMANDS = {
     "schema": "schema",
     "completion": "completion",
 }
-"""The commands and the files that they are in."""
+"""The commands, and the modules that define them."""
 
 
 class _Commands(click.Group):
-    """Imports a command when it is wanted: a start should not wait for all the others.
+    """Imports a command only when it is used, so that starting one does not load the others.
 
-    And a wasmtime that does not fit is an error like any other.
+    An unsupported wasmtime is then reported like any other error.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -70,7 +70,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        gc.disable()  # what is imported stays: looking at it again and again is a tenth of a start
+        # Imported objects live forever: scanning them would take a tenth of the start-up time.
+        gc.disable()
         try:
             module = import_module(f"wagi.cli.{_COMMANDS[name]}")
         finally:
@@ -81,7 +82,7 @@ class _Commands(click.Group):
 
 def _show_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:
     if is_given:
-        from wagi.guest import core  # it reads the environment, which may be wrong
+        from wagi.guest import core  # importing it reads the environment, which may be invalid
 
         click.echo(f"wagi, version {__version__}\ncore: {core.DESCRIPTION}")
         context.exit()
@@ -98,18 +99,18 @@ def _show_version(context: click.Context, _option: click.Parameter, is_given: bo
 )
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """The root of all commands."""
+    """The root command."""
     context.color = COLOR
 
 
 def main() -> None:
-    """Run the command line and exit: 0 success, 1 failure, 2 bad usage or configuration."""
+    """Run the command line and exit: 0 is success, 1 failure, 2 bad usage or configuration."""
     if sys.stderr is not None:
-        # Before commands are imported and make engines: a guest traps by a signal, and wasmtime's
-        # handlers, which pass on what is not theirs, have to be in front of these.
+        # Must precede the import of commands, which creates engines. wasmtime turns signals into
+        # traps and forwards the others, so its handlers have to be installed after these.
         faulthandler.enable()
     arguments = sys.argv[1:]
-    # The original had no commands: `wagi -c modules.toml` serves.
+    # Wagi has no subcommands: `wagi -c modules.toml` serves.
     if arguments and arguments[0].startswith("-") and arguments[0] not in _ROOT_OPTIONS:
         arguments = ["serve", *arguments]
     try:
@@ -123,15 +124,15 @@ def main() -> None:
         sys.exit(130)
     except ConfigurationError as error:
         for problem in error.problems:
-            complain("error", problem)
+            print_error("error", problem)
         sys.exit(error.exit_status)
     except WagiError as error:
-        complain("error", error)
+        print_error("error", error)
         sys.exit(error.exit_status)
     except BrokenPipeError:
         sys.exit(1)
     finally:
-        gc.freeze()  # the collection at the end would look at all modules once more: 80 ms
+        gc.freeze()  # avoids a final collection that scans every module: 80 ms
 
 
 _ROOT_OPTIONS = ("-h", "--help", "--version")

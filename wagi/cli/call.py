@@ -1,4 +1,4 @@
-"""``wagi call`` and ``wagi run``: one request through the whole gateway, without a port."""
+"""``wagi call`` and ``wagi run``: send one request through the gateway, without a port."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from wagi.cli.console import print_error, show_progress
 from wagi.cli.options import LOCAL, map_option, setting_options, settings_from
-from wagi.cli.stderr import complain, show_progress
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.observe.exchange import describe
 from wagi.observe.text import one_line
@@ -24,27 +24,33 @@ _FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
 def _request_options(command: F) -> F:
     for option in (
-        click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE"),
+        click.option(
+            "-H",
+            "--header",
+            "headers",
+            multiple=True,
+            metavar="NAME:VALUE",
+            help="Request header.",
+        ),
         click.option(
             "-d",
             "--data",
             multiple=True,
             metavar="DATA|@FILE",
-            help="The body; @- is stdin. Several are joined by &, as curl does.",
+            help="Request body; @- reads stdin. Several values are joined with &, as in curl.",
         ),
-        click.option("-i", "--include", is_flag=True, help="Print status and headers, too."),
+        click.option("-i", "--include", is_flag=True, help="Print the status and headers as well."),
         click.option(
             "-v",
             "--verbose",
             is_flag=True,
-            help="Tell on stderr what the guest saw and did: variables, argv, exit code, CPU time,"
-            " memory.",
+            help="Print the guest's variables, argv, exit code, CPU time and memory to stderr.",
         ),
         click.option(
             "--record",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Write request and response to a file that `wagi test` replays.",
+            help="Record the request and response in a file that `wagi test` can replay.",
         ),
         setting_options(*LOCAL),
     ):
@@ -53,11 +59,11 @@ def _request_options(command: F) -> F:
 
 
 @click.command(
-    short_help="Send one request, without a port.",
-    help="""Send one request through the whole gateway, without a port, and print the response.
+    short_help="Send one request without starting a server.",
+    help="""Send one request through the gateway without starting a server, and print the response.
 
-    METHOD is GET, or POST with a body. The exit status is 0 for an answer below 400, 1 for any
-    other. What the handler writes to stderr comes to stderr.
+    METHOD defaults to GET, or to POST if there is a body. The exit status is 0 if the response
+    status is below 400, otherwise 1. The handler's stderr is copied to stderr.
 
     \b
     Examples:
@@ -81,7 +87,8 @@ def call(words: tuple[str, ...], config: Path, **options: Any) -> None:
 
 @click.command(
     short_help="Send one request to a module, without a modules.toml.",
-    help="""Send one request to the module in FILE, which answers every path. As `wagi call`.
+    help="""Send one request to the module in FILE, which is mapped to every path. Otherwise like
+    `wagi call`.
 
     \b
     Examples:
@@ -122,10 +129,10 @@ def _call(
     if data and "content-type" not in {name.lower() for name, _ in fields}:
         fields.append(_FORM)
     method = method or ("POST" if data else "GET")
-    logging.basicConfig(level=logging.WARNING, handlers=[_Complaints()])
+    logging.basicConfig(level=logging.WARNING, handlers=[_ConsoleHandler()])
     with local_gateway(settings, file, show_progress) as gateway:
         for warning in gateway.plan.warnings:
-            complain("warning", warning)
+            print_error("warning", warning)
         try:
             answer = gateway.ask(method, target, fields, body)
         except ValueError as error:
@@ -176,7 +183,7 @@ def _header(text: str) -> tuple[str, str]:
 
 def _data(text: str) -> bytes:
     if not text.startswith("@"):
-        return os.fsencode(text)  # whatever the locale: the bytes that were typed
+        return os.fsencode(text)  # the bytes as typed, independent of the locale
     if text == "@-":
         return sys.stdin.buffer.read()
     try:
@@ -202,9 +209,9 @@ def _record(
         raise WagiError(f"--record {path}: {error.strerror}") from None
 
 
-class _Complaints(logging.Handler):
-    """What the gateway logs, as a command says it."""
+class _ConsoleHandler(logging.Handler):
+    """Prints log records of the gateway as warnings and errors of the command."""
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = "error" if record.levelno >= logging.ERROR else "warning"
-        complain(kind, record.getMessage())
+        print_error(kind, record.getMessage())

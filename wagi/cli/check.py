@@ -1,4 +1,4 @@
-"""``wagi check``: everything that serving would find, without serving."""
+"""``wagi check``: validate a route map and its modules without serving."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from wagi.cli.announcement import count
+from wagi.cli.console import print_error, show_progress
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
-from wagi.cli.stderr import complain, show_progress
+from wagi.cli.startup import format_route_count
 from wagi.config.settings import Settings
 from wagi.gateway.route import Plan
 from wagi.guest.targets import Target
@@ -19,10 +19,10 @@ from wagi.storage import temporary_folder
 
 
 @click.command(
-    short_help="Load everything, report every problem, serve nothing.",
-    help="""Load and compile everything that MODULES_TOML names, and report every problem.
+    short_help="Validate a modules.toml without serving.",
+    help="""Load and compile all modules in MODULES_TOML, and report every problem.
 
-    Exits with 0 if `wagi serve` would start, with 2 if not.
+    Exits with 0 if `wagi serve` would start, otherwise with 2.
 
     \b
     Examples:
@@ -38,16 +38,16 @@ def check(file: Path | None, config: Path | None, **options: Any) -> None:
     path = manifest_path(file, config, settings)
     read_certificate(settings.tls_cert, settings.tls_key)
     plan = load(settings, path)
-    click.echo(f"{path or settings.bindle}: {count(plan)}, no problems")
+    click.echo(f"{path or settings.bindle}: {format_route_count(plan)}, no problems")
 
 
 def load(settings: Settings, path: Path | None, target: Target = Target.NATIVE) -> Plan:
-    """Load and compile for a command that does not serve; warnings go to stderr.
+    """Load and compile modules for a command that does not serve. Warnings go to stderr.
 
     Args:
-        settings: As of ``wagi.server.setup.load``, which raises the errors.
-        path: The route map; None for the bindle of the settings.
-        target: What modules are compiled for.
+        settings: The settings, as for ``wagi.server.setup.load``, which also raises the errors.
+        path: The route map; None to load the bindle named in the settings.
+        target: The processors to compile for.
     """
     with (
         temporary_folder("logs") as log_dir,
@@ -55,5 +55,5 @@ def load(settings: Settings, path: Path | None, target: Target = Target.NATIVE) 
     ):
         plan = setup.load(settings, path, kept, log_dir, show_progress, target)
     for warning in plan.warnings:
-        complain("warning", warning)
+        print_error("warning", warning)
     return plan

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from wagi.cli.announcement import count
 from wagi.cli.check import load
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
+from wagi.cli.startup import format_route_count
 from wagi.errors import WagiError
 from wagi.guest.artefacts import default_folder
 from wagi.guest.targets import Target, this_processor
@@ -19,43 +19,47 @@ from wagi.guest.targets import Target, this_processor
 @click.command(
     "compile",
     short_help="Compile ahead of time.",
-    help="""Compile the modules that MODULES_TOML names, so that `wagi serve` starts at once.
+    help="""Compile the modules in MODULES_TOML ahead of time, so that `wagi serve` starts fast.
 
-    For images: compile while the image is built, as the user who will serve, or as root into a
-    folder that only root can write. The code is for this version of wagi and wasmtime, and unless
-    --target says otherwise for processors with the features of this one. Anywhere else `wagi serve`
-    compiles the modules again.
+    For container images, compile during the build: either as the user that will serve, or as root
+    into a directory that only root can write to. The code is specific to this version of wagi and
+    wasmtime and, unless --target is given, to processors with the features of this one. Anywhere
+    else `wagi serve` compiles the modules again.
 
     \b
     Examples:
       wagi compile
       wagi compile --artefact-cache /var/cache/wagi modules.toml
-      wagi compile --target x86-64-v2 modules.toml      for an image that runs elsewhere
+      wagi compile --target x86-64-v2 modules.toml      for an image that runs on other machines
     """,
 )
 @manifest_argument
 @click.option(
     "--target",
+    "target_name",
     type=click.Choice([target.value for target in Target]),
     default=Target.NATIVE.value,
-    help="The processors to compile for: those with the features of this one (native, the default),"
-    " or all x86-64 processors of a level.",
+    show_default=True,
+    help="Processors to compile for: those with the features of this one (native), or all x86-64"
+    " processors of a level.",
 )
 @server_options
-def compile_(file: Path | None, config: Path | None, target: str, **options: Any) -> None:
+def compile_(file: Path | None, config: Path | None, target_name: str, **options: Any) -> None:
     """Compile the modules of a modules.toml."""
     settings = settings_from(options)
     path = manifest_path(file, config, settings)
-    wanted = Target(target)
+    target = Target(target_name)
     try:
-        this_processor().check(wanted)
+        this_processor().check(target)
     except WagiError as error:
         raise click.UsageError(f"--target {error}") from None
     started = time.perf_counter()
-    plan = load(settings, path, wanted)
+    plan = load(settings, path, target)
     modules = len({route.spec.key for route in plan.routes})
     where = settings.artefact_cache or default_folder()
     seconds = time.perf_counter() - started
-    code = "" if wanted is Target.NATIVE else f" for {wanted}"
-    what = f"{count(plan)}, {modules} compiled modules{code} in {where}, {seconds:.2f} s"
+    code = "" if target is Target.NATIVE else f" for {target}"
+    what = (
+        f"{format_route_count(plan)}, {modules} compiled modules{code} in {where}, {seconds:.2f} s"
+    )
     click.echo(f"{path or settings.bindle}: {what}")

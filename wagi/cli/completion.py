@@ -1,4 +1,4 @@
-"""``wagi completion``: the script by which a shell completes commands and options."""
+"""``wagi completion``: print a completion script for a shell."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from click.shell_completion import get_completion_class
 
 
 @click.command(
-    short_help="Print a shell's completion script.",
-    help="""Print the script by which SHELL completes wagi's commands and options.
+    short_help="Print a shell completion script.",
+    help="""Print a script that completes wagi's commands and options in the given shell.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``wagi inspect``: what a module is, and what it needs."""
+"""``wagi inspect``: show what a module imports, exports and needs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from wagi.guest.engine import Runtime, parse
 from wagi.observe.text import one_line
 from wagi.sources.cache import digest_of
 
-_ANY_MEMORY = 2**40  # nothing is run here
+_UNLIMITED_MEMORY = 2**40  # bytes; no guest runs here
 
 
 @click.command(
-    short_help="Say what a module is, and what it needs.",
-    help="""Say what the module at a REFERENCE (or in a FILE) is: its imports and which of them the
-    gateway provides, its exports and entrypoints, its memory, and how it was built.
+    short_help="Show what a module imports, exports and needs.",
+    help="""Describe the module at a REFERENCE or in a FILE: its imports and whether the gateway
+    provides them, its exports and entrypoints, its memory, and the tools that built it.
 
     \b
     Examples:
@@ -31,8 +31,10 @@ _ANY_MEMORY = 2**40  # nothing is run here
     """,
 )
 @click.argument("reference", metavar="REFERENCE|FILE")
-@click.option("--sha256", default="", metavar="HEX", help="What it must be; needed for https:.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option(
+    "--sha256", default="", metavar="HEX", help="Expected SHA-256; required for https: references."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @setting_options(*SOURCES)
 def inspect(reference: str, sha256: str, as_json: bool, **options: Any) -> None:
     """Describe a module."""
@@ -43,7 +45,7 @@ def inspect(reference: str, sha256: str, as_json: bool, **options: Any) -> None:
         "size": len(fetched.content),
     }
     if binary.is_component(fetched.content):
-        facts["kind"] = "component (WASI preview 2), which the gateway does not run"
+        facts["kind"] = "component (WASI preview 2), not supported by the gateway"
     else:
         facts |= _module_facts(reference, fetched.content)
     if as_json:
@@ -53,12 +55,12 @@ def inspect(reference: str, sha256: str, as_json: bool, **options: Any) -> None:
 
 
 def _module_facts(reference: str, content: bytes) -> dict[str, Any]:
-    source = parse(reference, content, _ANY_MEMORY)
+    source = parse(reference, content, _UNLIMITED_MEMORY)
     described = Runtime().describe(source)
     sections = dict(binary.custom_sections(source.wasm))
     return {
         "kind": _kind(described),
-        "memory": [f"{size} bytes at the start" for size in source.sizes.memories],
+        "memory": [f"{size} bytes initially" for size in source.sizes.memories],
         "imports": [
             {
                 "module": item.module,
@@ -86,7 +88,7 @@ def _producers(content: bytes) -> dict[str, list[str]]:
     try:
         return binary.producers(content)
     except binary.MalformedModuleError:
-        return {}  # custom sections are not validated: what cannot be read says nothing
+        return {}  # custom sections are not validated; ignore one that cannot be parsed
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:

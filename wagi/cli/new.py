@@ -1,4 +1,4 @@
-"""``wagi new``: a project to begin with."""
+"""``wagi new``: create a project."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from wagi.templates import LANGUAGES, create
 
 
 @click.command(
-    short_help="Make a project: a handler, its build, a test.",
-    help="""Make a project NAME: a handler, how it is built and served, and a test.
+    short_help="Create a project with a handler, a build and a test.",
+    help="""Create a project in the directory NAME: a handler, its build, a modules.toml and a test.
 
     \b
     Examples:
       wagi new hello --lang rust
-      wagi new hello            (asks for the language)
+      wagi new hello            (prompts for the language)
     """,
 )
 @click.argument("name", metavar="NAME")
@@ -24,14 +24,14 @@ from wagi.templates import LANGUAGES, create
     "--lang",
     type=click.Choice(list(LANGUAGES)),
     prompt="Language",
-    help="The language of the handler.",
+    help="Language of the handler.",
 )
 def new(name: str, lang: str) -> None:
-    """Make a project."""
+    """Create a project."""
     create(name, lang, Path())
     language = LANGUAGES[lang]
     click.echo(
-        f"{name}: a handler in {language.title}. It needs {language.needs}.\n\n"
+        f"{name}: a handler in {language.title}. It requires {language.needs}.\n\n"
         f"  cd {name}\n"
         f"  {language.build.replace('NAME', name)}\n"
         f"  wagi serve --watch\n"

@@ -1,4 +1,4 @@
-"""The options of a server, made from the fields of its settings."""
+"""Command-line options, derived from the fields of the server's settings."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ SOURCES = (
     "bindle_http_password",
     "bindle_insecure",
 )
-"""The settings of commands that fetch modules and serve none."""
+"""The settings of commands that fetch modules without serving them."""
 
 
 LOCAL = ("env", "env_file", "hostname", "artefact_cache", *SOURCES)
-"""The settings of commands that answer requests without a server."""
+"""The settings of commands that handle requests without a server."""
 
 
 def setting_options(*names: str) -> Callable[[F], F]:
-    """Give a command an option for each of these settings."""
+    """Make a decorator that adds an option to a command for each of these settings."""
 
     def decorate(command: F) -> F:
         for name in reversed(names):
@@ -64,37 +64,51 @@ map_option = click.option(
     type=click.Path(path_type=Path),
     default=Path("modules.toml"),
     metavar="FILE",
-    help="modules.toml, a pod manifest or a module.",
+    help="Route map: a modules.toml, a pod manifest or a module.",
 )
 
 
 def manifest_argument(command: F) -> F:
-    """Give a command the file it works on, as an argument or, like the original, as ``-c``."""
+    """Add the route map to a command: as an argument or, compatible with Wagi, as ``-c``."""
     path = click.Path(path_type=Path)
-    command = click.option("-c", "--config", type=path, metavar="FILE", help="modules.toml.")(
-        command
-    )
+    command = click.option(
+        "-c", "--config", type=path, metavar="FILE", help="Route map, same as MODULES_TOML."
+    )(command)
     return click.argument("file", required=False, type=path, metavar="[MODULES_TOML]")(command)
 
 
 def manifest_path(file: Path | None, config: Path | None, settings: Settings) -> Path | None:
-    """The file that the user named, ``modules.toml`` if none; None for a bindle.
+    """Choose the route map.
 
-    Raises: click.UsageError for two.
+    Args:
+        file: The argument, if given.
+        config: The value of ``-c``, if given.
+        settings: The settings, which may name a bindle instead.
+
+    Returns:
+        The file, by default ``modules.toml``; None for a bindle.
+
+    Raises:
+        click.UsageError: Two different route maps were given.
     """
     if settings.bindle is not None:
         if file is not None or config is not None:
             raise click.UsageError(
-                f"expected a modules.toml or a bindle, found {file or config} and {settings.bindle}"
+                f"expected either a modules.toml or a bindle, found both {file or config} and"
+                f" {settings.bindle}"
             )
         return None
     if file is not None and config is not None and file != config:
-        raise click.UsageError(f"expected one modules.toml, found {config} and {file}")
+        raise click.UsageError(f"expected one modules.toml, found both {config} and {file}")
     return file or config or Path("modules.toml")
 
 
 def settings_from(values: dict[str, Any]) -> Settings:
-    """Check the options. Raises: ConfigurationError naming each bad one."""
+    """Validate the options.
+
+    Raises:
+        ConfigurationError: Options are invalid; it has a problem for each.
+    """
     given = {k: v for k, v in values.items() if v not in (None, (), False)}
     try:
         return Settings.model_validate(given)

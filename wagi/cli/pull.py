@@ -1,4 +1,4 @@
-"""``wagi pull``: fetch a module into a file."""
+"""``wagi pull``: download a module to a file."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 import click
 
+from wagi.cli.console import print_error, show_progress
 from wagi.cli.options import SOURCES, setting_options, settings_from
-from wagi.cli.stderr import complain, show_progress
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
 from wagi.server import setup
-from wagi.sources.modules import Fetched, Wanted, fetch_all
+from wagi.sources.modules import FetchedModule, ModuleRequest, fetch_modules
 from wagi.sources.references import file_name, parse_reference
-from wagi.storage import write_whole
+from wagi.storage import write_atomically
 
 
 @click.command(
-    short_help="Fetch a module.",
-    help="""Fetch the module that a reference (oci:, bindle:, https:) leads to, into a file.
+    short_help="Download a module.",
+    help="""Download the module at REFERENCE (oci:, bindle: or https:) to a file.
 
-    Prints the reference that will always lead to the same module.
+    Prints the immutable reference of the module, by its digest.
 
     \b
     Examples:
@@ -37,37 +37,42 @@ from wagi.storage import write_whole
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where to write it: NAME.wasm in this folder unless given; - is stdout.",
+    help="Output file; NAME.wasm in the current directory by default, - for stdout.",
 )
-@click.option("--sha256", default="", metavar="HEX", help="What it must be; needed for https:.")
+@click.option(
+    "--sha256", default="", metavar="HEX", help="Expected SHA-256; required for https: references."
+)
 @setting_options(*SOURCES)
 def pull(reference: str, output: Path | None, sha256: str, **options: Any) -> None:
-    """Fetch a module."""
+    """Download a module."""
     fetched = fetch_one(reference, sha256, settings_from(options))
     if output == Path("-"):
         sys.stdout.buffer.write(fetched.content)
         return
     path = output or Path(file_name(parse_reference(reference)))
     try:
-        write_whole(path, fetched.content, 0o666 & ~_umask())
+        write_atomically(path, fetched.content, 0o666 & ~_umask())
     except OSError as error:
         raise WagiError(f"{path}: {error.strerror}") from None
     click.echo(fetched.resolved)
     click.echo(f"{len(fetched.content)} bytes in {path}", err=True)
 
 
-def fetch_one(reference: str, sha256: str, settings: Settings) -> Fetched:
-    """Fetch a module for a command that does not serve; warnings go to stderr.
+def fetch_one(reference: str, sha256: str, settings: Settings) -> FetchedModule:
+    """Fetch a module for a command that does not serve. Warnings go to stderr.
 
-    Raises: WagiError.
+    Raises:
+        WagiError: The module cannot be fetched.
     """
     with setup.stores(settings) as kept:
-        wanted = Wanted(reference, Path(), sha256)
-        (fetched,) = fetch_all([wanted], kept.modules, setup.fetch_rules(settings), show_progress)
+        request = ModuleRequest(reference, Path(), sha256)
+        (fetched,) = fetch_modules(
+            [request], kept.modules, setup.fetch_options(settings), show_progress
+        )
     if isinstance(fetched, WagiError):
         raise fetched
     if fetched.warning:
-        complain("warning", fetched.warning)
+        print_error("warning", fetched.warning)
     return fetched
 
 

@@ -1,4 +1,4 @@
-"""``wagi push``: publish modules to a registry."""
+"""``wagi push``: push modules to an OCI registry."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from wagi.cli.console import show_progress
 from wagi.cli.options import setting_options, settings_from
-from wagi.cli.stderr import show_progress
 from wagi.config.values import parse_pair
 from wagi.errors import ConfigurationError, Problem
 from wagi.guest.binary import MalformedModuleError, sections
@@ -20,9 +20,10 @@ from wagi.sources.publish import publish
 
 @click.command(
     short_help="Push modules to an OCI registry.",
-    help="""Push modules (FILE…) to an OCI registry and print the reference by digest.
+    help="""Push modules (FILE…) to an OCI registry, and print the reference by digest.
 
-    Credentials are Docker's: log in with `docker login`, `oras login` or `az acr login`.
+    Credentials come from Docker's configuration: log in with `docker login`, `oras login` or
+    `az acr login`.
 
     \b
     Examples:
@@ -39,10 +40,14 @@ from wagi.sources.publish import publish
     type=click.Choice(["wasm-to-oci", "cncf"]),
     default="wasm-to-oci",
     show_default=True,
-    help="wasm-to-oci is what Wagi and Krustlet pull; cncf what wkg, Spin and runwasi do.",
+    help="Layout of the image: wasm-to-oci for Wagi and Krustlet, cncf for wkg, Spin and runwasi.",
 )
 @click.option(
-    "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Of the manifest."
+    "--annotation",
+    "annotations",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Annotation to add to the manifest.",
 )
 @setting_options("insecure_registry")
 def push(
@@ -55,8 +60,10 @@ def push(
     except ValueError as error:
         raise ConfigurationError(Problem(f"--annotation: {error}")) from None
     modules = [(path.name, _read(path)) for path in files]
-    rules = setup.fetch_rules(settings)
-    click.echo(publish(target, modules, layout, pairs, _created(files), rules, show_progress))
+    fetch_options = setup.fetch_options(settings)
+    click.echo(
+        publish(target, modules, layout, pairs, _created(files), fetch_options, show_progress)
+    )
 
 
 def _read(path: Path) -> bytes:
@@ -72,7 +79,7 @@ def _read(path: Path) -> bytes:
 
 
 def _created(files: tuple[Path, ...]) -> datetime:
-    """When the modules were made: the same files have the same digest whenever they are pushed."""
+    """The time of creation: not the current time, so that digests are reproducible."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     seconds = int(epoch) if epoch.isdigit() else max(path.stat().st_mtime for path in files)
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,4 +1,4 @@
-"""``wagi routes``: the table of routes."""
+"""``wagi routes``: list the routes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from wagi.observe.text import one_line
 
 
 @click.command(
-    short_help="List the routes in the order in which they are tried.",
-    help="""List the routes in the order in which they are tried, those of `_routes` included.
+    short_help="List the routes in matching order.",
+    help="""List the routes in matching order, including those declared by `_routes`.
 
     \b
     Examples:
@@ -27,7 +27,7 @@ from wagi.observe.text import one_line
     """,
 )
 @manifest_argument
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @server_options
 def routes(file: Path | None, config: Path | None, as_json: bool, **options: Any) -> None:
     """List routes."""
@@ -68,7 +68,7 @@ def _print_table(plan: Plan) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     sources = [_source(route) for route in plan.routes]
-    titles = ["Route", "Module", "Entrypoint", "Timeout", "Memory", "At a time"]
+    titles = ["Route", "Module", "Entrypoint", "Timeout", "Memory", "Concurrency"]
     for title in [*titles, "Source"] if any(sources) else titles:
         table.add_column(title, overflow="fold")
     for route, source in zip(plan.routes, sources, strict=True):
@@ -83,6 +83,6 @@ def _print_table(plan: Plan) -> None:
 
 
 def _source(route: PlannedRoute) -> str:
-    """What is to be said of where a route comes from, if its entry does not say it."""
+    """Describe the origin of a route, unless it is obvious from its entry."""
     found = "" if Path(route.source).exists() else route.source
-    return f"{found} (by _routes)".strip() if route.is_dynamic else found
+    return f"{found} (from _routes)".strip() if route.is_dynamic else found

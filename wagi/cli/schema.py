@@ -1,4 +1,4 @@
-"""``wagi schema``: the JSON schema of modules.toml, for editors."""
+"""``wagi schema``: print the JSON schema of modules.toml."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from wagi.config.manifest import Manifest
     short_help="Print the JSON schema of modules.toml.",
     help="""Print the JSON schema of modules.toml.
 
-    Editors with a TOML language server check and complete the keys of a file that begins with
-    the line `#:schema FILE` (or the URL of one).
+    Editors with a TOML language server use it to validate and complete a modules.toml whose first
+    line is `#:schema FILE`, where FILE is a path or URL.
 
     \b
     Examples:
@@ -42,7 +42,7 @@ def schema() -> None:
 
 
 def _docstrings(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    """The fields of a model and the docstrings behind them."""
+    """Yield the fields of a model with the docstrings that follow them."""
     (definition,) = ast.parse(dedent(inspect.getsource(model))).body
     assert isinstance(definition, ast.ClassDef)
     for field, after in pairwise(definition.body):

@@ -1,4 +1,4 @@
-"""``wagi serve``: load, listen, say so, serve."""
+"""``wagi serve``: load the modules and serve them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from wagi.cli.announcement import announcement
+from wagi.cli.console import show_progress
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
-from wagi.cli.stderr import show_progress
+from wagi.cli.startup import startup_message
 from wagi.gateway.route import Plan
 from wagi.observe.server_log import ServerLog
 from wagi.server import service
@@ -21,8 +21,8 @@ from wagi.server import service
     short_help="Serve handlers.",
     help="""Serve the handlers that MODULES_TOML maps to routes (default: ./modules.toml).
 
-    MODULES_TOML may also be a module (.wasm, .wat): it then answers every path.
-    SIGHUP loads everything again and goes over to it without losing a request.
+    MODULES_TOML may also be a module (.wasm, .wat), which is then mapped to every path.
+    SIGHUP reloads everything without dropping a request.
 
     \b
     Examples:
@@ -42,6 +42,6 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
     started = time.perf_counter()
 
     def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path) -> None:
-        log.say(announcement(url, plan, time.perf_counter() - started, log_dir))
+        log.print(startup_message(url, plan, time.perf_counter() - started, log_dir))
 
     sys.exit(service.serve(settings, path, announce, show_progress))

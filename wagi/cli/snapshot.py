@@ -1,4 +1,4 @@
-"""``wagi snapshot``: initialise a module once, at build time."""
+"""``wagi snapshot``: initialise a module at build time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from wagi.guest import snapshot as snapshots
 
 
 @click.command(
-    short_help="Initialise a module once, for all requests.",
-    help="""Initialise MODULE once and keep what comes of it as a new module.
+    short_help="Initialise a module at build time.",
+    help="""Initialise MODULE and save its state as a new module.
 
-    Language runtimes work before they look at a request. In a reactor that work is in
-    `_initialize`: it is run here, with nothing of the host, and the new module begins where it
-    ends. Every request still gets an instance of its own. Name the function that handles requests
-    as `entrypoint` in modules.toml.
+    Language runtimes do work before they handle a request. In a reactor, this work is done by
+    `_initialize`. The command runs it without access to the host, and saves the resulting memory
+    and globals as the initial state of a new module. Each request still gets a separate instance.
+    In modules.toml, set `entrypoint` to the function that handles requests.
 
-    What the initialisation takes for random or for the time is the same in every instance then.
+    Random numbers and times that are read during initialisation are the same in every instance.
 
     \b
     Examples:
@@ -34,20 +34,20 @@ from wagi.guest import snapshot as snapshots
     default="_initialize",
     metavar="NAME",
     show_default=True,
-    help="The export that initialises; the new module does not have it.",
+    help="Exported function to run; it is removed from the new module.",
 )
 def snapshot(module: Path, output: Path, initialize: str) -> None:
-    """Make a snapshot."""
+    """Create a snapshot."""
     try:
         content = module.read_bytes()
     except OSError as error:
         raise ConfigurationError(Problem(f"cannot be read: {error.strerror}", module)) from None
     try:
-        made = snapshots.snapshot(content, initialize)
+        new_module = snapshots.snapshot(content, initialize)
     except snapshots.SnapshotError as error:
         raise ConfigurationError(Problem(str(error), module)) from None
     try:
-        output.write_bytes(made)
+        output.write_bytes(new_module)
     except OSError as error:
         raise WagiError(f"{output}: cannot be written: {error.strerror}") from None
-    click.echo(f"{output}: {len(made):,} bytes, initialised by {initialize}")
+    click.echo(f"{output}: {len(new_module):,} bytes, initialised by {initialize}")

@@ -1,4 +1,4 @@
-"""``wagi test``: replay recorded exchanges."""
+"""``wagi test``: replay recorded requests and compare the responses."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 
 import click
 
+from wagi.cli.console import show_progress
 from wagi.cli.options import LOCAL, map_option, setting_options, settings_from
-from wagi.cli.stderr import show_progress
 from wagi.observe.text import one_line
 from wagi.server.local import NoResponseError, local_gateway
 from wagi.testing.cases import differences, find_cases
 
 
 @click.command(
-    short_help="Replay recorded exchanges and compare.",
-    help="""Replay recorded exchanges (CASES: files or folders) and compare the responses.
+    short_help="Replay recorded requests and compare the responses.",
+    help="""Replay recorded requests (CASES: files or directories) and compare the responses.
 
-    Exits with 1 if a response is not what its file says. Record with `wagi call --record FILE`.
+    Exits with 1 if a response differs from the recorded one. To record a case, use
+    `wagi call --record FILE`.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``wagi test-server``: a server for tests in any language."""
+"""``wagi test-server``: a server for test suites in any language."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any
 
 import click
 
+from wagi.cli.console import show_progress
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
-from wagi.cli.stderr import show_progress
 from wagi.config.values import HostPort
 from wagi.gateway.route import Plan
 from wagi.observe.server_log import ServerLog
 from wagi.server import service
 
-_LOOK = 0.2  # seconds between two looks at the parent
+_POLL_INTERVAL_S = 0.2  # of the parent process
 
 
 @click.command(
     "test-server",
-    short_help="Serve on a free port, for tests.",
-    help="""Serve MODULES_TOML on a free port of loopback, for tests; it ends with its parent.
+    short_help="Serve on a free port, for test suites.",
+    help="""Serve MODULES_TOML on a free loopback port, for test suites in any language.
 
-    When it is ready it prints one line of JSON to stdout, {"url": …, "port": …, "pid": …}; its
-    log goes to stderr. SIGTERM ends it, and so does the end of the process that started it.
+    When ready, it prints one line of JSON to stdout: {"url": …, "port": …, "pid": …}. The log goes
+    to stderr. The server stops on SIGTERM, and when its parent process exits.
 
     \b
     Examples:
@@ -45,20 +45,20 @@ def test_server(file: Path | None, config: Path | None, **options: Any) -> None:
     given = {"listen": HostPort("127.0.0.1", 0), "workers": 1, "access_log": "off"}
     settings = settings_from({**options, **{k: v for k, v in given.items() if not options.get(k)}})
     path = manifest_path(file, config, settings)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
     def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path) -> None:
         for warning in plan.warnings:
-            log.say(f"warning: {warning}")
+            log.print(f"warning: {warning}")
         port = url.rpartition(":")[2]
         print(json.dumps({"url": url, "port": int(port), "pid": os.getpid()}), flush=True)
 
     sys.exit(service.serve(settings, path, announce, show_progress))
 
 
-def _end_with(parent: int) -> None:
-    # The supervisor takes signals itself: this thread must not get them.
+def _exit_with_parent(parent: int) -> None:
+    # The supervisor waits for signals in the main thread: they must not be delivered to this one.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     while os.getppid() == parent:
-        time.sleep(_LOOK)
+        time.sleep(_POLL_INTERVAL_S)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -169,7 +169,7 @@ class Admission:
     async def _wait(self, share: Share) -> Lease:
         if len(share.waiting) >= share.max_queue:
             missing = self._missing(share)
-            raise Busy(f"{missing}, and {share.max_queue} requests are waiting already")
+            raise Busy(f"{missing}, and {share.max_queue} requests are already queued")
         granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         request = _Waiting(granted, now())
         if not share.waiting:
@@ -189,7 +189,7 @@ class Admission:
             else:
                 self._forget(share, request)
             if isinstance(error, TimeoutError):
-                raise Busy(f"{missing} in {share.queue_timeout:g} seconds") from None
+                raise Busy(f"{missing} within {share.queue_timeout:g} s") from None
             raise
 
     def _missing(self, share: Share) -> str:
@@ -198,7 +198,7 @@ class Admission:
             return "no free slot"
         needed = share.expected_memory + share.demand.tables
         return (
-            f"not enough free memory (a guest is started with {needed / _MIB:.1f} MiB,"
+            f"not enough free memory (a guest needs {needed / _MIB:.1f} MiB to start,"
             f" {self._account.available / _MIB:.1f} MiB of {self._account.limit / _MIB:.1f} MiB"
             " are free: see --memory-budget)"
         )

@@ -15,15 +15,11 @@ def about_output(output: bytes, wrote_stderr: bool, status: int) -> str:
     """
     if not output:
         if status:
-            why = (
-                "what it wrote to stderr may say why"
-                if wrote_stderr
-                else "without a word on stderr"
-            )
+            why = "see its stderr for the reason" if wrote_stderr else "it wrote nothing to stderr"
             return f"; it exited with status {status}: {why}"
         if wrote_stderr:
-            return "; it wrote to stderr, and a response is what it writes to stdout"
-        return "; is anything written to stdout, and flushed, before it ends?"
+            return "; it wrote to stderr, but a response has to be written to stdout"
+        return "; check that it writes to stdout, and flushes it before it exits"
     shown = repr(output[:_SHOWN].decode(errors="replace"))
     advice = "headers such as Content-Type: text/plain, then an empty line, then the body"
     return f"; its output begins with {shown}: expected {advice}"
@@ -37,5 +33,5 @@ def about_trap(memory: int, limit: int) -> str:
         limit: Bytes of memory that it may have.
     """
     if memory * 10 >= limit * 9:
-        return f"\nIt had {memory} bytes of memory, and memory_limit is {limit}: is that enough?"
+        return f"\nIt used {memory} bytes of memory; memory_limit is {limit} and may be too low."
     return ""

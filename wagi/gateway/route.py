@@ -11,7 +11,7 @@ from wagi.gateway.admission import Share
 from wagi.guest.demand import MemoryDemand
 from wagi.guest.handler import Handler, HandlerSpec
 from wagi.observe.module_log import ModuleLog
-from wagi.outbound.client import OutboundClient, OutboundRules
+from wagi.outbound.client import OutboundClient, OutboundOptions
 from wagi.routing import RoutePattern
 
 
@@ -70,7 +70,7 @@ class PlannedRoute:
     variables: RouteVariables
     argv: str | None
     rules: RouteRules
-    outbound: OutboundRules
+    outbound: OutboundOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""Compiled modules and images of their data, kept from one start to the next.
+"""The cache of compiled modules and images of their data.
 
-An artefact is native code that is run as it is: what can write one can run anything as us. So they
-are read only from a folder that nobody else can write, and a name is a hash of everything that the
-code depends on. Files are written whole or not at all; any number of processes may share a folder.
+An artefact is native code that runs with the rights of the server: anyone who can write one can
+execute arbitrary code. So artefacts are only read from a directory that other users cannot write
+to, and file names are hashes of everything that the code depends on. Files are written atomically;
+any number of processes may share a directory.
 """
 
 from __future__ import annotations
@@ -16,41 +17,47 @@ from pathlib import Path
 
 from wagi.errors import WagiError
 from wagi.guest.targets import Processor, Target
-from wagi.storage import remove_stale, user_cache, write_whole
+from wagi.storage import remove_stale, user_cache, write_atomically
 
 SUFFIX = ".cwasm"
 
 
 def default_folder() -> Path:
-    """Where artefacts are kept unless the user says otherwise."""
+    """Return the default directory of the cache."""
     return user_cache("artefacts")
 
 
 def artefact_key(wasm_digest: bytes, engine_name: str, target: Target, processor: Processor) -> str:
-    """Name the code that a module becomes.
+    """Compute the key of the code of a module.
 
     Args:
         wasm_digest: The sha256 of the module.
-        engine_name: The engine with all of its configuration that the code depends on.
-        target: What the module is compiled for.
-        processor: The processor of the machine that compiles, or looks for the code.
+        engine_name: The engine, with all configuration that the code depends on.
+        target: The processors to compile for.
+        processor: The processor of this machine.
 
     Returns:
-        The same name on every machine that can run the same code as well as any.
+        The key, which is the same on all machines that can share the code.
     """
-    # The whole version: a release within a major version may correct the compiler.
+    # The full version: a patch release may fix the compiler.
     parts = (version("wasmtime"), processor.code_name(target), engine_name)
     return hashlib.sha256("\0".join(parts).encode() + b"\0" + wasm_digest).hexdigest()
 
 
 class Artefacts:
-    """A folder of artefacts. What is used last stays when there are too many."""
+    """A directory of artefacts with a size limit; the least recently used ones are evicted."""
 
     def __init__(self, folder: Path, size_limit: int, spare: Path | None = None) -> None:
-        """Parameters: ``size_limit`` in bytes, for all of them together; ``spare`` a folder of our
-        own for what cannot be written to the first, as in an image that is filled ahead of time.
+        """Open the cache, and create it if it does not exist.
 
-        Raises: WagiError if the folder cannot be made, or if somebody else may write to it.
+        Args:
+            folder: The directory.
+            size_limit: Maximum total size in bytes.
+            spare: A second directory for artefacts that cannot be written to the first, for
+                instance because it belongs to a read-only container image.
+
+        Raises:
+            WagiError: The directory cannot be created, or other users can write to it.
         """
         self._folder = folder
         self._spare = spare
@@ -61,40 +68,44 @@ class Artefacts:
         except OSError as error:
             raise WagiError(f"{folder}: {error.strerror}") from None
         if not stat.S_ISDIR(status.st_mode):
-            raise WagiError(f"{folder}: it is not a folder")
+            raise WagiError(f"{folder}: not a directory")
         if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
             raise WagiError(
-                f"{folder}: others may write to this folder, and compiled code is run as it is:"
-                " make it yours alone (chmod 700)"
+                f"{folder}: other users can write to this directory of compiled code: restrict its"
+                " owner and permissions (chmod 700)"
             )
 
     def find(self, key: str) -> Path | None:
-        """The file of an artefact, if there is one."""
+        """Return the file of an artefact, or None. It becomes the most recently used one."""
         for folder in filter(None, (self._folder, self._spare)):
             path = folder / (key + SUFFIX)
             if path.exists():
-                with contextlib.suppress(OSError):  # a folder may be only read
-                    os.utime(path)  # used now
+                with contextlib.suppress(OSError):  # the directory may be read-only
+                    os.utime(path)  # marks it as used
                 return path
         return None
 
     def add(self, key: str, code: bytes) -> Path:
-        """Keep an artefact. Raises: WagiError if it cannot be written."""
+        """Store an artefact.
+
+        Raises:
+            WagiError: It cannot be written.
+        """
         try:
-            path = write_whole(self._folder / (key + SUFFIX), code)
+            path = write_atomically(self._folder / (key + SUFFIX), code)
         except OSError as error:
             if self._spare is None:
                 raise WagiError(f"{self._folder}: {error.strerror}") from None
-            return write_whole(self._spare / (key + SUFFIX), code)
-        self._make_room(path)
+            return write_atomically(self._spare / (key + SUFFIX), code)
+        self._evict(path)
         return path
 
-    def _make_room(self, newest: Path) -> None:
-        """Remove what has not been used for the longest time. Whoever has it open keeps it."""
+    def _evict(self, newest: Path) -> None:
+        """Remove the least recently used artefacts. Open files stay readable."""
         remove_stale(self._folder.iterdir(), newest.stat().st_mtime)
         found: list[tuple[float, int, Path]] = []
         for path in self._folder.iterdir():
-            with contextlib.suppress(OSError):  # another process removes too
+            with contextlib.suppress(OSError):  # another process may remove it at the same time
                 status = path.stat()
                 if path.suffix == SUFFIX and path != newest:
                     found.append((status.st_mtime, status.st_size, path))

@@ -1,7 +1,7 @@
-"""What a wasm file says about itself, uncompiled (WebAssembly core specification §5). Pure.
+"""A parser for parts of the WebAssembly binary format (core specification §5). Pure.
 
-Enough of the format to tell a module from a component, to learn what it starts with,
-and to rename imports; wasmtime validates the rest.
+It distinguishes modules from components, reads initial sizes and custom sections, and renames
+imports. wasmtime validates the rest.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ _WITH_INITIALIZER = 0x40
 
 
 class MalformedModuleError(ValueError):
-    """The bytes are not a WebAssembly module; the message says why."""
+    """The bytes are not a valid WebAssembly module; the message has the reason."""
 
 
 def is_component(wasm: bytes) -> bool:
-    """Whether this is a component of the component model, not a core module."""
+    """Return whether this is a component of the component model rather than a core module."""
     return wasm.startswith(_COMPONENT[:4]) and wasm[4:8] == _COMPONENT[4:]
 
 
 def check_magic(wasm: bytes) -> None:
-    """Raises: MalformedModuleError unless the bytes begin as a core module does."""
+    """Check the magic number and the version of a core module.
+
+    Raises:
+        MalformedModuleError: One of them is wrong.
+    """
     if not wasm.startswith(b"\0asm"):
         raise MalformedModuleError("not a WebAssembly file: it does not begin with \\0asm")
     if wasm[4:8] != _MODULE[4:]:
@@ -39,9 +43,11 @@ def check_magic(wasm: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What an instance starts with.
+    """The initial sizes of an instance.
 
-    Attributes: ``memories`` the bytes of each linear memory; ``tables`` the elements of each table.
+    Attributes:
+        memories: The size of each linear memory in bytes.
+        tables: The number of elements of each table.
     """
 
     memories: tuple[int, ...] = ()
@@ -49,7 +55,11 @@ class Sizes:
 
 
 def initial_sizes(wasm: bytes) -> Sizes:
-    """The memories and tables that a module defines."""
+    """Read the initial sizes of the memories and tables that a module defines.
+
+    Raises:
+        MalformedModuleError: The module is invalid.
+    """
     memories: tuple[int, ...] = ()
     tables: tuple[int, ...] = ()
     for section in sections(wasm):
@@ -62,7 +72,11 @@ def initial_sizes(wasm: bytes) -> Sizes:
 
 
 def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
-    """The names and contents of the custom sections."""
+    """Yield the names and contents of the custom sections.
+
+    Raises:
+        MalformedModuleError: The module is invalid.
+    """
     for section in sections(wasm):
         if section.number == _CUSTOM_SECTION:
             reader = Reader(wasm, section.start, section.end)
@@ -71,9 +85,12 @@ def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def producers(content: bytes) -> dict[str, list[str]]:
-    """What a ``producers`` section says: language, tools and kits, each with its version.
+    """Parse a ``producers`` section: languages, tools and SDKs with their versions.
 
     https://github.com/WebAssembly/tool-conventions/blob/main/ProducersSection.md
+
+    Raises:
+        MalformedModuleError: The section is invalid.
     """
     reader = Reader(content, 0, len(content))
     fields: dict[str, list[str]] = {}
@@ -85,9 +102,14 @@ def producers(content: bytes) -> dict[str, list[str]]:
 
 
 def rename_imports(wasm: bytes, rename: Callable[[str, str], str]) -> bytes:
-    """Give imports other module names.
+    """Change the module names of imports.
 
-    Parameters: ``rename(module, name)`` returns the module name that it is to have.
+    Args:
+        wasm: A module.
+        rename: ``rename(module, name)`` returns the new module name of an import.
+
+    Raises:
+        MalformedModuleError: The module is invalid.
     """
     for section in sections(wasm):
         if section.number == _IMPORT_SECTION:
@@ -112,7 +134,14 @@ def _renamed(reader: Reader, rename: Callable[[str, str], str]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section: its ``number``, where its ``header`` begins, where its content does, and ends."""
+    """The position of a section.
+
+    Attributes:
+        number: The section id.
+        header: Offset of the id, which the size and the content follow.
+        start: Offset of the content.
+        end: Offset of the end of the content.
+    """
 
     number: int
     header: int
@@ -121,35 +150,42 @@ class Section:
 
 
 def sections(wasm: bytes) -> Iterator[Section]:
-    """The sections in their order. Raises: MalformedModuleError."""
+    """Yield the sections in order.
+
+    Raises:
+        MalformedModuleError: The module is invalid or truncated.
+    """
     check_magic(wasm)
     at = len(_MODULE)
     while at < len(wasm):
         reader = Reader(wasm, at + 1, len(wasm))
         size = reader.u32()
         if reader.at + size > len(wasm):
-            raise MalformedModuleError("the file ends in the middle of a section: it is cut short")
+            raise MalformedModuleError("the file ends in the middle of a section: it is truncated")
         yield Section(wasm[at], at, reader.at, reader.at + size)
         at = reader.at + size
 
 
 @dataclass(slots=True)
 class Reader:
-    """Reads numbers and names from ``at`` on. All methods raise MalformedModuleError at the end."""
+    """Reads numbers and names from the offset ``at`` up to ``end``.
+
+    All methods raise ``MalformedModuleError`` if the data is invalid or ends too early.
+    """
 
     data: bytes
     at: int
     end: int
 
     def byte(self) -> int:
-        """The next byte."""
+        """Read a byte."""
         if self.at >= self.end:
-            raise MalformedModuleError("a section ends too early")
+            raise MalformedModuleError("unexpected end of a section")
         self.at += 1
         return self.data[self.at - 1]
 
     def u32(self) -> int:
-        """An unsigned number (LEB128)."""
+        """Read an unsigned integer (LEB128)."""
         value = shift = 0
         while True:
             byte = self.byte()
@@ -158,28 +194,28 @@ class Reader:
                 return value
             shift += 7
             if shift > 63:
-                raise MalformedModuleError("a number is too long")
+                raise MalformedModuleError("an integer has too many bytes")
 
     def name(self) -> str:
-        """A name: a vector of UTF-8."""
+        """Read a name: a vector of UTF-8 bytes."""
         length = self.u32()
         if self.at + length > self.end:
-            raise MalformedModuleError("a section ends too early")
+            raise MalformedModuleError("unexpected end of a section")
         self.at += length
         try:
             return self.data[self.at - length : self.at].decode()
         except UnicodeDecodeError:
-            raise MalformedModuleError("a name is not UTF-8") from None
+            raise MalformedModuleError("a name is not valid UTF-8") from None
 
     def count(self) -> int:
-        """The length of a vector, each item of which takes a byte at least."""
+        """Read the length of a vector whose items have at least one byte each."""
         value = self.u32()
         if value > self.end - self.at:
-            raise MalformedModuleError("a section ends too early")
+            raise MalformedModuleError("unexpected end of a section")
         return value
 
     def tables(self) -> Iterator[int]:
-        """The minimum of each table; 0 from one on whose initializer would have to be parsed."""
+        """Yield the minimum size of each table; 0 from the first one with an initializer on."""
         known = True
         for _ in range(self.count()):
             known = known and self.data[self.at : self.at + 1] != bytes([_WITH_INITIALIZER])
@@ -188,7 +224,7 @@ class Reader:
             yield self.limits() if known else 0
 
     def limits(self) -> int:
-        """Skip limits; the minimum."""
+        """Read limits, and return the minimum."""
         flags = self.byte()
         minimum = self.u32()
         if flags & 1:
@@ -198,7 +234,7 @@ class Reader:
         return minimum
 
     def skip_import_description(self) -> None:
-        """Skip what an import is: a function, a table, a memory, a global or a tag."""
+        """Skip the description of an import: a function, table, memory, global or tag."""
         kind = self.byte()
         if kind == 0:  # function: type index
             self.u32()
@@ -222,7 +258,7 @@ class Reader:
 
 
 def leb(value: int) -> bytes:
-    """An unsigned number as LEB128."""
+    """Encode an unsigned integer as LEB128."""
     pieces = bytearray()
     while value >= 0x80:
         pieces.append(value & 0x7F | 0x80)

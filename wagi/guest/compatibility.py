@@ -1,9 +1,8 @@
-"""What this version of wagi relies on inside of wasmtime, and its check.
+"""Check that the installed wasmtime has the C API that this version of wagi relies on.
 
-``guest.capi`` calls wasmtime's C API, which a new major version may change: then a call would read
-and write the wrong bytes instead of failing. So the version, the layouts and the functions that are
-used are compared with what is installed before anything else is done. ``guest.selftest`` then shows
-that they work as expected.
+A new major version may change the C API. Calls would then read and write the wrong bytes instead of
+failing. So the version, the layouts of structures and the functions are checked before anything
+else. ``guest.selftest`` then checks their behaviour.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from wasmtime import _bindings as bindings
 from wagi.guest.outcome import EngineError
 
 LOWEST_MAJOR = 48
-"""The oldest supported version: a long-term release of wasmtime's, with security fixes."""
+"""The oldest supported version: a long-term support release, with security fixes."""
 NEWEST_TESTED_MAJOR = 50
-"""The newest version that wagi is tested with. A newer one is used if it passes all checks."""
+"""The newest version that wagi is tested with. Newer ones are used if they pass all checks."""
 
 _LAYOUTS: dict[str, tuple[int, dict[str, int]]] = {
     "wasmtime_extern_t": (32, {"kind": 0, "of": 8}),
@@ -30,7 +29,7 @@ _LAYOUTS: dict[str, tuple[int, dict[str, int]]] = {
     "wasmtime_async_continuation_t": (24, {"callback": 0, "env": 8, "finalizer": 16}),
     "wasmtime_instance_t": (16, {"store_id": 0}),
 }
-"""The structures that wagi reads and writes: size in bytes, and the offsets of fields."""
+"""The structures that wagi reads and writes: size in bytes, and offsets of fields."""
 
 _FUNCTIONS = {
     "wasi_config_new": 0,
@@ -77,24 +76,24 @@ _FUNCTIONS = {
     "wasmtime_store_new": 3,
     "wasmtime_trap_new": 2,
 }
-"""The functions that ``guest.capi`` and the core call, and how many parameters they have."""
+"""The functions that ``guest.capi`` and the core call, with their number of parameters."""
 
 
 def installed_version() -> str:
-    """The version of wasmtime that is installed."""
+    """Return the installed version of wasmtime."""
     return version("wasmtime")
 
 
 def is_newer_than_tested() -> bool:
-    """Whether wagi was not tested with the installed version because it is newer."""
+    """Return whether the installed version is newer than those that wagi is tested with."""
     return _major() > NEWEST_TESTED_MAJOR
 
 
 def check() -> None:
-    """Compare the installed wasmtime with what wagi relies on.
+    """Check the installed wasmtime.
 
     Raises:
-        EngineError: It is too old, or differs from what wagi relies on.
+        EngineError: It is too old or incompatible.
     """
     if _major() < LOWEST_MAJOR:
         raise unsupported("it is too old")
@@ -103,23 +102,23 @@ def check() -> None:
         if structure is None:
             raise unsupported(f"it has no {name}")
         if ctypes.sizeof(structure) != size or offsets != _offsets(structure, offsets):
-            raise unsupported(f"its {name} has another layout")
+            raise unsupported(f"its {name} has a different layout")
     for name, parameters in _FUNCTIONS.items():
         function = getattr(bindings, f"_{name}", None)
         if function is None:
             raise unsupported(f"it has no {name}")
         if len(function.argtypes) != parameters:
-            raise unsupported(f"its {name} has other parameters")
+            raise unsupported(f"its {name} has different parameters")
 
 
 def unsupported(reason: str) -> EngineError:
-    """Make the error for a wasmtime that cannot be used.
+    """Create the error for an incompatible wasmtime.
 
     Args:
-        reason: What is wrong with it.
+        reason: The incompatibility.
     """
     return EngineError(
-        f"wasmtime {installed_version()} cannot be used: {reason}; this version of wagi works with"
+        f"wasmtime {installed_version()} cannot be used: {reason}; this version of wagi supports"
         f" wasmtime {LOWEST_MAJOR} to {NEWEST_TESTED_MAJOR}:"
         f" pip install 'wasmtime>={LOWEST_MAJOR},<{NEWEST_TESTED_MAJOR + 1}'"
     )

@@ -1,4 +1,4 @@
-"""How much memory a guest of a module needs to start, and how much it may get. Pure."""
+"""Determine how much memory a guest of a module needs to start, and may grow to. Pure."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 from wagi.guest.binary import Reader, initial_sizes, sections
 
-_TABLE_SHARE = 8  # tables may grow to an eighth of the memory limit
-_ELEMENT_SIZE = 8  # bytes of a table's element
+_TABLE_SHARE = 8  # tables may grow to one eighth of the memory limit
+_ELEMENT_SIZE = 8  # bytes
 _TYPE_SECTION, _EXPORT_SECTION, _CODE_SECTION, _TAG_SECTION = 1, 7, 10, 13
 _MEMORY_EXPORT = 2
 _FUNCTION_TYPE = 0x60
-# The opcode is 0xFC and the number 15 in LEB128, which may be longer than it has to be.
+# The opcode is 0xFC and 15 in LEB128, which may have redundant bytes.
 _TABLE_GROW = re.compile(rb"\xfc(\x0f|\x8f\x80*\x00)")
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryDemand:
-    """What a guest takes of the memory budget.
+    """The share of the memory budget that a guest takes.
 
     Attributes:
-        initial: Bytes of linear memory that it has from its start to its end.
-        limit: Bytes of linear memory that it may grow to.
-        tables: Bytes of its tables.
+        initial: Initial size of its linear memory in bytes.
+        limit: Maximum size of its linear memory in bytes.
+        tables: Size of its tables in bytes.
     """
 
     initial: int = 0
@@ -32,20 +32,19 @@ class MemoryDemand:
 
     @property
     def at_start(self) -> int:
-        """Bytes that have to be free for it to start."""
+        """Memory that has to be free for it to start, in bytes."""
         return self.initial + self.tables
 
 
 def memory_demand(wasm: bytes, memory_limit: int) -> MemoryDemand:
-    """Read a module's demand.
+    """Determine the demand of a module.
 
-    What cannot be seen while a guest runs counts from the start with all that it may become: the
-    growth of a second memory or of one that is not exported, of the heap of collected objects, and
-    of tables.
+    Memory whose growth cannot be observed counts with its maximum from the start: a second memory,
+    one that is not exported, the heap of garbage-collected objects, and tables.
 
     Args:
         wasm: A valid module.
-        memory_limit: Bytes of linear memory that a guest may have.
+        memory_limit: Maximum size of the linear memory of a guest in bytes.
     """
     sizes = initial_sizes(wasm)
     each = memory_limit // max(1, len(sizes.memories))
@@ -62,7 +61,7 @@ def memory_demand(wasm: bytes, memory_limit: int) -> MemoryDemand:
 
 
 def _exports_memory(wasm: bytes) -> bool:
-    """Whether a module exports its memory by the name that WASI gives it."""
+    """Return whether a module exports its memory under the name that WASI requires."""
     for section in sections(wasm):
         if section.number == _EXPORT_SECTION:
             reader = Reader(wasm, section.start, section.end)
@@ -75,7 +74,7 @@ def _exports_memory(wasm: bytes) -> bool:
 
 
 def may_have_heap(wasm: bytes) -> bool:
-    """Whether a module may make objects that are collected: structures, arrays, exceptions."""
+    """Return whether a module may create garbage-collected objects: structs, arrays, exceptions."""
     for section in sections(wasm):
         if section.number == _TAG_SECTION:
             return True
@@ -91,7 +90,7 @@ def may_have_heap(wasm: bytes) -> bool:
 
 
 def _may_grow_tables(wasm: bytes) -> bool:
-    """Whether ``table.grow`` occurs. Other bytes may look like it: that counts, too."""
+    """Return whether ``table.grow`` may occur. Other bytes may look like it: false positives."""
     return any(
         _TABLE_GROW.search(wasm, section.start, section.end)
         for section in sections(wasm)

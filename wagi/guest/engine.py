@@ -223,7 +223,7 @@ class Module:
         if entrypoint != "_start" or "_start" in self._exports:
             return ""
         if "_initialize" in self._exports:
-            return ": it is a reactor: name the function that answers requests as entrypoint"
+            return ": it is a reactor: set entrypoint to the function that handles requests"
         if not self._compiled.inner.imports:
             return ": was it built for wasm32-unknown-unknown? Build a program for wasm32-wasip1"
         return ": was it built as a library? Build a program, which has a _start"
@@ -239,7 +239,7 @@ class Module:
         )
         if max(memories, default=0) > limits.memory:
             raise MemoryLimitError(
-                f"{self.name}: memory_limit is {limit} bytes, and the module starts with"
+                f"{self.name}: memory_limit is {limit} bytes, but the module starts with"
                 f" {sum(memories)} bytes{' in several memories' if len(memories) > 1 else ''}"
             )
         if max(tables, default=0) > limits.elements:

@@ -153,9 +153,9 @@ def run_to_end(handler: Handler, timeout: float, stderr: Callable[[bytes], None]
             ended = guest.step()
             output += guest.take_output()
             if len(output) > 1024 * 1024:
-                raise WagiError("it printed more than 1 MiB")
+                raise WagiError("the handler printed more than 1 MiB")
             if time.monotonic() > deadline:
-                raise WagiError(f"it ran for more than {timeout:g} seconds")
+                raise WagiError(f"the handler ran for more than {timeout:g} s")
             if guest.wait.wake_at is not None:
                 time.sleep(max(0.0, min(guest.wait.wake_at, deadline) - time.monotonic()))
     finally:
@@ -164,5 +164,5 @@ def run_to_end(handler: Handler, timeout: float, stderr: Callable[[bytes], None]
         case Trap(message):
             raise WagiError(message)
         case Exit(status) if status:
-            raise WagiError(f"it exited with status {status}")
+            raise WagiError(f"the handler exited with status {status}")
     return bytes(output)

@@ -1,8 +1,8 @@
-"""The data of a module as an image of its memory, so that guests can share it. Pure.
+"""Extract the data of a module as a memory image, which guests share. Pure.
 
-When an instance is made, its active data segments are copied into its memory (WebAssembly core
-specification §4.5.5). Large data can be mapped instead: the module loses its segments, and each
-guest starts with a private mapping of the image.
+Instantiation copies active data segments to the memory (WebAssembly core specification §4.5.5).
+Large data is mapped instead: the segments are removed from the module, and each guest starts with a
+private, copy-on-write mapping of the image.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from wagi.guest.binary import PAGE, MalformedModuleError, Reader, Section, leb, 
 from wagi.guest.demand import may_have_heap
 
 _IMPORT_SECTION, _MEMORY_SECTION, _DATA_SECTION = 2, 5, 11
-_MEMORY = 2  # the kind of an import
+_MEMORY = 2  # kind of an import
 _I32_CONST, _END = 0x41, 0x0B
 _ACTIVE, _PASSIVE, _ACTIVE_WITH_INDEX = 0, 1, 2
 _EMPTY_SEGMENT = bytes([_PASSIVE, 0])
-_MAX_SPAN = 2  # times the data: an image that is mostly gaps wastes memory
+_MAX_SPAN = 2  # relative to the data: an image that consists mostly of gaps wastes memory
 
 
 @dataclass(frozen=True, slots=True)
 class DataImage:
-    """What a part of a memory contains when its instance has been made.
+    """The initial content of a part of a memory.
 
     Attributes:
-        offset: Where the part begins, in bytes; a multiple of the page size of WebAssembly, and so
-            of every host's.
-        data: Its bytes, whole pages of WebAssembly.
+        offset: Offset of the part in bytes; a multiple of the page size of WebAssembly, and so of
+            that of every host.
+        data: The content, in whole pages of WebAssembly.
         memory_size: The initial size of the whole memory, in bytes.
     """
 
@@ -39,7 +39,13 @@ class DataImage:
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """A data segment: where its bytes are in the module; its ``offset`` if it is active."""
+    """A data segment.
+
+    Attributes:
+        offset: Offset in the memory; None for a passive segment.
+        start: Offset of the content in the module.
+        end: Offset of the end of the content.
+    """
 
     offset: int | None
     start: int
@@ -47,23 +53,23 @@ class _Segment:
 
 
 class _UnusualError(Exception):
-    """The module has something that an image cannot stand for."""
+    """The module uses a feature that an image cannot represent."""
 
 
 def extract_data(wasm: bytes, threshold: int) -> tuple[bytes, DataImage] | None:
     """Separate a module from the data of its memory.
 
-    The active segments of the result are empty passive ones: as many segments with the same
-    indices, on which ``memory.init`` and ``data.drop`` act as on an active segment, which is
-    dropped as soon as it has been copied.
+    Active segments are replaced with empty passive ones, so that indices stay the same.
+    ``memory.init`` and ``data.drop`` behave as before, because an active segment is dropped after
+    it has been copied.
 
     Args:
         wasm: A module.
-        threshold: Bytes of data up to which copying is cheaper than mapping.
+        threshold: Size of the data, in bytes, up to which copying is cheaper than mapping.
 
     Returns:
-        The module without its data, and the data; None if the module has to stay as it is: it has
-        no more data than the threshold, or the place of its data is not constant and certain.
+        The module without its data, and the data. None if the module has to stay as it is: it has
+        too little data, or the offsets of its segments are not constant.
     """
     try:
         memory_size = _memory_size(wasm)
@@ -85,7 +91,7 @@ def _only(wasm: bytes, number: int) -> Section | None:
 
 
 def _memory_size(wasm: bytes) -> int | None:
-    """The initial size in bytes of the only memory; None if there is no memory."""
+    """Return the initial size of the only memory in bytes; None if there is no memory."""
     if _imports_memory(wasm):
         raise _UnusualError
     section = _only(wasm, _MEMORY_SECTION)
@@ -127,7 +133,7 @@ def _segments(reader: Reader) -> Iterator[_Segment]:
 
 
 def _constant(reader: Reader) -> int:
-    """The address that an expression of nothing but ``i32.const`` has."""
+    """Read an expression that consists of one ``i32.const``, and return its value."""
     if reader.byte() != _I32_CONST:
         raise _UnusualError
     value = shift = 0
@@ -151,7 +157,7 @@ def _image(
 ) -> DataImage | None:
     active = [(each.offset, each) for each in segments if each.offset is not None]
     if any(offset + each.end - each.start > memory_size for offset, each in active):
-        raise _UnusualError  # the instance cannot be made, and wasmtime says why
+        raise _UnusualError  # instantiation fails, and wasmtime reports the reason
     active = [(offset, each) for offset, each in active if each.end > each.start]
     total = sum(each.end - each.start for _, each in active)
     if total <= threshold or not active:

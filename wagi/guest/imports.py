@@ -39,4 +39,4 @@ def explain(module: str, name: str) -> str:
     for prefixes, explanation in _PROVIDERS:
         if full.startswith(prefixes) or name.startswith("__wbindgen"):
             return explanation
-    return "nothing of that name is provided: a guest may import WASI preview 1 and outbound HTTP"
+    return "the gateway does not provide it: guests can import WASI preview 1 and outbound HTTP"

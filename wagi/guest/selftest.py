@@ -1,7 +1,7 @@
-"""A test of the installed wasmtime, in a few milliseconds at the start of each process.
+"""A self-test of the installed wasmtime, which takes a few milliseconds per process.
 
-``guest.compatibility`` compares what wasmtime declares; this shows what it does: a module is
-compiled, its guests call the host, suspend, continue, exit, trap, and are cancelled in mid-run.
+``guest.compatibility`` checks the declarations of wasmtime; this module checks its behaviour: it
+compiles a module whose guests call the host, suspend, resume, exit, trap and are cancelled.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _MODULE = """(module
   (func (export "spin")
     (loop $again (drop (call $yield)) (br $again))))"""
 _LIMITS = StoreLimits(memory=65536, elements=0, memories=1, tables=0)
-_MAX_POLLS = 10  # of a guest that ends after a few
+_MAX_POLLS = 10  # more than any of the guests needs
 
 
 class _Failure(Exception):
-    """Something is not as it should be."""
+    """A check failed."""
 
 
 class _Guest:
-    """One guest, and what its host calls have seen.
+    """One guest, with a record of its host calls.
 
     Attributes:
-        calls: The host calls with their arguments, and what they found.
-        polls: How often ``wait`` has been continued.
+        calls: The host calls with their arguments and observations.
+        polls: How often ``wait`` was resumed.
     """
 
     def __init__(self, pre: InstancePre, export: bytes) -> None:
@@ -72,7 +72,7 @@ class _Guest:
         return 7
 
     def now(self) -> int:
-        return 0  # an async call that does not wait: its result is what wasmtime has put there
+        return 0  # an async host call that does not wait
 
     def make_yield(self) -> int:
         self.calls.append(("yield",))
@@ -83,30 +83,30 @@ class _Guest:
         raise GuestExit(status)
 
     def run(self) -> Outcome:
-        """Run it to its end."""
+        """Run the guest until it ends."""
         for _ in range(_MAX_POLLS):
             outcome = self.store.poll()
             if outcome is not None:
                 return outcome
-        raise _Failure("a guest does not end")
+        raise _Failure("a guest did not end")
 
 
 def check() -> None:
-    """Test the installed wasmtime, and warn if it is newer than those that wagi is tested with.
+    """Test the installed wasmtime, and warn if wagi has not been tested with its version.
 
-    The process is left as it was: it may fork afterwards, and install signal handlers.
+    The test has no side effects: the process may fork and install signal handlers afterwards.
 
     Raises:
-        EngineError: It does not do what wagi expects.
+        EngineError: The test failed.
     """
     try:
         _run()
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise compatibility.unsupported(f"its self-test has failed: {reason}") from error
+        raise compatibility.unsupported(f"its self-test failed: {reason}") from error
     if compatibility.is_newer_than_tested():
         _log.warning(
-            "wasmtime %s is newer than the versions that wagi is tested with (%d to %d); it has"
+            "wasmtime %s is newer than the versions that wagi is tested with (%d to %d); it"
             " passed the self-test",
             compatibility.installed_version(),
             compatibility.LOWEST_MAJOR,
@@ -132,14 +132,14 @@ def _run() -> None:
 
 
 def _suspends_and_continues(guest: _Guest) -> None:
-    _expect("a guest that waits is suspended", guest.store.poll(), None)
-    _expect("it returns", guest.run(), Returned())
+    _expect("a waiting guest is suspended", guest.store.poll(), None)
+    _expect("the guest returns", guest.run(), Returned())
     calls = [
         ("add", 0xFFFFFFFF, 0x123456789, 65536, b"memory"),
         ("wait", 0xFFFFFFFE, 0x987654321),
     ]
-    _expect("host calls get what the guest passes", guest.calls, calls)
-    _expect("a host call that waits is continued", guest.polls, 2)
+    _expect("host calls get the arguments of the guest", guest.calls, calls)
+    _expect("a waiting host call is resumed", guest.polls, 2)
 
 
 def _exits(guest: _Guest) -> None:
@@ -149,14 +149,14 @@ def _exits(guest: _Guest) -> None:
 def _traps(guest: _Guest) -> None:
     outcome = guest.run()
     message = outcome.message if isinstance(outcome, Trap) else f"{outcome}"
-    _expect("a trap has its cause", "unreachable" in message, True)
+    _expect("the message of a trap has its cause", "unreachable" in message, True)
 
 
 def _is_cancelled(guest: _Guest) -> None:
     for _ in range(2):
-        _expect("a guest that never ends yields", guest.store.poll(), None)
-    _expect("it runs in each slice", len(guest.calls) >= 2, True)
-    guest.store.close()  # a call after that would have no store
+        _expect("a busy guest yields", guest.store.poll(), None)
+    _expect("a busy guest runs in each slice", len(guest.calls) >= 2, True)
+    guest.store.close()  # a later host call would have no store
 
 
 _TESTS = {

@@ -1,11 +1,11 @@
-"""A module that begins where another one is once it has been initialised.
+"""Initialise a module ahead of time, and save its state as a new module.
 
-Interpreters and language runtimes work for milliseconds before they look at the request. For a
-reactor that work is in ``_initialize``: it is run here, once and with nothing of the host, and the
-memory and the globals that it leaves become the beginning of a new module (the idea is Wizer's).
-Every request still has an instance of its own; it only begins later.
+Interpreters and language runtimes work for milliseconds before they handle the request. A reactor
+does this work in ``_initialize``. It is run here once, without access to the host, and the
+resulting memory and globals become the initial state of a new module (the idea is Wizer's). Each
+request still gets a separate instance.
 
-What was random or the time of day during the initialisation is the same in every instance then.
+Random numbers and times that are read during initialisation are the same in every instance.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wagi.guest.binary import PAGE, MalformedModuleError, Reader, leb, sections
 
 IMPORTS, TABLES, MEMORIES, GLOBALS, EXPORTS, START = 2, 4, 5, 6, 7, 8
 DATA, DATA_COUNT = 11, 12
-_GAP = 64  # zero bytes in a row from which on a segment ends: a segment costs about ten
+_GAP = 64  # zero bytes that end a segment: the header of a segment has about ten bytes
 _MAX_SEGMENTS = 50_000
 _GLOBAL = "wagi:global:"
 _MEMORY = "wagi:memory"
@@ -30,14 +30,21 @@ _TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64"}
 
 
 class SnapshotError(WagiError):
-    """A module that no snapshot can be made of; the message says why."""
+    """A snapshot of a module cannot be made; the message has the reason."""
 
 
 def snapshot(wasm: bytes, initialize: str = "_initialize") -> bytes:
-    """Run a module's initialisation and keep what comes of it.
+    """Run a module's initialisation and save its state.
 
-    Parameters: ``wasm`` a core module; ``initialize`` the export to run, which the result has not.
-    Returns: the new module. Raises: SnapshotError.
+    Args:
+        wasm: A core module.
+        initialize: The exported function to run; it is removed from the new module.
+
+    Returns:
+        The new module.
+
+    Raises:
+        SnapshotError: The module is not supported, or its initialisation fails.
     """
     try:
         layout = _Layout.read(wasm)
@@ -55,14 +62,14 @@ class _State:
 
 @dataclass
 class _Layout:
-    """What the sections of a module say, as far as it matters here."""
+    """The parts of a module that are relevant for a snapshot."""
 
     imported_globals: int = 0
     tables: int = 0
     globals: list[tuple[int, int, bytes]] = field(default_factory=list)  # type, mutable, expression
     exports: list[tuple[str, bytes]] = field(default_factory=list)  # name, kind and index
     memory: tuple[int, int, int | None] | None = None  # flags, minimum, maximum
-    passive: list[bytes] = field(default_factory=list)  # data segments; active ones left empty
+    passive: list[bytes] = field(default_factory=list)  # data segments; active ones are empty
 
     @classmethod
     def read(cls, wasm: bytes) -> _Layout:
@@ -79,7 +86,7 @@ class _Layout:
             if section.number in parsers:
                 parsers[section.number](Reader(wasm, section.start, section.end))
         if layout.memory is None:
-            raise SnapshotError("the module has no memory of its own")
+            raise SnapshotError("the module does not define a memory")
         return layout
 
     def _read_imports(self, reader: Reader) -> None:
@@ -97,7 +104,7 @@ class _Layout:
 
     def _read_memories(self, reader: Reader) -> None:
         if reader.u32() != 1:
-            raise SnapshotError("the module has several memories")
+            raise SnapshotError("the module has more than one memory")
         flags, minimum = reader.byte(), reader.u32()
         self.memory = flags, minimum, reader.u32() if flags & 1 else None
         if flags & ~1:
@@ -110,7 +117,7 @@ class _Layout:
             _skip_constant(reader)
             self.globals.append((kind, mutable, reader.data[start : reader.at]))
             if mutable and kind not in _TYPES:
-                raise SnapshotError("the module has a global that is no number")
+                raise SnapshotError("the module has a mutable global that is not a number")
 
     def _read_exports(self, reader: Reader) -> None:
         for _ in range(reader.u32()):
@@ -123,7 +130,7 @@ class _Layout:
         for _ in range(reader.u32()):
             mode = reader.u32()
             if mode == 2 and reader.u32() != 0:
-                raise SnapshotError("the module has several memories")
+                raise SnapshotError("the module has more than one memory")
             if mode != 1:
                 _skip_constant(reader)
             size = reader.u32()
@@ -132,7 +139,7 @@ class _Layout:
             self.passive.append(content if mode == 1 else b"")
 
     def observable(self, wasm: bytes) -> bytes:
-        """The module with its memory, its tables and its mutable globals exported."""
+        """Export the memory, the tables and the mutable globals of the module."""
         exports = [*self.exports, (_MEMORY, b"\x02\x00")]
         exports += [(f"{_TABLE}{index}", b"\x01" + leb(index)) for index in range(self.tables)]
         for index, (_, mutable, _) in enumerate(self.globals, self.imported_globals):
@@ -141,7 +148,7 @@ class _Layout:
         return _with(wasm, {EXPORTS: _exports(exports)})
 
     def rewrite(self, wasm: bytes, initialize: str, state: _State) -> bytes:
-        """The module with a state for its beginning."""
+        """Replace the initial state of the module."""
         assert self.memory is not None
         flags, _, maximum = self.memory
         limits = bytes([flags]) + leb(len(state.memory) // PAGE)
@@ -187,11 +194,13 @@ def _run(wasm: bytes, initialize: str, layout: _Layout) -> _State:
         tables = _table_sizes(instance, store)
         function(store)
     except wasmtime.ExitTrap as error:
-        raise SnapshotError(f"it ended with status {error.code} while initialising") from None
+        raise SnapshotError(
+            f"the module exited with status {error.code} during initialisation"
+        ) from None
     except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
-        raise SnapshotError(f"it cannot be initialised with nothing of the host: {error}") from None
+        raise SnapshotError(f"initialisation without access to the host failed: {error}") from None
     if _table_sizes(instance, store) != tables:
-        raise SnapshotError("the module changes its tables while it is initialised")
+        raise SnapshotError("the module changes its tables during initialisation")
     memory = exports[_MEMORY]
     assert isinstance(memory, wasmtime.Memory)
     constants = {}
@@ -209,7 +218,7 @@ def _table_sizes(instance: wasmtime.Instance, store: wasmtime.Store) -> list[int
 
 
 def _segments(memory: bytes) -> list[tuple[int, bytes]]:
-    """The parts of a memory that are not zero: where they begin, and what is there."""
+    """Split a memory into segments without long runs of zeros, as pairs of offset and content."""
     gap = _GAP
     found: list[tuple[int, bytes]] = list(_cut(memory, gap))
     while len(found) > _MAX_SEGMENTS:
@@ -258,7 +267,7 @@ def _skip_constant(reader: Reader) -> None:
         elif opcode == 0xD0:  # ref.null
             reader.byte()
         elif opcode not in (0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E):  # extended constants
-            raise SnapshotError("the module has a constant expression of an unknown kind")
+            raise SnapshotError("the module has an unsupported constant expression")
 
 
 def _exports(items: list[tuple[str, bytes]]) -> bytes:
@@ -270,7 +279,7 @@ def _vector(items: list[bytes]) -> bytes:
 
 
 def _signed(value: int) -> bytes:
-    """A signed number as LEB128."""
+    """Encode a signed integer as LEB128."""
     pieces = bytearray()
     while True:
         byte = value & 0x7F
@@ -282,11 +291,11 @@ def _signed(value: int) -> bytes:
 
 
 _ORDER = (1, 2, 3, 4, 5, 13, 6, 7, 8, 9, 12, 10, 11)
-"""Sections in the order in which they have to be (core specification §5.5.2)."""
+"""The required order of sections (core specification §5.5.2)."""
 
 
 def _with(wasm: bytes, new: dict[int, bytes | None]) -> bytes:
-    """A module with sections replaced, added, or (None) removed."""
+    """Replace, add or (None) remove sections of a module."""
     pieces: list[tuple[int, bytes]] = []
     for section in sections(wasm):
         if section.number not in new:

@@ -1,7 +1,7 @@
 """The processors that modules are compiled for.
 
-Code for ``native`` uses everything that this processor has, and may not run on another one. Code
-for one of the x86-64 levels (https://gitlab.com/x86-psABIs/x86-64-ABI) runs on every processor of
+Code for ``native`` uses all features of this processor, and may not run on another one. Code for
+one of the x86-64 levels (https://gitlab.com/x86-psABIs/x86-64-ABI) runs on every processor of
 that level, so that an image can be built on one machine and served on another.
 """
 
@@ -17,12 +17,12 @@ from pathlib import Path
 from wagi.errors import WagiError
 
 X86_64_TRIPLE = "x86_64-unknown-linux-gnu"
-"""What wasmtime calls an x86-64 machine with Linux. With musl too: it compares neither vendor nor C
+"""wasmtime's name for x86-64 with Linux, including musl: it compares neither the vendor nor the C
 library when it loads code."""
 
-# From the flags of Cranelift to the names in /proc/cpuinfo. A level of the ABI has more features
-# than these (v3 also has MOVBE and F16C); Cranelift never uses them. wasmtime aborts the process on
-# a flag that it does not know: add only what the lowest supported version has.
+# Maps the flags of Cranelift to the names in /proc/cpuinfo. A level of the ABI includes further
+# features, such as MOVBE and F16C in v3, which Cranelift never uses. wasmtime aborts the process on
+# an unknown flag: add only flags that the lowest supported version has.
 _V2 = {
     "has_sse3": "pni",
     "has_ssse3": "ssse3",
@@ -50,12 +50,12 @@ _USED_BY_CRANELIFT = {
     "aarch64": frozenset(("atomics", "paca", "fphp", "asimdhp", "asimddp")),
 }
 """The features in /proc/cpuinfo that native code may depend on, by machine. If one were missing
-here, processors with and without it would share a key; wasmtime refuses to load code that needs
-what a processor does not have, so that each would compile the module again, and nothing worse."""
+here, processors with and without it would share a key. That is safe but slow: wasmtime rejects code
+that uses a feature the processor lacks, so each of them would compile the module again."""
 
 
 class Target(StrEnum):
-    """What a module is compiled for."""
+    """The processors to compile for."""
 
     NATIVE = "native"
     X86_64_V2 = "x86-64-v2"
@@ -63,7 +63,7 @@ class Target(StrEnum):
 
     @property
     def cranelift_flags(self) -> tuple[str, ...]:
-        """The features that code for this target may use; empty for ``native``, which has all."""
+        """The features that code for this target may use; empty for ``native``: all."""
         return tuple(_LEVELS.get(self, ()))
 
 
@@ -72,13 +72,13 @@ _LEVELS = {Target.X86_64_V2: _V2, Target.X86_64_V3: _V3}
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """What is known of a processor.
+    """A description of a processor.
 
     Attributes:
         machine: Its architecture, as ``platform.machine`` names it.
         system: The operating system, as ``platform.system`` names it.
         features: Its features, as /proc/cpuinfo names them; None if they are unknown.
-        model: Its name, for where the features are unknown.
+        model: Its name, used if the features are unknown.
     """
 
     machine: str
@@ -88,16 +88,16 @@ class Processor:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """The targets whose code it can run, the fastest first."""
+        """The targets whose code it can run, fastest first."""
         return tuple(target for target in _FASTEST_FIRST if self._missing(target) == [])
 
     def check(self, target: Target) -> None:
         """Check that code for a target can be compiled here.
 
-        wasmtime compiles through its C API only what the machine that compiles can run.
+        Through its C API, wasmtime can only compile code that runs on the same machine.
 
         Raises:
-            WagiError: It cannot; the message says why, and which targets there are.
+            WagiError: It cannot; the message has the reason, and the available targets.
         """
         missing = self._missing(target)
         if missing == []:
@@ -105,15 +105,15 @@ class Processor:
         if missing is not None:
             why = f"this processor lacks {', '.join(missing)}"
         elif self._has_levels:
-            why = "the features of this processor are unknown, because /proc/cpuinfo has none"
+            why = "the features of this processor are unknown: /proc/cpuinfo does not list them"
         else:
-            why = f"it needs Linux on x86_64, and this is {self.system} on {self.machine}"
+            why = f"it requires Linux on x86_64, and this is {self.system} on {self.machine}"
         raise WagiError(
             f"{target} cannot be compiled here: {why}; expected {' or '.join(self.targets)}"
         )
 
     def code_name(self, target: Target) -> str:
-        """Name the code that is compiled for a target: two processors share code of one name."""
+        """Name the code that is compiled for a target. Processors share code of the same name."""
         if target is not Target.NATIVE:
             return f"{self.system}\0{self.machine}\0{target}"
         used = _USED_BY_CRANELIFT.get(self.machine)
@@ -130,7 +130,7 @@ class Processor:
         return self.machine == "x86_64" and self.system == "Linux"
 
     def _missing(self, target: Target) -> list[str] | None:
-        """The features that it lacks for a target; None if the target is not for it at all."""
+        """List the features that it lacks for a target; None if the target does not apply to it."""
         if target is Target.NATIVE:
             return []
         if not self._has_levels or self.features is None:
@@ -145,7 +145,7 @@ def parse_features(cpuinfo: str) -> frozenset[str] | None:
     """Read the features of the first processor in the text of /proc/cpuinfo.
 
     Returns:
-        Their names as Linux has them for this architecture; None if there are none.
+        The names that Linux uses for this architecture; None if there are none.
     """
     for line in cpuinfo.splitlines():
         name, _, value = line.partition(":")
@@ -156,9 +156,9 @@ def parse_features(cpuinfo: str) -> frozenset[str] | None:
 
 @cache
 def this_processor() -> Processor:
-    """The processor that this process runs on."""
+    """Describe the processor that this process runs on."""
     try:
-        # A machine may have hundreds of processors: the first of them is in the first few KiB.
+        # A machine may have hundreds of processors; the first is described in the first few KiB.
         with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
             features = parse_features(file.read(16 * 1024))
     except OSError:

@@ -293,7 +293,7 @@ def _too_slow() -> HTTPError:
 def _no_space(reason: str) -> HTTPError:
     return HTTPError(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "There is no space for the request body.",
-        f"no space for the request body: {reason}",
+        "There is not enough space for the request body.",
+        f"not enough space for the request body: {reason}",
         RETRY_SOON,
     )

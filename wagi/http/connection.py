@@ -448,7 +448,7 @@ class Connection(asyncio.Protocol):
         except ConnectionError:
             self.abort()
         except Exception:
-            _log.exception("a request cannot be answered")
+            _log.exception("internal error while answering a request")
             self.abort()
         else:
             if self._task is None:
@@ -462,7 +462,7 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif error := task.exception():
             if not isinstance(error, ConnectionError):
-                _log.error("a request cannot be answered", exc_info=error)
+                _log.error("internal error while answering a request", exc_info=error)
             self.abort()
         else:
             self._end_response()

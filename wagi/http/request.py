@@ -134,7 +134,9 @@ class Request:
         if length is None:
             if head.protocol == "HTTP/1.0":
                 # A proxy in between may see other requests (RFC 9112 §6.1).
-                raise HTTPError(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding.")
+                raise HTTPError(
+                    HTTPStatus.BAD_REQUEST, "HTTP/1.0 does not support Transfer-Encoding."
+                )
         elif size_limit is not None and length > size_limit:
             raise too_large("The request body is too large.")
         return BodyReader(self.body, length or 0, limits, self._continue_sender())
@@ -233,5 +235,5 @@ def _split_host(text: str) -> tuple[str, int | None]:
     try:
         parsed = HostPort.parse(text.strip())
     except ValueError:
-        raise BadRequest("The Host header is not a host.") from None
+        raise BadRequest("The Host header is not a valid host.") from None
     return parsed.host, parsed.port

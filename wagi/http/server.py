@@ -72,7 +72,9 @@ class HttpServer:
         now = time.monotonic()
         if now - self._reported_at >= _REPORT_INTERVAL_S:
             self._reported_at = now
-            _log.warning("connections are closed: there are %d", self.options.connections)
+            _log.warning(
+                "connection limit reached (%d): closing new connections", self.options.connections
+            )
         return False
 
     def remove(self, connection: Connection) -> None:

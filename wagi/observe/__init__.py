@@ -1,1 +1,1 @@
-"""What is written down about requests: the access log and the handlers' stderr."""
+"""Observability: the access log, the logs of modules and the server's own log."""

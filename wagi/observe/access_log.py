@@ -1,4 +1,4 @@
-"""One line for each request, in the common fields (as Apache and nginx write them) and ours."""
+"""The access log: one line per request, in the combined format of Apache and nginx, extended."""
 
 from __future__ import annotations
 
@@ -16,40 +16,45 @@ from wagi.observe.text import one_line
 from wagi.observe.writer import Output, Writer, to_descriptor
 
 Entry = tuple[str, float, str, str, str, int, int, str, str, str, float, float, str]
-"""What a line says: client, time received (seconds since the epoch), method, target, protocol,
+"""The fields of a line: client, time received (seconds since the epoch), method, target, protocol,
 status, body bytes sent, Referer, User-Agent, route, seconds, CPU seconds of the guest, request id.
 
 A plain tuple, because one is made for each request."""
 
 _LINE_SIZE = 160
-"""Bytes of a line beside what the client may choose. A waiting entry takes about 540 bytes
-of memory: the 26,000 of them that may wait, 14 MB."""
-_LAST_LINES = 1.0  # seconds for what waits to be written at the end
+"""Size in bytes of a line without the parts that the client chooses. A queued entry takes about
+540 bytes of memory: up to 26,000 of them, 14 MB, can be queued."""
+_CLOSE_TIMEOUT_S = 1.0  # for records that are queued at the end
 _FORMATS = ("text", "json", "off")
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")
-"""Text that stays as it is between quotes: printable ASCII without quotes and backslashes."""
+"""Text that needs no escaping in quotes: printable ASCII without quotes and backslashes."""
 
 
 class AccessLog:
     """Writes a line for each exchange that it is called with."""
 
     def __init__(self, kind: str, stream: TextIO | None) -> None:
-        """Parameters: ``kind`` is ``text``, ``json`` or ``off``; ``stream`` with a descriptor."""
+        """Open the log.
+
+        Args:
+            kind: ``text``, ``json`` or ``off``.
+            stream: The output, which must have a file descriptor; None if it is closed.
+        """
         assert kind in _FORMATS
         self._writer = Writer()
         self._output: Output[Entry] | None = None
-        # Without a stdout (1>&-) its number may be anybody's.
+        # If stdout is closed (1>&-), its descriptor may have been reused for something else.
         if kind != "off" and stream is not None:
             encode = partial(_encode, format_json if kind == "json" else format_text)
             self._output = Output("the access log", to_descriptor(stream.fileno()), encode)
 
     def __call__(self, exchange: Exchange) -> None:
-        """Have a line written for an exchange that has ended."""
+        """Queue the line of an exchange that has ended."""
         if self._output is None:
             return
         headers, target = exchange.headers, exchange.target
         referer, user_agent = headers.get(REFERER, ""), headers.get(USER_AGENT, "")
-        # Only what the line needs: the exchange may hold large headers, and a guest's output.
+        # Only these fields are queued: the exchange may hold large headers and a guest's output.
         entry = (
             exchange.client,
             exchange.received,
@@ -66,17 +71,17 @@ class AccessLog:
             exchange.request_id,
         )
         size = _LINE_SIZE + len(target) + len(referer) + len(user_agent)
-        self._writer.put(self._output, entry, size)
+        self._writer.enqueue(self._output, entry, size)
 
     def close(self) -> None:
-        """Write what waits, and say what was lost."""
-        self._writer.close(_LAST_LINES)
+        """Write what is queued, and report dropped records."""
+        self._writer.close(_CLOSE_TIMEOUT_S)
         if self._output is not None:
-            self._output.account()
+            self._output.report_drops()
 
 
 def format_text(entry: Entry) -> str:
-    """A line for people: the combined format, then route, milliseconds and request id."""
+    """Format a line of text: the combined format, then route, milliseconds and request id."""
     (
         client, received, method, target, protocol, status, sent,
         referer, user_agent, route, seconds, cpu_seconds, request_id,
@@ -94,7 +99,7 @@ def format_text(entry: Entry) -> str:
 
 
 def format_json(entry: Entry) -> str:
-    """A line for programs."""
+    """Format a line of JSON."""
     (
         client, received, method, target, protocol, status, sent,
         referer, user_agent, route, seconds, cpu_seconds, request_id,
@@ -110,7 +115,7 @@ def format_json(entry: Entry) -> str:
 
 
 def _encode(format_line: Callable[[Entry], str], entries: Sequence[Entry]) -> bytes:
-    # Encoding must not fail: the other entries would be lost, and the thread with them.
+    # Encoding must not raise: that would lose the other entries and end the thread.
     return "".join(map(format_line, entries)).encode("utf-8", "backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""The record of one request and its response, filled while it goes on."""
+"""The record of one request and its response."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from dataclasses import dataclass, field
 from wagi.guest.outcome import Exit, Outcome, Returned, Trap
 from wagi.observe.text import one_line
 
-_KEPT = 64 * 1024  # bytes of each stream
+_MAX_STREAM_SIZE = 64 * 1024  # bytes of each stream
 
 
 @dataclass(slots=True)
 class GuestRecord:
-    """What a guest saw and did, for those who develop it.
+    """The inputs and outputs of a guest, for its developer.
 
-    Attributes: ``argv`` and ``variables`` (NAME=value) that it got; ``stdout`` and ``stderr``, the
-    first 64 KiB of each; ``end`` how it ended, in words; ``exit_code`` if it ended by itself;
-    ``trap`` with its backtrace; ``memory`` bytes that it had in the end.
+    Attributes:
+        argv: The arguments.
+        variables: The environment, as NAME=value.
+        stdout: The first 64 KiB of its output.
+        stderr: The first 64 KiB of its stderr.
+        end: How it ended, in words.
+        exit_code: The exit status; None if it did not end by itself.
+        trap: The trap with its backtrace; empty if there was none.
+        memory: Size of its memory at the end, in bytes.
     """
 
     argv: Sequence[bytes]
@@ -31,20 +37,25 @@ class GuestRecord:
     memory: int = 0
 
     def print(self, output: bytes) -> None:
-        """Take what it wrote to stdout."""
-        self.stdout += output[: _KEPT - len(self.stdout)]
+        """Record output to stdout."""
+        self.stdout += output[: _MAX_STREAM_SIZE - len(self.stdout)]
 
     def tee(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Take what it writes to stderr, too."""
+        """Wrap a function that writes stderr, so that the output is recorded as well."""
 
         def both(output: bytes) -> None:
-            self.stderr += output[: _KEPT - len(self.stderr)]
+            self.stderr += output[: _MAX_STREAM_SIZE - len(self.stderr)]
             write(output)
 
         return both
 
     def finish(self, outcome: Outcome | None, memory: int) -> None:
-        """Take how it has ended, unless it was cancelled."""
+        """Record how the guest ended.
+
+        Args:
+            outcome: The outcome; None if it was cancelled.
+            memory: Size of its memory in bytes.
+        """
         self.memory = memory
         match outcome:
             case Trap(message):
@@ -57,11 +68,15 @@ class GuestRecord:
 
 @dataclass(slots=True)
 class Exchange:
-    """What the logs say of a request.
+    """The record of a request for logs, metrics and the dev page.
 
-    Attributes: ``headers`` of the request, of which the access log takes two; ``received`` in
-    seconds since the epoch; ``started`` in seconds of ``time.perf_counter``; ``sent`` body bytes of
-    the response; ``cpu_seconds`` of the guest; ``guest`` what it saw and did, if that is recorded.
+    Attributes:
+        headers: The request headers, two of which are in the access log.
+        sent: Size of the response body in bytes.
+        cpu_seconds: CPU time of the guest.
+        guest: The record of the guest; None if it is not recorded.
+        received: When the request arrived, in seconds since the epoch.
+        started: The same in seconds of ``time.perf_counter``.
     """
 
     request_id: str
@@ -81,13 +96,15 @@ class Exchange:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """Time since the start, in seconds."""
         return time.perf_counter() - self.started
 
 
 def describe(exchange: Exchange, guest: GuestRecord) -> list[tuple[str, str]]:
-    """What a guest saw and did, for its developer: lines of a label and what it says, one after
-    the other, fit for a terminal.
+    """Describe a guest for its developer.
+
+    Returns:
+        Lines as pairs of a label and a text, escaped for a terminal.
     """
     lines = [
         ("route     ", exchange.route),

@@ -1,4 +1,4 @@
-"""Handlers' stderr, line by line: to the module's file and to the server's log.
+"""Log the stderr of handlers line by line, to the module's file and to the server's log.
 
 See docs/contract.md, "End of a run".
 """
@@ -16,25 +16,30 @@ from wagi.observe.text import one_line
 from wagi.observe.writer import Output, Writer
 
 LINE_LIMIT = 8 * 1024
-"""Bytes of a line that are kept; the rest of it is cut."""
+"""Maximum length of a line in bytes; the rest is dropped."""
 MAX_LINES = 10_000
-"""Lines of one guest that are kept: a short line costs as much as a long one."""
-_LAST_LINES = 1.0  # seconds for what waits to be written at the end
+"""Maximum number of lines per guest: a short line costs as much as a long one."""
+_CLOSE_TIMEOUT_S = 1.0  # for records that are queued at the end
 _log = logging.getLogger("wagi")
 
 
 class ModuleLogs:
-    """Where the logs of all modules are kept, and who writes them."""
+    """The logs of all modules, with the thread that writes them."""
 
     def __init__(self, folder: Path, size_limit: int) -> None:
-        """Parameters: ``size_limit`` bytes of a file; a full one becomes ``module.stderr.1``."""
+        """Create the logs.
+
+        Args:
+            folder: The log directory.
+            size_limit: Size in bytes at which a file is rotated to ``module.stderr.1``.
+        """
         self._folder = folder
         self._size_limit = size_limit
         self._writer = Writer()
         self._outputs: list[Output[bytes]] = []
 
     def of(self, route: str) -> ModuleLog:
-        """The log of a route: ``<log dir>/<sha256 of the route>/module.stderr``."""
+        """Open the log of a route: ``<log dir>/<sha256 of the route>/module.stderr``."""
         path = self._folder / hashlib.sha256(route.encode()).hexdigest() / "module.stderr"
         file = _RotatedFile(path, self._size_limit)
         output: Output[bytes] = Output(str(path), file.append, b"".join)
@@ -42,10 +47,10 @@ class ModuleLogs:
         return ModuleLog(route, path, self._writer, output)
 
     def close(self) -> None:
-        """Write what waits, and say what was lost."""
-        self._writer.close(_LAST_LINES)
+        """Write what is queued, and report dropped records."""
+        self._writer.close(_CLOSE_TIMEOUT_S)
         for output in self._outputs:
-            output.account()
+            output.report_drops()
 
 
 class ModuleLog:
@@ -58,9 +63,9 @@ class ModuleLog:
         self._output = output
 
     def append(self, lines: Sequence[bytes], request_id: str) -> None:
-        """Write lines, given without their ends."""
+        """Write lines, which are given without line ends."""
         record = b"\n".join(lines) + b"\n"
-        self._writer.put(self._output, record, len(record))
+        self._writer.enqueue(self._output, record, len(record))
         shown = [one_line(line.decode("utf-8", "backslashreplace")) for line in lines]
         _log.info("stderr of %s [%s]", self.route, request_id, extra={"lines": shown})
 
@@ -71,10 +76,10 @@ class _RotatedFile:
         self._size_limit = size_limit
 
     def append(self, data: bytes) -> None:
-        # Opened each time: somebody may have moved or removed it, folder and all.
+        # Opened each time: the file or its directory may have been moved or removed.
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
-            # Other processes may write to the same file, and may rotate it.
+            # Other processes may be writing to the same file, or rotating it.
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(data)
             file.flush()
@@ -89,10 +94,16 @@ class _RotatedFile:
 
 
 class Stderr:
-    """One guest's stderr: cuts it into lines of bounded length, and bounds it as a whole."""
+    """The stderr of one guest: splits it into lines, and limits their length and the total."""
 
     def __init__(self, log: ModuleLog, request_id: str, limit: int | None) -> None:
-        """Parameters: ``limit`` bytes that are kept, None for any number."""
+        """Start a guest's stderr.
+
+        Args:
+            log: The log of the module.
+            request_id: The id of the request.
+            limit: Maximum total size in bytes; None for no limit.
+        """
         self._log = log
         self._request_id = request_id
         self._left = limit
@@ -102,7 +113,7 @@ class Stderr:
         self._dropped = 0
 
     def write(self, data: bytes) -> None:
-        """Take what the guest wrote."""
+        """Process output of the guest."""
         if self._left is not None:
             self._dropped += max(0, len(data) - self._left)
             data = data[: self._left]
@@ -123,13 +134,13 @@ class Stderr:
         self._append(lines)
 
     def close(self) -> None:
-        """Write the last line, if the guest did not end it, and say what was dropped."""
+        """Write an unterminated last line, and report what was dropped."""
         if self._rest and not self._cutting:
             self._append([self._rest[:LINE_LIMIT]])
         self._rest = b""
         if self._dropped:
-            what = f"[{self._dropped} more bytes of stderr were dropped: see stderr_limit]"
-            self._log.append([what.encode()], self._request_id)
+            notice = f"[dropped {self._dropped} more bytes of stderr: see stderr_limit]"
+            self._log.append([notice.encode()], self._request_id)
 
     def _append(self, lines: list[bytes]) -> None:
         kept = lines[: self._lines_left]

@@ -1,4 +1,4 @@
-"""The server's own log: a line on stderr for each event, whatever state stderr is in."""
+"""The server's own log on stderr, which may be closed or stuck."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from contextlib import contextmanager
 
 from wagi.observe.writer import Output, Writer, to_descriptor
 
-_LAST_LINES = 1.0  # seconds for what waits to be written at the end
+_CLOSE_TIMEOUT_S = 1.0  # for records that are queued at the end
 
 
 class ServerLog:
-    """Takes what ``logging`` logs, and other text for people who read along."""
+    """Writes log records and plain text to stderr."""
 
     def __init__(self) -> None:
         self._writer = Writer()
-        # Without a stderr (2>&-) its number may be anybody's.
+        # If stderr is closed (2>&-), its descriptor may have been reused for something else.
         self._output: Output[bytes] | None = None
         if sys.stderr is not None:
             self._output = Output("stderr", to_descriptor(sys.stderr.fileno()), b"".join)
 
-    def say(self, text: str) -> None:
-        """Write lines as they are, in their turn."""
+    def print(self, text: str) -> None:
+        """Write text as it is, in order with the log records."""
         if self._output is not None:
             record = (text + "\n").encode("utf-8", "backslashreplace")
-            self._writer.put(self._output, record, len(record))
+            self._writer.enqueue(self._output, record, len(record))
 
     def close(self) -> None:
-        """Write what waits."""
-        self._writer.close(_LAST_LINES)
+        """Write what is queued."""
+        self._writer.close(_CLOSE_TIMEOUT_S)
 
 
 @contextmanager
 def server_log() -> Iterator[ServerLog]:
-    """Log to stderr while in use."""
+    """Log to stderr within the block."""
     log = ServerLog()
     handler = _Handler(log)
-    # A forked process has the handler of the one before, whose writing thread it has not.
+    # force: a forked process inherits the handler of its parent, but not its thread.
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # asyncio and aiohttp report what clients do wrong; the gateway answers and logs that itself.
+    # asyncio and aiohttp report errors of clients, which the gateway handles and logs itself.
     for name in ("asyncio", "aiohttp.server"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
@@ -57,12 +57,12 @@ class _Handler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.say(self.format(record))
+        self._log.print(self.format(record))
 
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """A record; one with ``lines`` becomes as many lines, each with time and message."""
+        """Format a record; one with ``lines`` becomes several lines, each with time and message."""
         head = super().format(record)
         lines = getattr(record, "lines", None)
         return head if lines is None else "\n".join(f"{head}: {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""Text from clients and guests, made fit for a log: one line, no terminal tricks."""
+"""Escape text from clients and guests for logs and terminals."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def one_line(text: str) -> str:
-    """Escape what could end the line or move the terminal's cursor."""
+    """Escape line ends and control characters."""
     return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def paragraph(text: str) -> str:
-    """The same for text of several lines: those after the first are indented.
+    """Escape text of several lines, and indent those after the first.
 
-    A name out of a module that has a line end in it cannot pass for a record of its own.
+    Indentation prevents a name in a module that contains a line end from forging a log record.
     """
     return "\n    ".join(one_line(line) for line in text.rstrip().split("\n"))

@@ -1,6 +1,6 @@
-"""Logs are written on threads of their own: a slow disk or a stuck reader holds no request up.
+"""Write logs in background threads, so that a slow disk or reader never blocks a request.
 
-What cannot be written is counted and reported once in a while; serving goes on.
+Records that cannot be written are dropped, counted and reported at intervals.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, Generic, TypeVar
 
 _log = logging.getLogger("wagi")
 Record = TypeVar("Record")
-_GATHER = 0.005  # seconds in which records gather: one write for many
-_BATCH = 512  # records that are encoded and written at a time
-_MAX_WAITING = 4 * 1024 * 1024  # bytes of lines
-_REPORT_EVERY = 60.0  # seconds
+_BATCH_DELAY_S = 0.005  # seconds to wait for more records, to write them together
+_BATCH_SIZE = 512  # records
+_MAX_QUEUED_BYTES = 4 * 1024 * 1024  # of lines that have not been written
+_REPORT_INTERVAL_S = 60.0  # seconds
 
 
 class Output(Generic[Record]):
-    """A place that records are written to. Writing never raises."""
+    """A destination of records. Writing never raises."""
 
     def __init__(
         self,
@@ -32,80 +32,80 @@ class Output(Generic[Record]):
         write: Callable[[bytes], None],
         encode: Callable[[Sequence[Record]], bytes],
     ) -> None:
-        """Describe the place.
+        """Describe the destination.
 
         Args:
-            name: What messages call it.
+            name: The name in log messages.
             write: Writes whole lines; may raise OSError.
-            encode: Makes whole lines of records. It is called with many at a time, on the thread
-                of the writer.
+            encode: Encodes records as whole lines. It is called with a batch, in the thread of
+                the writer.
         """
         self.name = name
         self._write = write
         self._encode = encode
-        self._lost = 0
-        self._reported_at = -_REPORT_EVERY
+        self._dropped_count = 0
+        self._reported_at = -_REPORT_INTERVAL_S
 
     def write(self, records: Sequence[Record]) -> None:
         """Encode and write records."""
         try:
             self._write(self._encode(records))
         except OSError as error:
-            self.lose(len(records), error.strerror or str(error))
+            self.drop(len(records), error.strerror or str(error))
 
-    def lose(self, count: int, why: str) -> None:
-        """Count records that are not written, and say so."""
-        self._lost += count
+    def drop(self, count: int, why: str) -> None:
+        """Count dropped records, and report them at intervals."""
+        self._dropped_count += count
         now = time.monotonic()
-        if now - self._reported_at >= _REPORT_EVERY:
+        if now - self._reported_at >= _REPORT_INTERVAL_S:
             self._reported_at = now
-            _log.error("%s: records are lost: %s (%d so far)", self.name, why, self._lost)
+            _log.error("%s: dropping records: %s (%d so far)", self.name, why, self._dropped_count)
 
-    def account(self) -> None:
-        """At the end: say how many were lost."""
-        if self._lost:
-            _log.error("%s: %d records were lost", self.name, self._lost)
+    def report_drops(self) -> None:
+        """Report how many records were dropped in total, if any."""
+        if self._dropped_count:
+            _log.error("%s: dropped %d records in total", self.name, self._dropped_count)
 
 
 class Writer:
-    """A thread that writes what is put. It starts with the first record.
+    """A thread that writes records. It starts with the first one.
 
     Waking a thread costs more than formatting a line, and formatting a line among many costs a
     quarter of formatting it between two guests, whose code and memory have taken the CPU's caches.
-    So ``put`` only appends; once every few milliseconds, the thread encodes and writes the batch.
+    So ``enqueue`` only appends; every few milliseconds, the thread encodes and writes the batch.
     """
 
     def __init__(self) -> None:
         # Appending to a deque and taking from it are atomic.
         self._records: deque[tuple[Output[Any], Any, int]] = deque()
         # Each counter is written by one thread only.
-        self._put = 0
-        self._done = 0
+        self._enqueued_bytes = 0
+        self._written_bytes = 0
         self._is_waiting = True  # the thread, for the first record of a batch
         self._wake = threading.Event()
         self._closing = False
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, output: Output[Record], record: Record, size: int) -> None:
-        """Have a record written soon.
+    def enqueue(self, output: Output[Record], record: Record, size: int) -> None:
+        """Queue a record to be written.
 
         Args:
-            output: Where it is written.
-            record: What ``output`` encodes; it must not change any more.
-            size: Bytes of its lines, approximately.
+            output: The destination.
+            record: The record, which must not be modified afterwards.
+            size: Approximate size of its lines in bytes.
         """
-        if self._put - self._done > _MAX_WAITING:
-            output.lose(1, "they come faster than they are written")
+        if self._enqueued_bytes - self._written_bytes > _MAX_QUEUED_BYTES:
+            output.drop(1, "the writer cannot keep up")
             return
         self._records.append((output, record, size))
-        self._put += size
+        self._enqueued_bytes += size
         if self._is_waiting:
             self._is_waiting = False
             self._notify()
 
     def close(self, seconds: float) -> None:
-        """Write what waits, for at most ``seconds``. Twice does no harm."""
+        """Write what is queued, for at most ``seconds``. Idempotent."""
         self._closing = True
         if self._thread is not None:
             self._wake.set()
@@ -120,36 +120,35 @@ class Writer:
 
     def _run(self) -> None:
         while self._records or not self._closing:
-            # First the flag, then the look: a record that is put in between sets the event.
+            # The flag is set before the queue is checked: a record added in between sets the event.
             self._is_waiting = True
             if not self._records and not self._closing:
                 self._wake.wait()
             self._wake.clear()
             self._is_waiting = False
             if not self._closing:
-                time.sleep(_GATHER)
+                time.sleep(_BATCH_DELAY_S)
             while self._records:
                 self._write_batch()
 
     def _write_batch(self) -> None:
         batches: dict[Output[Any], list[Any]] = {}
         total = 0
-        for _ in range(min(len(self._records), _BATCH)):
+        for _ in range(min(len(self._records), _BATCH_SIZE)):
             output, record, size = self._records.popleft()
             batches.setdefault(output, []).append(record)
             total += size
         for output, records in batches.items():
             output.write(records)
-        self._done += total
+        self._written_bytes += total
 
 
 def to_descriptor(descriptor: int) -> Callable[[bytes], None]:
-    """A way to write to a file descriptor, all of it. The descriptor stays the caller's.
+    """Make a function that writes all of its data to a file descriptor. It does not close it.
 
-    Several workers write to the same one. Into a pipe, at most ``PIPE_BUF`` bytes go in one piece:
-    of a longer write, what does not fit into a full pipe comes after what others write meanwhile.
-    So pipes, sockets and terminals get as many whole lines at a time; only a longer line can be
-    torn. See pipe(7).
+    Several workers write to the same descriptor. Writes to a pipe are atomic only up to
+    ``PIPE_BUF`` bytes (pipe(7)). So pipes, sockets and terminals are written in pieces of whole
+    lines up to that size; only a longer line can be interleaved with others.
     """
 
     def write(data: bytes) -> None:
@@ -163,7 +162,7 @@ def to_descriptor(descriptor: int) -> Callable[[bytes], None]:
 
 
 def _pieces(data: bytes, size: int) -> Iterator[bytes]:
-    """Cut whole lines into pieces of whole lines, each of at most ``size`` bytes if possible."""
+    """Split lines into pieces of whole lines, each of at most ``size`` bytes if possible."""
     start = 0
     while len(data) - start > size:
         end = data.rfind(b"\n", start, start + size) + 1  # 0 for none

@@ -1,1 +1,1 @@
-"""Outbound HTTP: what guests may ask of other servers, and how it is asked."""
+"""Outbound HTTP requests of guests: the client and the allowlist."""

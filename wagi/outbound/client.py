@@ -1,7 +1,7 @@
-"""How a guest's requests are sent: checked at every hop, with limits, and never longer than asked.
+"""The HTTP client of guests: it checks every hop against the allowlist, and enforces limits.
 
-The addresses that a name leads to are checked as they are resolved, and those are the addresses
-that are connected to: a name that leads elsewhere a moment later changes nothing.
+The client connects to the very addresses that were checked when the name was resolved, so that
+DNS rebinding has no effect.
 """
 
 from __future__ import annotations
@@ -26,24 +26,29 @@ from wagi.guest.wasi.http_session import Failure, OutboundError, OutboundRequest
 from wagi.outbound.destinations import Destinations
 
 _MAX_REDIRECTS = 10
-_CONNECT_TIMEOUT = 10.0  # seconds
-_RESOLVERS = 32  # names that an entry's guests resolve at a time
+_CONNECT_TIMEOUT_S = 10.0  # seconds
+_MAX_CONCURRENT_LOOKUPS = 32  # per entry of modules.toml
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110 §5.6.2
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_OURS = ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer",
-         "expect", "keep-alive", "proxy-connection")  # fmt: skip
-_SECRETS = ("authorization", "cookie", "proxy-authorization")
-_SEE_OTHER = (301, 302, 303)
-_REDIRECTS = (*_SEE_OTHER, 307, 308)
+_MANAGED_HEADERS = (
+    *("host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"),
+    *("expect", "keep-alive", "proxy-connection"),
+)
+_CREDENTIAL_HEADERS = ("authorization", "cookie", "proxy-authorization")
+_REWRITING_REDIRECTS = (301, 302, 303)
+_REDIRECTS = (*_REWRITING_REDIRECTS, 307, 308)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class OutboundRules:
-    """What the handlers of an entry may ask of other servers.
+class OutboundOptions:
+    """The options of outbound requests of an entry's handlers.
 
-    Attributes: ``allowed_hosts``; ``max_open`` responses of a guest; ``timeout`` of a request with
-    its response in seconds, None for none; ``response_limit`` of a body in bytes, None for none.
+    Attributes:
+        allowed_hosts: The allowlist.
+        max_open: Maximum number of responses that a guest holds open.
+        timeout: Time limit of a request including its response, in seconds; None for no limit.
+        response_limit: Maximum size of a response body in bytes; None for no limit.
     """
 
     allowed_hosts: tuple[str, ...]
@@ -53,53 +58,65 @@ class OutboundRules:
 
 
 class OutboundClient:
-    """Sends the requests of an entry's guests. Its owner closes it."""
+    """Sends the requests of an entry's guests. The owner closes it."""
 
-    def __init__(self, rules: OutboundRules) -> None:
-        """Raises: ValueError for an entry of ``allowed_hosts`` that is none."""
-        self.max_open = rules.max_open
-        self._rules = rules
-        self._destinations = Destinations(rules.allowed_hosts)
+    def __init__(self, options: OutboundOptions) -> None:
+        """Create a client.
+
+        Args:
+            options: The options of the entry.
+
+        Raises:
+            ValueError: An item of ``allowed_hosts`` is invalid.
+        """
+        self.max_open = options.max_open
+        self._options = options
+        self._destinations = Destinations(options.allowed_hosts)
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
-        """Opened by the first request, in the event loop."""
+        """The session, created by the first request in the event loop."""
         return aiohttp.ClientSession(
-            # No limit of connections: guests that wait for a slow server must not keep others from
-            # a quick one. There are as many guests as there are places, each with max_open.
+            # No connection limit: guests that wait for a slow server must not block others. The
+            # number of connections is bounded by the slots for guests times max_open.
             connector=aiohttp.TCPConnector(resolver=_Resolver(self._destinations), limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self._rules.timeout, sock_connect=_CONNECT_TIMEOUT),
-            auto_decompress=False,  # headers and body stay as they were sent
+            timeout=aiohttp.ClientTimeout(
+                total=self._options.timeout, sock_connect=_CONNECT_TIMEOUT_S
+            ),
+            auto_decompress=False,  # guests get headers and body as sent
             skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
         )
 
     async def close(self) -> None:
-        """Close what it has opened."""
+        """Close the session if it was created."""
         if "_session" in self.__dict__:
             await self._session.close()
 
     async def send(self, request: OutboundRequest) -> OutboundResponse:
-        """Send a request, follow redirects. Who called closes the response.
+        """Send a request, and follow redirects. The caller closes the response.
 
-        Raises: OutboundError.
+        Raises:
+            OutboundError: The request is invalid, not allowed or failed.
         """
-        method, url, body = request.method.upper(), _url(request.url), request.body
+        method, url, body = request.method.upper(), _parse_url(request.url), request.body
         if not _TOKEN.fullmatch(method) or method in ("CONNECT", "TRACE"):
-            raise OutboundError(Failure.INVALID_METHOD, f"not a method: {method!r}")
-        headers = _headers(request.headers)
+            raise OutboundError(Failure.INVALID_METHOD, f"invalid method: {method!r}")
+        headers = _filter_headers(request.headers)
         for _ in range(_MAX_REDIRECTS + 1):
             response = await self._send_one(method, url, headers, body)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
-                return OutboundResponse(response, self._rules.response_limit)
+                return OutboundResponse(response, self._options.response_limit)
             response.close()
-            next_url = _url(location, url)
-            if response.status == 303 or (response.status in _SEE_OTHER and method == "POST"):
+            next_url = _parse_url(location, url)
+            if response.status == 303 or (
+                response.status in _REWRITING_REDIRECTS and method == "POST"
+            ):
                 method, body = "HEAD" if method == "HEAD" else "GET", b""
                 _remove(headers, [name for name in headers if name.startswith("content-")])
             if next_url.origin() != url.origin():
-                _remove(headers, _SECRETS)
+                _remove(headers, _CREDENTIAL_HEADERS)
             url = next_url
         raise OutboundError(Failure.REQUEST, f"more than {_MAX_REDIRECTS} redirects")
 
@@ -121,13 +138,15 @@ class OutboundClient:
                 raise OutboundError(Failure.NOT_ALLOWED, str(error.os_error)) from None
             raise OutboundError(Failure.REQUEST, f"{url.origin()}: {error.os_error}") from None
         except TimeoutError:
-            raise OutboundError(Failure.REQUEST, f"{url.origin()} did not answer in time") from None
+            raise OutboundError(
+                Failure.REQUEST, f"{url.origin()} did not respond in time"
+            ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise OutboundError(Failure.REQUEST, f"{url.origin()}: {error}") from None
 
 
 class OutboundResponse:
-    """The response to a guest's request, whose body is read as the guest asks for it."""
+    """The response to a guest's request. Its body is read on demand."""
 
     def __init__(self, response: aiohttp.ClientResponse, limit: int | None) -> None:
         self.status = response.status
@@ -140,53 +159,64 @@ class OutboundResponse:
         self._received = 0
 
     async def read(self, size: int) -> bytes:
-        """At most ``size`` bytes of the body, b"" at its end. Raises: OutboundError."""
+        """Read at most ``size`` bytes of the body; empty at the end.
+
+        Raises:
+            OutboundError: The response timed out, was interrupted or is too large.
+        """
         try:
             data = await self._response.content.read(size)
         except TimeoutError:
             raise OutboundError(Failure.RUNTIME, "the response did not end in time") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise OutboundError(Failure.RUNTIME, f"the response was cut: {error}") from None
+            raise OutboundError(Failure.RUNTIME, f"the response was interrupted: {error}") from None
         self._received += len(data)
         if self._limit is not None and self._received > self._limit:
             self.close()
-            what = f"the response has more than {self._limit} bytes (http_response_limit)"
-            raise OutboundError(Failure.RUNTIME, what)
+            message = f"the response has more than {self._limit} bytes (http_response_limit)"
+            raise OutboundError(Failure.RUNTIME, message)
         return data
 
     def close(self) -> None:
-        """End it, wherever it is."""
+        """Close the connection, even if the body has not been read to its end."""
         self._response.close()
 
 
 class _DeniedAddress(OSError):
-    """A name leads to an address that a guest must not reach."""
+    """A host name resolves to an address that a guest must not connect to."""
 
 
 class _Resolver(AbstractResolver):
-    """Resolves names, to allowed addresses only.
+    """Resolves host names to allowed addresses only.
 
-    On threads of its own: names that take long to resolve are in nobody else's way, nor in that of
-    a process that ends.
+    Each lookup has its own thread, so that slow ones block neither other work nor the exit of the
+    process.
     """
 
     def __init__(self, destinations: Destinations) -> None:
         self._destinations = destinations
-        self._places = asyncio.Semaphore(_RESOLVERS)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses of a name. Raises: _DeniedAddress if none of them is allowed."""
-        ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        async with self._places:
-            infos = await _on_a_thread(ask)
+        """Resolve a host name.
+
+        Returns:
+            The addresses that are allowed.
+
+        Raises:
+            _DeniedAddress: None of the addresses is allowed.
+        """
+        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        async with self._slots:
+            infos = await _run_in_thread(look_up)
         found = [(kind, protocol, str(address[0])) for kind, _, protocol, _, address in infos]
         allowed = [item for item in found if self._destinations.allows_address(item[2], port)]
         if found and not allowed:
             raise _DeniedAddress(
-                f"{host} is {found[0][2]}, which is not a public address: name it, or its network,"
-                " in allowed_hosts"
+                f"{host} resolves to {found[0][2]}, which is not a public address: add it, or its"
+                " network, to allowed_hosts"
             )
         return [
             ResolveResult(
@@ -201,11 +231,11 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing: there is nothing to close."""
 
 
-async def _on_a_thread(work: Callable[[], T]) -> T:
-    """Wait for something that blocks. Unlike an executor's thread, nobody waits for its end."""
+async def _run_in_thread(work: Callable[[], T]) -> T:
+    """Run a blocking function in a daemon thread, which is never joined (unlike an executor's)."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -218,7 +248,7 @@ async def _on_a_thread(work: Callable[[], T]) -> T:
         outcome: object
         try:
             outcome = work()
-        except (OSError, ValueError) as error:  # no such name, or none at all
+        except (OSError, ValueError) as error:  # the name is unknown or invalid
             take, outcome = future.set_exception, error
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(deliver, take, outcome)
@@ -227,27 +257,34 @@ async def _on_a_thread(work: Callable[[], T]) -> T:
     return await future
 
 
-def _url(text: str, base: URL | None = None) -> URL:
-    """Read a URL. Raises: OutboundError."""
+def _parse_url(text: str, base: URL | None = None) -> URL:
+    """Parse a URL.
+
+    Raises:
+        OutboundError: It is not a valid http: or https: URL.
+    """
     try:
         url = URL(text) if base is None else base.join(URL(text))
         if url.scheme in ("http", "https") and url.host and url.port:
             return url.with_fragment(None)
     except ValueError:
         pass
-    raise OutboundError(Failure.INVALID_URL, f"not an http URL: {text[:200]!r}")
+    raise OutboundError(Failure.INVALID_URL, f"not a valid http: or https: URL: {text[:200]!r}")
 
 
-def _headers(pairs: list[tuple[str, str]]) -> CIMultiDict[str]:
-    """The headers of a request, without those that are not a guest's to set.
+def _filter_headers(pairs: list[tuple[str, str]]) -> CIMultiDict[str]:
+    """Remove the headers that a guest must not set.
 
-    ``Host`` among them: behind one address there may be hosts that are not allowed.
+    ``Host`` is one of them: one address may serve hosts that are not allowed.
+
+    Raises:
+        OutboundError: A header is invalid.
     """
     headers = CIMultiDict[str]()
     for name, value in pairs:
         if not _TOKEN.fullmatch(name) or _BAD_VALUE.search(value):
-            raise OutboundError(Failure.INVALID_ENCODING, f"not a header: {name[:64]!r}")
-        if name.lower() not in _OURS:
+            raise OutboundError(Failure.INVALID_ENCODING, f"invalid header: {name[:64]!r}")
+        if name.lower() not in _MANAGED_HEADERS:
             headers.add(name.lower(), value)
     headers.setdefault("user-agent", f"wagi/{__version__}")
     return headers

@@ -1,9 +1,8 @@
-"""Where guests may send requests: what ``allowed_hosts`` means. Pure.
+"""The allowlist of outbound requests: the meaning of ``allowed_hosts``. Pure.
 
-An entry is a URL (its scheme, and its port if it has one, must match too), a host, an address, or
-a network. Whatever else is allowed, an address that is not a public one has to be named itself: a
-guest must not reach the machine it runs on, its neighbours, or a cloud's metadata service through
-a name that leads there.
+An entry is a URL (whose scheme and port, if it has one, must match as well), a host, an address or
+a network. An address that is not public has to be listed itself: otherwise a guest could reach the
+machine that it runs on, its network or a cloud's metadata service through a host name (SSRF).
 """
 
 from __future__ import annotations
@@ -37,10 +36,17 @@ class _Entry:
 
 
 class Destinations:
-    """The servers that a handler may ask."""
+    """The servers that a handler may send requests to."""
 
     def __init__(self, allowed_hosts: tuple[str, ...]) -> None:
-        """Raises: ValueError for an entry that is none."""
+        """Parse the allowlist.
+
+        Args:
+            allowed_hosts: The entries.
+
+        Raises:
+            ValueError: An entry is invalid.
+        """
         self._all = ALL in allowed_hosts
         self._entries: list[_Entry] = []
         self._networks: list[Network] = []
@@ -55,7 +61,7 @@ class Destinations:
             except ValueError:
                 raise ValueError(f"{text!r}: {_EXPECTED}") from None
             return
-        address = _address(text[1:-1] if text[:1] + text[-1:] == "[]" else text)
+        address = _parse_address(text[1:-1] if text[:1] + text[-1:] == "[]" else text)
         if address is not None:
             self._entries.append(_Entry(str(address)))
             return
@@ -64,7 +70,7 @@ class Destinations:
             host, port = parts.hostname or "", parts.port
         except ValueError:
             raise ValueError(f"{text!r}: {_EXPECTED}") from None
-        address = _address(host)
+        address = _parse_address(host)
         if parts.scheme not in ("", "http", "https") or "@" in parts.netloc:
             raise ValueError(f"{text!r}: {_EXPECTED}")
         if address is None and not _HOST.fullmatch(host):
@@ -72,13 +78,13 @@ class Destinations:
         self._entries.append(_Entry(str(address or host), parts.scheme, port))
 
     def why_denied(self, scheme: str, host: str, port: int) -> str:
-        """Why a request must not be sent; empty if it may.
+        """Return the reason why a request is denied, or an empty text if it is allowed.
 
-        What the name leads to is asked of ``allows_address`` once it is known.
+        The addresses of a host name are checked later, by ``allows_address``.
         """
         if "%" in host:
-            return f"{host} names an interface of this machine"
-        address = _address(host)
+            return f"{host} has a zone, which refers to a network interface of this machine"
+        address = _parse_address(host)
         name = str(address or host)
         if any(entry.matches(scheme, name, port) for entry in self._entries):
             return ""
@@ -86,14 +92,14 @@ class Destinations:
             return ""
         if self._all and (address is None or _is_public(address)):
             return ""
-        what = f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}"
+        origin = f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}"
         if self._all:
-            return f"{what} is not a public address: name it in allowed_hosts"
-        return f"{what} is not in allowed_hosts"
+            return f"{origin} is not a public address: add it to allowed_hosts"
+        return f"{origin} is not in allowed_hosts"
 
     def allows_address(self, text: str, port: int) -> bool:
-        """Whether a name may lead to this address."""
-        address = _address(text.partition("%")[0])
+        """Return whether a host name that is allowed may resolve to this address."""
+        address = _parse_address(text.partition("%")[0])
         if address is None:
             return False
         if _is_public(address) or self._in_networks(address):
@@ -108,19 +114,19 @@ class Destinations:
         return any(address in network for network in self._networks)
 
 
-def _address(text: str) -> Address | None:
+def _parse_address(text: str) -> Address | None:
     try:
-        return _unwrapped(ipaddress.ip_address(text))
+        return _unwrap(ipaddress.ip_address(text))
     except ValueError:
         pass
-    try:  # spellings that systems take for addresses, too: 127.1, 0x7f000001
+    try:  # other notations that systems accept: 127.1, 0x7f000001
         return ipaddress.IPv4Address(socket.inet_aton(text))
     except OSError:
         return None
 
 
-def _unwrapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address leads to, if it is of that kind."""
+def _unwrap(address: Address) -> Address:
+    """Return the IPv4 address that is embedded in an IPv6 address, or the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped or address.sixtofour:
             return address.ipv4_mapped or address.sixtofour or address

@@ -65,7 +65,7 @@ def serve(settings: Settings, file: Path | None, announce: Announce, report: Rep
 
         def ready(plan: Plan, listening_socket: socket.socket) -> None:
             if development and development.page:
-                log.say(f"dev page on {development.page}")
+                log.print(f"dev page on {development.page}")
             announce(log, listening.url(listening_socket, bool(plan.certificate)), plan, log_dir)
 
         supervisor = Supervisor(

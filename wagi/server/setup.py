@@ -26,13 +26,13 @@ from wagi.http.connection import HttpOptions
 from wagi.http.forwarded import TrustedProxies
 from wagi.http.parser import HeadLimits
 from wagi.http.spool import SpoolSpace
-from wagi.loading import plan, read_route_map, table, wanted
+from wagi.loading import module_requests, plan, read_route_map, table
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
 from wagi.sources import cache
 from wagi.sources.cache import ModuleCache
 from wagi.sources.credentials import Credential
-from wagi.sources.modules import FetchRules, Report, fetch_all
+from wagi.sources.modules import FetchOptions, Report, fetch_modules
 from wagi.sources.references import parse_bindle
 from wagi.storage import temporary_folder
 
@@ -70,7 +70,7 @@ def load(
         WagiError: Nothing can be compiled for the target on this machine.
     """
     name = parse_bindle(settings.bindle).id if settings.bindle else ""
-    rules = fetch_rules(settings)
+    rules = fetch_options(settings)
 
     def compiling(done: int, total: int) -> None:
         report(f"Compiling modules: {done} of {total}" if done < total else "")
@@ -81,7 +81,7 @@ def load(
         route_map = fetch_bindle_routes(name, kept.modules, rules, report)
     else:
         route_map = read_route_map(file)
-    modules = fetch_all(wanted(route_map), kept.modules, rules, report)
+    modules = fetch_modules(module_requests(route_map), kept.modules, rules, report)
     with contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs:
         runtime = make_runtime(settings, kept.artefacts, target)
         variables = configured_variables(settings)
@@ -108,15 +108,17 @@ def make_runtime(
     return Runtime(artefacts, settings.cache, settings.max_concurrency, target, memory)
 
 
-def fetch_rules(settings: Settings) -> FetchRules:
+def fetch_options(settings: Settings) -> FetchOptions:
     """What the settings say about sources. Raises: ConfigurationError."""
     server = str(settings.bindle_path.absolute()) if settings.bindle_path else settings.bindle_url
     if settings.bindle is not None and server is None:
         raise ConfigurationError(
-            Problem(f"-b {settings.bindle}: where is it? Add --bindle-url or --bindle-path")
+            Problem(
+                f"-b {settings.bindle}: no Bindle server given: pass --bindle-url or --bindle-path"
+            )
         )
     user = settings.bindle_http_user
-    return FetchRules(
+    return FetchOptions(
         settings.max_module_size,
         frozenset(settings.insecure_registry),
         server or "",
@@ -149,7 +151,7 @@ def _artefacts(settings: Settings, temporary: Callable[[str], Path]) -> Artefact
     except WagiError as error:
         if settings.artefact_cache is not None:
             raise WagiError(f"--artefact-cache {error}") from None
-        _log.warning("compiled modules are not kept for the next start: %s", error)
+        _log.warning("compiled modules will not be cached: %s", error)
         return Artefacts(temporary("artefacts"), size)
     if not os.access(folder, os.W_OK):
         return Artefacts(folder, size, spare=temporary("artefacts"))
@@ -162,7 +164,7 @@ def _module_cache(settings: Settings, temporary: Callable[[str], Path]) -> Modul
     except WagiError as error:
         if settings.module_cache is not None:
             raise WagiError(f"--module-cache {error}") from None
-        _log.warning("fetched modules are not kept for the next start: %s", error)
+        _log.warning("downloaded modules will not be cached: %s", error)
         return ModuleCache(temporary("modules"))
 
 

@@ -24,7 +24,7 @@ from wagi.errors import WagiError
 from wagi.loading import read_route_map
 from wagi.observe.server_log import server_log
 from wagi.server.signals import HANDLED
-from wagi.sources.files import existing
+from wagi.sources.files import resolve_path
 from wagi.sources.references import FileReference, parse_reference
 
 _STEP = 50  # milliseconds without a change after which changes are told
@@ -102,7 +102,7 @@ def what_to_watch(settings: Settings, file: Path, route_map: RouteMap | None) ->
             if not isinstance(reference, FileReference):
                 continue
             assert route_map is not None
-            module = existing(reference.path, route_map.folder).absolute()
+            module = resolve_path(reference.path, route_map.folder).absolute()
             files.add(module)
             if entry.build is not None:
                 sources = tuple(route_map.folder / path for path in entry.watch or ["src"])

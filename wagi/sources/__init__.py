@@ -1,4 +1,4 @@
-"""From module references to modules: files, registries, bindles, downloads.
+"""Fetch modules by reference: from files, OCI registries, bindles and the web.
 
 See docs/contract.md, "Route map".
 """

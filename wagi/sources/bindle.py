@@ -12,69 +12,87 @@ import aiohttp
 
 from wagi.sources.cache import ModuleCache, digest_of
 from wagi.sources.credentials import Credential
-from wagi.sources.ends import FetchError, SourceError, UnreachableError
+from wagi.sources.downloader import Digest, Downloader
+from wagi.sources.errors import FetchError, SourceError, UnreachableError
 from wagi.sources.invoices import Invoice, Label, parse_invoice
 from wagi.sources.references import origin_of
-from wagi.sources.transfer import Digest, Transfer
 
 
 class BindleServer:
     """A Bindle server."""
 
     def __init__(
-        self, url: str, transfer: Transfer, credential: Credential | None, insecure: bool
+        self, url: str, downloader: Downloader, credential: Credential | None, insecure: bool
     ) -> None:
-        """Parameters: ``url`` with the version's path (…/v1); ``insecure`` whether any certificate
-        will do.
+        """Describe a server.
+
+        Args:
+            url: The URL, including the API version (…/v1).
+            downloader: Sends the requests.
+            credential: The user and password to send, if any.
+            insecure: Whether to accept any certificate.
         """
         self.url = url.rstrip("/")
-        self._transfer = transfer
+        self._downloader = downloader
         self._headers = {"Authorization": credential.basic} if credential else {}
         self._insecure = insecure
 
     async def invoice(self, name: str) -> bytes:
-        """The invoice of NAME/VERSION. Raises: SourceError, FetchError, UnreachableError."""
+        """Fetch the invoice of NAME/VERSION.
+
+        Raises:
+            SourceError: There is no such bindle, or access is denied.
+            FetchError: The server fails or cannot be reached.
+        """
         async with await self._open(name, name, {"Accept": "application/toml"}) as response:
-            return await self._transfer.read(response)
+            return await self._downloader.read(response)
 
     async def parcel(self, name: str, label: Label, cache: ModuleCache) -> None:
-        """Bring a parcel into the cache. Raises: FetchError, UnreachableError."""
+        """Download a parcel to the cache.
+
+        Raises:
+            FetchError: The parcel is missing or damaged, or the server cannot be reached.
+        """
 
         async def open_(headers: Mapping[str, str]) -> aiohttp.ClientResponse:
             return await self._open(f"{name}@{label.sha256}", name, headers)
 
-        what = f"bindle:{name}, parcel {label.name or label.sha256}"
-        await self._transfer.download(what, open_, Digest(label.digest, label.size), cache)
+        label_text = f"bindle:{name}, parcel {label.name or label.sha256}"
+        await self._downloader.download(label_text, open_, Digest(label.digest, label.size), cache)
 
     async def _open(
         self, path: str, name: str, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        response = await self._transfer.open(
+        response = await self._downloader.open(
             "GET", f"{self.url}/_i/{path}", {**self._headers, **headers}, insecure=self._insecure
         )
         if response.status in (200, 206, 416):
             return response
         response.release()
-        where = f"{origin_of(self.url)} answers {response.status}"
+        where = f"{origin_of(self.url)} responded with {response.status}"
         match response.status:
             case 401 | 403:
                 raise SourceError(f"{where}: check --bindle-http-user and --bindle-http-password")
             case 404 if path == name:
-                raise SourceError(f"{where}: it has no such bindle")
+                raise SourceError(f"{where}: no such bindle")
             case 404:
-                raise FetchError(f"{where}: the parcel {path.partition('@')[2]} is missing there")
+                raise FetchError(f"{where}: the parcel {path.partition('@')[2]} is missing")
         raise FetchError(f"{where} {response.reason}")
 
 
-class BindleFolder:
-    """A standalone bindle: a directory as ``bindle`` writes it."""
+class BindleDirectory:
+    """A directory of standalone bindles, in the layout of the ``bindle`` command."""
 
     def __init__(self, path: Path) -> None:
         self.url = str(path)
         self._path = path
 
     async def invoice(self, name: str) -> bytes:
-        """The invoice of NAME/VERSION. Raises: SourceError."""
+        """Read the invoice of NAME/VERSION.
+
+        Raises:
+            SourceError: It does not exist or cannot be read.
+        """
         path = self._folder(name) / "invoice.toml"
         try:
             return await asyncio.to_thread(path.read_bytes)
@@ -84,19 +102,23 @@ class BindleFolder:
             raise SourceError(f"{path}: {error.strerror}") from None
 
     async def parcel(self, name: str, label: Label, cache: ModuleCache) -> None:
-        """Bring a parcel into the cache. Raises: FetchError."""
+        """Copy a parcel to the cache.
+
+        Raises:
+            FetchError: It cannot be read, or does not match the invoice.
+        """
         path = self._folder(name) / "parcels" / f"{label.sha256}.dat"
         try:
             if path.stat().st_size != label.size:
                 raise FetchError(
-                    f"{path} has {path.stat().st_size} bytes, and the invoice says {label.size}"
+                    f"{path} has {path.stat().st_size} bytes, but the invoice declares {label.size}"
                 )
             content = await asyncio.to_thread(path.read_bytes)
         except OSError as error:
             raise FetchError(f"{path}: {error.strerror}") from None
         if digest_of(content) != label.digest:
             raise FetchError(
-                f"{path} is not what the invoice says: expected {label.digest},"
+                f"{path} does not match the invoice: expected {label.digest},"
                 f" found {digest_of(content)}"
             )
         cache.add(content)
@@ -105,11 +127,15 @@ class BindleFolder:
         return self._path / hashlib.sha256(name.encode()).hexdigest()
 
 
-Origin = BindleServer | BindleFolder
+Origin = BindleServer | BindleDirectory
 
 
-def is_server(place: str) -> bool:
-    """Whether bindles are at a URL, not in a directory. Raises: SourceError for other schemes."""
+def is_server_url(place: str) -> bool:
+    """Return whether ``place`` is the URL of a server rather than a directory.
+
+    Raises:
+        SourceError: It is a URL of another scheme.
+    """
     scheme = urlsplit(place).scheme
     if scheme in ("http", "https"):
         return True
@@ -121,41 +147,57 @@ def is_server(place: str) -> bool:
 
 
 async def read_invoice(origin: Origin, name: str, cache: ModuleCache) -> tuple[Invoice, str]:
-    """An invoice, and a warning if the one in the cache had to do.
+    """Read an invoice. If the server cannot be reached, fall back to the cached one.
 
-    A version of a bindle never changes, so what was fetched before is as good.
-    Raises: SourceError, FetchError, UnreachableError.
+    A version of a bindle never changes, so a cached invoice is not outdated.
+
+    Returns:
+        The invoice, and a warning if it is from the cache, otherwise an empty text.
+
+    Raises:
+        SourceError: There is no such bindle, or access is denied.
+        FetchError: The invoice is invalid, or the server fails or cannot be reached.
     """
     key = f"bindle:{name} from {origin.url}"
     try:
         content = await origin.invoice(name)
     except UnreachableError as error:
-        known = cache.digest_of_tag(key)
+        known = cache.find_tag(key)
         kept = cache.find(known) if known else None
         if kept is None:
             raise
-        return parse_invoice(name, kept), f"{error}: the invoice in the module cache is used"
+        return parse_invoice(name, kept), f"{error}: using the invoice in the module cache"
     invoice = parse_invoice(name, content)
-    cache.remember_tag(key, cache.add(content))
+    cache.store_tag(key, cache.add(content))
     return invoice, ""
 
 
 async def fetch_parcel(
     origin: Origin, name: str, label: Label, cache: ModuleCache, limit: int
 ) -> bytes:
-    """The content of a parcel, verified.
+    """Fetch the content of a parcel and verify it.
 
-    Parameters: ``limit`` of its size in bytes. Raises: FetchError, UnreachableError.
+    Args:
+        origin: Where the bindle is.
+        name: The bindle, as NAME/VERSION.
+        label: The label of the parcel.
+        cache: The module cache.
+        limit: Maximum size of the parcel in bytes.
+
+    Raises:
+        FetchError: The parcel is too large, missing or damaged, or cannot be reached.
     """
     if label.size > limit:
         raise FetchError(
-            f"the parcel {label.name or label.sha256} has {label.size} bytes, and a"
-            f" module or file may have {limit} (--max-module-size)"
+            f"the parcel {label.name or label.sha256} has {label.size} bytes; the limit is {limit}"
+            " (--max-module-size)"
         )
     content = cache.find(label.digest)
     if content is None:
         await origin.parcel(name, label, cache)
         content = cache.find(label.digest)
     if content is None or len(content) != label.size:
-        raise FetchError(f"the parcel {label.sha256} has not {label.size} bytes")
+        raise FetchError(
+            f"the parcel {label.sha256} does not have the {label.size} bytes the invoice declares"
+        )
     return content

@@ -1,7 +1,6 @@
-"""The module cache: what was downloaded, by its digest, shared by any number of processes.
+"""The module cache: downloaded content by its digest, shared by any number of processes.
 
-Nothing in it is believed: content is checked against its digest whenever it is read, and what does
-not match is fetched again.
+Content is verified against its digest whenever it is read; damaged content is fetched again.
 """
 
 from __future__ import annotations
@@ -15,19 +14,23 @@ from pathlib import Path
 from typing import IO
 
 from wagi.errors import WagiError
-from wagi.storage import remove_stale, user_cache, whole_file, write_whole
+from wagi.storage import atomic_file, remove_stale, user_cache, write_atomically
 
 
 def default_folder() -> Path:
-    """Where modules are kept unless the user says otherwise."""
+    """Return the default directory of the cache."""
     return user_cache("modules")
 
 
 class ModuleCache:
-    """A folder of contents by their digest (``sha256:…``), and of the digests that tags had."""
+    """A directory of content by digest (``sha256:…``), and of the digests that tags resolve to."""
 
     def __init__(self, folder: Path) -> None:
-        """Make it if need be. Raises: WagiError if that cannot be."""
+        """Open the cache, and create it if it does not exist.
+
+        Raises:
+            WagiError: The directory cannot be created.
+        """
         self._blobs = folder / "blobs" / "sha256"
         self._tags = folder / "tags"
         self._folders = folder / "folders"
@@ -39,7 +42,7 @@ class ModuleCache:
             raise WagiError(f"{error.filename or folder}: {error.strerror}") from None
 
     def find(self, digest: str) -> bytes | None:
-        """The content of this digest; None if it is not here, or damaged."""
+        """Return the content with this digest; None if it is missing or damaged."""
         try:
             content = self._path(digest).read_bytes()
         except OSError:
@@ -51,7 +54,14 @@ class ModuleCache:
         return None
 
     def add(self, content: bytes) -> str:
-        """Keep a content. Returns: its digest. Raises: WagiError if it cannot be written."""
+        """Store content.
+
+        Returns:
+            Its digest.
+
+        Raises:
+            WagiError: It cannot be written.
+        """
         digest = digest_of(content)
         with self.writing(digest) as file:
             file.write(content)
@@ -59,37 +69,48 @@ class ModuleCache:
 
     @contextlib.contextmanager
     def writing(self, digest: str) -> Iterator[IO[bytes]]:
-        """Write a content of this digest, which the caller verifies before the block ends well.
+        """Open a file for the content with this digest.
 
-        Raises: WagiError if it cannot be written.
+        The file is stored if the block ends without an exception: the caller verifies the content
+        before that.
+
+        Raises:
+            WagiError: It cannot be written.
         """
         path = self._path(digest)
         try:
-            with whole_file(path) as file:
+            with atomic_file(path) as file:
                 yield file
         except OSError as error:
             raise WagiError(f"{path.parent}: {error.strerror}") from None
 
-    def digest_of_tag(self, name: str) -> str | None:
-        """The digest that a name had when it was last resolved."""
+    def find_tag(self, name: str) -> str | None:
+        """Return the digest that a name last resolved to; None if it is unknown."""
         try:
             known = json.loads(self._tag(name).read_bytes())
             return str(known["digest"]) if known["name"] == name else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def remember_tag(self, name: str, digest: str) -> None:
-        """Keep what a name was resolved to. Raises: WagiError if it cannot be written."""
+    def store_tag(self, name: str, digest: str) -> None:
+        """Store the digest that a name resolves to.
+
+        Raises:
+            WagiError: It cannot be written.
+        """
         try:
-            write_whole(self._tag(name), json.dumps({"name": name, "digest": digest}).encode())
+            write_atomically(self._tag(name), json.dumps({"name": name, "digest": digest}).encode())
         except OSError as error:
             raise WagiError(f"{self._tags}: {error.strerror}") from None
 
     def folder_of(self, files: dict[str, str]) -> Path:
-        """A folder with files of this cache, for guests to read.
+        """Create a directory with files from this cache, for guests to read.
 
-        Parameters: ``files`` the digest of each by its checked relative path.
-        Raises: WagiError if it cannot be written, or if a content is not here.
+        Args:
+            files: The digest of each file by its relative path, which has been checked.
+
+        Raises:
+            WagiError: It cannot be written, or content is missing.
         """
         folder = self._folders / digest_of(json.dumps(sorted(files.items())).encode())[7:]
         try:
@@ -99,9 +120,9 @@ class ModuleCache:
                     continue
                 content = self.find(digest)
                 if content is None:
-                    raise WagiError(f"{self._path(digest)}: it has just been removed or damaged")
+                    raise WagiError(f"{self._path(digest)}: removed or damaged while it was in use")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, content)
+                write_atomically(path, content)
         except OSError as error:
             raise WagiError(f"{folder}: {error.strerror}") from None
         return folder
@@ -114,5 +135,5 @@ class ModuleCache:
 
 
 def digest_of(content: bytes) -> str:
-    """The digest as the OCI image specification writes it."""
+    """Compute the digest in the notation of the OCI image specification (``sha256:…``)."""
     return "sha256:" + hashlib.sha256(content).hexdigest()

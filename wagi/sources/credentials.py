@@ -1,7 +1,7 @@
-"""Credentials for registries, as ``docker login``, ``oras login`` and ``az acr login`` leave them.
+"""Credentials for registries, as stored by ``docker login``, ``oras login`` and ``az acr login``.
 
-The configuration of Docker's command line (config.json) has them, or names a program that does:
-``docker-credential-NAME``, which is asked through its stdin.
+They are in the configuration of Docker's command line (config.json), or in a store that it names
+and that is accessed through a helper program, ``docker-credential-NAME``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wagi.sources.ends import SourceError
+from wagi.sources.errors import SourceError
 
-_HELPER_TIMEOUT = 30.0  # seconds
-_TOKEN_USER = "<token>"  # a helper's sign that the secret is an identity token
+_HELPER_TIMEOUT_S = 30.0  # seconds
+_TOKEN_USER = "<token>"  # user name with which a helper marks an identity token
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Who is asking: a user with a password, or the holder of an identity token."""
+    """A user with a password, or an identity token."""
 
     user: str = ""
     password: str = field(default="", repr=False)
@@ -32,14 +32,21 @@ class Credential:
 
     @property
     def basic(self) -> str:
-        """The value of an Authorization header (RFC 7617)."""
+        """The value of the Authorization header (RFC 7617)."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 async def find_credential(registry: str) -> Credential | None:
-    """The credential for a registry (HOST[:PORT]); None if there is none.
+    """Find the credential for a registry.
 
-    Raises: SourceError if the configuration or a helper program cannot be used.
+    Args:
+        registry: The registry, as HOST[:PORT].
+
+    Returns:
+        The credential; None if the configuration has none for it.
+
+    Raises:
+        SourceError: The configuration is invalid, or a helper program fails.
     """
     path = _configuration_path()
     configuration = _read(path)
@@ -86,7 +93,7 @@ def _key(registry: str) -> str:
 
 
 def _registry_of(key: str) -> str:
-    """The registry that a key of ``auths`` means: some tools write a URL."""
+    """Convert a key of ``auths`` to the name of a registry: some tools write URLs."""
     name = re.sub(r"^https?://", "", key).split("/")[0]
     return "docker.io" if name in ("index.docker.io", "registry-1.docker.io") else name
 
@@ -109,7 +116,7 @@ async def _ask(helper: str, key: str) -> Credential | None:
     program = f"docker-credential-{helper}"
     if not re.fullmatch(r"[A-Za-z0-9._-]+", helper):
         raise SourceError(
-            f"{_configuration_path()}: {helper!r} is not the name of a helper program"
+            f"{_configuration_path()}: {helper!r} is not a valid name of a credential helper"
         )
     try:
         process = await asyncio.create_subprocess_exec(
@@ -121,17 +128,17 @@ async def _ask(helper: str, key: str) -> Credential | None:
         )
     except OSError as error:
         raise SourceError(
-            f"{program}, which {_configuration_path()} names, cannot be run: {error.strerror}"
+            f"cannot run {program}, configured in {_configuration_path()}: {error.strerror}"
         ) from None
     try:
-        async with asyncio.timeout(_HELPER_TIMEOUT):
+        async with asyncio.timeout(_HELPER_TIMEOUT_S):
             output, errors = await process.communicate(key.encode())
     except TimeoutError:
         process.kill()
         await process.wait()
-        raise SourceError(f"{program} does not answer in {_HELPER_TIMEOUT:g} seconds") from None
+        raise SourceError(f"{program} did not answer within {_HELPER_TIMEOUT_S:g} s") from None
     if process.returncode:
-        # By the protocol this sentence, on stdout, is how a helper says that it has none.
+        # This message on stdout is how the protocol reports a missing credential.
         if b"credentials not found" in output + errors:
             return None
         message = (output + errors).decode(errors="replace").strip()

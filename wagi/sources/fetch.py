@@ -1,4 +1,4 @@
-"""Fetch the modules that are elsewhere: side by side, each content only once."""
+"""Fetch remote modules concurrently; each content is downloaded only once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 
 from wagi.errors import WagiError
 from wagi.sources.bindle import (
-    BindleFolder,
+    BindleDirectory,
     BindleServer,
     Origin,
     fetch_parcel,
-    is_server,
+    is_server_url,
     read_invoice,
 )
 from wagi.sources.cache import ModuleCache, digest_of
-from wagi.sources.ends import FetchError, SourceError, UnreachableError
+from wagi.sources.downloader import Digest, Downloader
+from wagi.sources.errors import FetchError, SourceError, UnreachableError
 from wagi.sources.images import (
     Manifest,
     choose_layer,
@@ -28,7 +29,14 @@ from wagi.sources.images import (
     parse_manifest,
 )
 from wagi.sources.invoices import Invoice
-from wagi.sources.modules import Fetched, FetchRules, Pull, Report, Wanted, verified
+from wagi.sources.modules import (
+    FetchedModule,
+    FetchOptions,
+    ModuleRequest,
+    Pull,
+    Report,
+    verify_digest,
+)
 from wagi.sources.references import (
     BindleReference,
     ImageReference,
@@ -38,53 +46,59 @@ from wagi.sources.references import (
     parse_reference,
 )
 from wagi.sources.registry import Registry
-from wagi.sources.transfer import Digest, Transfer
 
-_AT_A_TIME = 4
+_MAX_CONCURRENT_FETCHES = 4
 
 
-def fetch_from_elsewhere(
-    wanted: Iterable[Wanted], cache: ModuleCache, rules: FetchRules, report: Report
-) -> list[Fetched | WagiError]:
-    """Fetch modules side by side. As ``fetch_all``."""
+def fetch_remote_modules(
+    requests: Iterable[ModuleRequest], cache: ModuleCache, options: FetchOptions, report: Report
+) -> list[FetchedModule | WagiError]:
+    """Fetch modules concurrently, like ``fetch_modules``."""
 
-    async def run() -> list[Fetched | WagiError]:
-        async with Transfer.start(rules.max_size, report) as transfer:
-            fetcher = _Fetcher(cache, transfer, rules)
-            slots = asyncio.Semaphore(_AT_A_TIME)
+    async def run() -> list[FetchedModule | WagiError]:
+        async with Downloader.start(options.max_size, report) as downloader:
+            fetcher = _Fetcher(cache, downloader, options)
+            slots = asyncio.Semaphore(_MAX_CONCURRENT_FETCHES)
 
-            async def one(item: Wanted) -> Fetched | WagiError:
+            async def one(item: ModuleRequest) -> FetchedModule | WagiError:
                 async with slots:
                     try:
                         return await fetcher.fetch(item)
                     except WagiError as error:
                         return error
 
-            return list(await asyncio.gather(*map(one, wanted)))
+            return list(await asyncio.gather(*map(one, requests)))
 
     return asyncio.run(run())
 
 
 def fetch_invoice(
-    name: str, cache: ModuleCache, rules: FetchRules, report: Report
+    name: str, cache: ModuleCache, options: FetchOptions, report: Report
 ) -> tuple[Invoice, str]:
-    """The invoice of the bindle NAME/VERSION, and a warning if it is not from where it should be.
+    """Fetch the invoice of the bindle NAME/VERSION.
 
-    Raises: SourceError, FetchError.
+    Returns:
+        The invoice, and a warning if it is from the cache, otherwise an empty text.
+
+    Raises:
+        SourceError: There is no such bindle, or access is denied.
+        FetchError: The invoice is invalid, or the server fails or cannot be reached.
     """
 
     async def run() -> tuple[Invoice, str]:
-        async with Transfer.start(rules.max_size, report) as transfer:
-            fetcher = _Fetcher(cache, transfer, rules)
-            with naming(BindleReference(name)):
-                return await read_invoice(fetcher.origin(rules.bindle_server, Path()), name, cache)
+        async with Downloader.start(options.max_size, report) as downloader:
+            fetcher = _Fetcher(cache, downloader, options)
+            with error_context(BindleReference(name)):
+                return await read_invoice(
+                    fetcher.bindle_origin(options.bindle_server, Path()), name, cache
+                )
 
     return asyncio.run(run())
 
 
 @contextmanager
-def naming(reference: Reference) -> Iterator[None]:
-    """Say in errors which reference it was that led nowhere."""
+def error_context(reference: Reference) -> Iterator[None]:
+    """Prefix errors with the reference that was being fetched."""
     try:
         yield
     except (SourceError, FetchError) as error:
@@ -92,88 +106,93 @@ def naming(reference: Reference) -> Iterator[None]:
 
 
 class _Fetcher:
-    """Fetches one module after the other, or several at the same time."""
+    """Fetches modules; several may be fetched concurrently."""
 
-    def __init__(self, cache: ModuleCache, transfer: Transfer, rules: FetchRules) -> None:
+    def __init__(self, cache: ModuleCache, downloader: Downloader, options: FetchOptions) -> None:
         self._cache = cache
-        self._transfer = transfer
-        self._rules = rules
+        self._downloader = downloader
+        self._options = options
         self._registries: dict[str, Registry] = {}
         self._downloads: dict[str, asyncio.Lock] = {}
 
-    async def fetch(self, wanted: Wanted) -> Fetched:
-        reference = parse_reference(wanted.reference)
-        with naming(reference):
-            fetched = await self._fetch(reference, wanted)
-        return verified(reference, fetched, wanted)
+    async def fetch(self, request: ModuleRequest) -> FetchedModule:
+        reference = parse_reference(request.reference)
+        with error_context(reference):
+            fetched = await self._fetch(reference, request)
+        return verify_digest(reference, fetched, request)
 
-    async def _fetch(self, reference: Reference, wanted: Wanted) -> Fetched:
+    async def _fetch(self, reference: Reference, request: ModuleRequest) -> FetchedModule:
         match reference:
             case ImageReference():
-                return await self._image(reference, wanted.pull)
+                return await self._fetch_image(reference, request.pull)
             case BindleReference():
-                return await self._bindle(reference, wanted)
+                return await self._fetch_bindle(reference, request)
             case WebReference():
-                return await self._download(reference, wanted)
-        raise AssertionError(f"{reference} is here")
+                return await self._fetch_web(reference, request)
+        raise AssertionError(f"{reference} is not remote")
 
-    def origin(self, place: str, folder: Path) -> Origin:
-        """Where bindles are. Parameters: ``folder`` where a relative directory starts."""
-        if not is_server(place):
-            return BindleFolder(folder / place)
-        rules = self._rules
-        # What the operator says of their server is not for one that a modules.toml names.
-        if rules.bindle_url and origin_of(place) != origin_of(rules.bindle_url):
-            return BindleServer(place, self._transfer, None, insecure=False)
-        credential = rules.bindle_credential
-        return BindleServer(place, self._transfer, credential, rules.bindle_insecure)
+    def bindle_origin(self, place: str, folder: Path) -> Origin:
+        """Return the server or directory of bindles.
 
-    async def _image(self, image: ImageReference, pull: Pull) -> Fetched:
-        registry = self._registry(image.registry)
-        content, warning = await self._resolve(registry, image, pull)
+        Args:
+            place: A URL or a directory.
+            folder: The directory that a relative one is resolved against.
+        """
+        if not is_server_url(place):
+            return BindleDirectory(folder / place)
+        options = self._options
+        # The operator's credential must not be sent to a server that a modules.toml names.
+        if options.bindle_url and origin_of(place) != origin_of(options.bindle_url):
+            return BindleServer(place, self._downloader, None, insecure=False)
+        credential = options.bindle_credential
+        return BindleServer(place, self._downloader, credential, options.bindle_insecure)
+
+    async def _fetch_image(self, image: ImageReference, pull: Pull) -> FetchedModule:
+        registry = self._get_registry(image.registry)
+        content, warning = await self._resolve_tag(registry, image, pull)
         manifest = parse_manifest(content)
         if manifest.layers is None:
             child = replace(image, tag="", digest=choose_manifest(manifest).digest)
-            content = await self._manifest(registry, child, pull)
+            content = await self._fetch_manifest(registry, child, pull)
             manifest = parse_manifest(content)
         title = f"#{image.title}" if image.title else ""
         resolved = f"{replace(image, tag='', digest=digest_of(content))}{title}"
-        module = await self._module(registry, image, manifest, pull)
-        return Fetched(module, resolved, warning=warning)
+        module = await self._fetch_layer(registry, image, manifest, pull)
+        return FetchedModule(module, resolved, warning=warning)
 
-    async def _resolve(
+    async def _resolve_tag(
         self, registry: Registry, image: ImageReference, pull: Pull
     ) -> tuple[bytes, str]:
-        """The manifest that a tag leads to, and a warning if that was some time ago."""
+        """Resolve a tag to a manifest, with a warning if the cached one may be outdated."""
         if image.digest:
-            return await self._manifest(registry, image, pull), ""
-        known = self._cache.digest_of_tag(str(image))
+            return await self._fetch_manifest(registry, image, pull), ""
+        known = self._cache.find_tag(str(image))
         kept = self._cache.find(known) if known else None
         if pull != "always" and kept is not None:
             return kept, ""
         if pull == "never":
-            raise _not_there()
+            raise _not_cached_error()
         try:
             content = await registry.manifest(image)
         except UnreachableError as error:
             if kept is None:
                 raise
-            return kept, f"{error}: {image} is {known}, as it was resolved last"
-        self._cache.remember_tag(str(image), self._cache.add(content))
+            return kept, f"{error}: using {known}, which {image} last resolved to"
+        self._cache.store_tag(str(image), self._cache.add(content))
         return content, ""
 
-    async def _manifest(self, registry: Registry, image: ImageReference, pull: Pull) -> bytes:
-        """The manifest of a digest."""
+    async def _fetch_manifest(self, registry: Registry, image: ImageReference, pull: Pull) -> bytes:
+        """Fetch a manifest by its digest."""
         kept = self._cache.find(image.digest)
         if kept is not None:
             return kept
         if pull == "never":
-            raise _not_there()
+            raise _not_cached_error()
         content = await registry.manifest(image)
         self._cache.add(content)
         return content
 
-    async def _module(
+    async def _fetch_layer(
         self, registry: Registry, image: ImageReference, manifest: Manifest, pull: Pull
     ) -> bytes:
         layer = choose_layer(image.title, manifest)
@@ -181,21 +200,23 @@ class _Fetcher:
             content = self._cache.find(layer.digest)
             if content is None:
                 if pull == "never":
-                    raise _not_there()
+                    raise _not_cached_error()
                 await registry.download(image, layer, self._cache)
                 content = self._cache.find(layer.digest)
         if content is None or len(content) != layer.size:
             raise FetchError(
-                f"{layer.digest} has not the {layer.size} bytes that the manifest says"
+                f"{layer.digest} does not have the {layer.size} bytes the manifest declares"
             )
-        return module_of(layer, content, self._rules.max_size)
+        return module_of(layer, content, self._options.max_size)
 
-    async def _bindle(self, reference: BindleReference, wanted: Wanted) -> Fetched:
-        place = wanted.bindle_server or self._rules.bindle_server
+    async def _fetch_bindle(
+        self, reference: BindleReference, request: ModuleRequest
+    ) -> FetchedModule:
+        place = request.bindle_server or self._options.bindle_server
         if not place:
-            raise SourceError("where is it? Give the entry a bindle_server, or --bindle-url")
-        cache, limit = self._cache, self._rules.max_size
-        origin = self.origin(place, wanted.folder)
+            raise SourceError("no Bindle server given: set bindle_server, or pass --bindle-url")
+        cache, limit = self._cache, self._options.max_size
+        origin = self.bindle_origin(place, request.folder)
         invoice, warning = await read_invoice(origin, reference.id, cache)
         parcel = invoice.module(reference.parcel)
         files = invoice.files(parcel)
@@ -205,29 +226,31 @@ class _Fetcher:
         digests = {path: label.digest for path, label in files.items()}
         folder = cache.folder_of(digests) if files else None
         resolved = str(BindleReference(reference.id, parcel.label.sha256))
-        return Fetched(content, resolved, folder, warning)
+        return FetchedModule(content, resolved, folder, warning)
 
-    async def _download(self, reference: WebReference, wanted: Wanted) -> Fetched:
+    async def _fetch_web(self, reference: WebReference, request: ModuleRequest) -> FetchedModule:
         name = str(reference)
-        if not wanted.sha256:
-            raise SourceError("a download needs the key sha256: what is the module's?")
-        digest = f"sha256:{wanted.sha256}"
+        if not request.sha256:
+            raise SourceError("downloads need a sha256 key with the module's digest")
+        digest = f"sha256:{request.sha256}"
         content = self._cache.find(digest)
         if content is None:
 
             async def open_(headers: Any) -> Any:
-                return await self._transfer.open("GET", reference.url, headers)
+                return await self._downloader.open("GET", reference.url, headers)
 
-            await self._transfer.download(name, open_, Digest(digest), self._cache)
+            await self._downloader.download(name, open_, Digest(digest), self._cache)
             content = self._cache.find(digest)
         if content is None:
-            raise FetchError("it was removed from the module cache while it was read")
-        return Fetched(content, name)
+            raise FetchError(
+                "the content was removed from the module cache while it was being read"
+            )
+        return FetchedModule(content, name)
 
-    def _registry(self, name: str) -> Registry:
-        insecure = name in self._rules.insecure_registries
-        return self._registries.setdefault(name, Registry(name, self._transfer, insecure))
+    def _get_registry(self, name: str) -> Registry:
+        insecure = name in self._options.insecure_registries
+        return self._registries.setdefault(name, Registry(name, self._downloader, insecure))
 
 
-def _not_there() -> SourceError:
-    return SourceError("it is not in the module cache, and pull is never")
+def _not_cached_error() -> SourceError:
+    return SourceError('not in the module cache, and pull is "never"')

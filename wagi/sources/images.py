@@ -1,7 +1,8 @@
-"""Images of modules: how a manifest describes a module, in the layouts that are in use. Pure.
+"""OCI images of modules: parse and build their manifests. Pure.
 
-https://github.com/opencontainers/image-spec/blob/main/manifest.md, wasm-to-oci's layout, and the
-CNCF's wasm OCI artifact layout.
+Layouts: the OCI image specification
+(https://github.com/opencontainers/image-spec/blob/main/manifest.md), wasm-to-oci, and the CNCF's
+wasm OCI artifact.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from wagi.sources.cache import digest_of
-from wagi.sources.ends import FetchError, SourceError
+from wagi.sources.errors import FetchError, SourceError
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -37,21 +38,21 @@ _ARCHIVES = (
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
 )
-_ARCHIVE_ROOM = 1024**2  # bytes of an archive beside the module
+_MAX_ARCHIVE_OVERHEAD = 1024**2  # bytes
 _TITLE = "org.opencontainers.image.title"
 
 Layout = Literal["wasm-to-oci", "cncf"]
 
 
 class Platform(BaseModel):
-    """What an image in an index is for."""
+    """The platform of an image in an index."""
 
     architecture: str = ""
     os: str = ""
 
 
 class Descriptor(BaseModel):
-    """Something in a registry: its media type, digest and size in bytes."""
+    """A reference to content in a registry: media type, digest and size in bytes."""
 
     mediaType: str = ""
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -61,12 +62,12 @@ class Descriptor(BaseModel):
 
     @property
     def title(self) -> str:
-        """The name of the file that it was."""
+        """The original file name."""
         return (self.annotations or {}).get(_TITLE, "")
 
 
 class Manifest(BaseModel):
-    """An image manifest, or an index of them."""
+    """An image manifest, or an index of manifests."""
 
     mediaType: str = ""
     config: Descriptor | None = None
@@ -75,22 +76,27 @@ class Manifest(BaseModel):
 
 
 def parse_manifest(content: bytes) -> Manifest:
-    """Read a manifest. Raises: FetchError if it is none."""
+    """Parse a manifest.
+
+    Raises:
+        FetchError: It is invalid.
+    """
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "it"
-        raise FetchError(f"the manifest is not valid: {place}: {first['msg']}") from None
+        place = ".".join(map(str, first["loc"])) or "document"
+        raise FetchError(f"invalid manifest: {place}: {first['msg']}") from None
     if manifest.layers is None and manifest.manifests is None:
-        raise FetchError("the manifest is not valid: it has no layers")
+        raise FetchError("invalid manifest: no layers")
     return manifest
 
 
 def choose_manifest(index: Manifest) -> Descriptor:
-    """The image in an index that is for wasm; the only one there is, otherwise.
+    """Choose the only image for wasm in an index, or the only image.
 
-    Raises: FetchError listing them.
+    Raises:
+        FetchError: The choice is ambiguous; the message lists the images.
     """
     images = index.manifests or []
     wasm = [i for i in images if i.platform and i.platform.architecture in ("wasm", "wasm32")]
@@ -100,17 +106,22 @@ def choose_manifest(index: Manifest) -> Descriptor:
     found = "".join(
         f"\n{i.digest} for {i.platform.os}/{i.platform.architecture}"
         if i.platform
-        else f"\n{i.digest} for no platform"
+        else f"\n{i.digest} without a platform"
         for i in images
     )
-    raise FetchError(f"an index without the one image for wasm; it has:{found or ' none'}")
+    raise FetchError(f"expected exactly one image for wasm in the index, found:{found or ' none'}")
 
 
 def choose_layer(title: str, manifest: Manifest) -> Descriptor:
-    """The layer that is the module.
+    """Choose the layer that is the module.
 
-    Parameters: ``title`` which of several, if the reference says it.
-    Raises: FetchError if there is none, SourceError if there are several; both list the layers.
+    Args:
+        title: Title of the layer, if the image has several modules; otherwise empty.
+        manifest: An image manifest.
+
+    Raises:
+        FetchError: No layer is a module, or none has the title.
+        SourceError: Several layers are modules. Both messages list the layers.
     """
     layers = manifest.layers or []
     candidates = [layer for layer in layers if layer.mediaType in _MODULES]
@@ -125,60 +136,66 @@ def choose_layer(title: str, manifest: Manifest) -> Descriptor:
         for layer in layers
     )
     if not candidates:
-        what = f"no module with the title {title!r}" if title else "no layer that is a module"
-        raise FetchError(f"{what}; its layers are:{listing or ' none'}")
+        what = f"no module has the title {title!r}" if title else "no layer is a module"
+        raise FetchError(f"{what}; the layers are:{listing or ' none'}")
     raise SourceError(
-        f"{len(candidates)} layers could be the module: add #TITLE to the reference to"
-        f" choose one; its layers are:{listing}"
+        f"{len(candidates)} layers are modules: add #TITLE to the reference to choose one;"
+        f" the layers are:{listing}"
     )
 
 
 def module_of(layer: Descriptor, content: bytes, limit: int) -> bytes:
-    """The module in a layer, which may be an archive with one .wasm file.
+    """Extract the module from a layer, which may be an archive with one .wasm file.
 
-    Parameters: ``limit`` of its size in bytes. Raises: FetchError.
+    Args:
+        layer: The descriptor of the layer.
+        content: Its content.
+        limit: Maximum size of the module in bytes.
+
+    Raises:
+        FetchError: The archive is invalid or too large, or does not have exactly one .wasm file.
     """
     if layer.mediaType not in _ARCHIVES:
         return content
     try:
-        # Read as a stream and up to the limit: a few bytes may unpack to any number.
+        # Stop at the limit: a small archive may decompress to any size.
         with (
             gzip.GzipFile(fileobj=BytesIO(content))
             if content[:2] == b"\x1f\x8b"
             else BytesIO(content)
         ) as stream:
-            unpacked = stream.read(limit + _ARCHIVE_ROOM)
-        if len(unpacked) == limit + _ARCHIVE_ROOM:
+            unpacked = stream.read(limit + _MAX_ARCHIVE_OVERHEAD)
+        if len(unpacked) == limit + _MAX_ARCHIVE_OVERHEAD:
             raise _too_large(limit)
         with tarfile.open(fileobj=BytesIO(unpacked), mode="r:") as archive:
             members = archive.getmembers()
             files = [item for item in members if item.isfile() and item.name.endswith(".wasm")]
             if len(files) == 1:
-                if files[0].size > limit:  # a sparse file takes no room in its archive
+                if files[0].size > limit:  # a sparse file takes no space in the archive
                     raise _too_large(limit)
                 file = archive.extractfile(files[0])
                 assert file is not None
                 return file.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise FetchError(f"the layer is not a tar archive: {error}") from None
+        raise FetchError(f"the layer is not a valid tar archive: {error}") from None
     found = ", ".join(sorted(item.name for item in members)) or "nothing"
-    raise FetchError(f"expected an archive with one .wasm file, found {found}")
+    raise FetchError(f"expected an archive with exactly one .wasm file, found {found}")
 
 
 def _too_large(limit: int) -> FetchError:
-    return FetchError(f"the archive has more than {limit} bytes (--max-module-size)")
+    return FetchError(f"the archive decompresses to more than {limit} bytes (--max-module-size)")
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What is pushed: a manifest and the contents that it names, by digest."""
+    """An image to push: a manifest, and the contents that it references by digest."""
 
     manifest: bytes
     contents: Mapping[str, bytes]
 
     @property
     def digest(self) -> str:
-        """The digest by which it can be pulled."""
+        """The digest of the manifest, by which the image can be pulled."""
         return digest_of(self.manifest)
 
 
@@ -188,13 +205,21 @@ def build_image(
     annotations: Mapping[str, str],
     created: datetime,
 ) -> Image:
-    """Make an image of modules.
+    """Build an image of modules.
 
-    Parameters: ``modules`` file names and contents; ``created`` goes into the CNCF's config.
-    Raises: SourceError for several modules in the CNCF layout, which is for one.
+    Args:
+        layout: The layout of the image.
+        modules: File names and contents.
+        annotations: Annotations of the manifest.
+        created: The time of creation, for the config of the CNCF layout.
+
+    Raises:
+        SourceError: There are several modules, and the layout is the CNCF's.
     """
     if layout == "cncf" and len(modules) > 1:
-        raise SourceError("the cncf layout is for one module: push several with wasm-to-oci")
+        raise SourceError(
+            "the cncf layout supports only one module: use --layout wasm-to-oci for several"
+        )
     digests = [digest_of(content) for _, content in modules]
     if layout == "cncf":
         layer_type, config_type = _CNCF, _CNCF_CONFIG

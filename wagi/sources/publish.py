@@ -1,4 +1,4 @@
-"""Publish modules: to registries."""
+"""Push modules to registries."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from wagi.sources.ends import SourceError
-from wagi.sources.fetch import naming
+from wagi.sources.downloader import Downloader
+from wagi.sources.errors import SourceError
+from wagi.sources.fetch import error_context
 from wagi.sources.images import Layout, build_image
-from wagi.sources.modules import FetchRules, Report
+from wagi.sources.modules import FetchOptions, Report
 from wagi.sources.references import ImageReference, parse_reference
 from wagi.sources.registry import Registry
-from wagi.sources.transfer import Transfer
 
 
 def publish(
@@ -21,25 +21,37 @@ def publish(
     layout: Layout,
     annotations: Mapping[str, str],
     created: datetime,
-    rules: FetchRules,
+    options: FetchOptions,
     report: Report,
 ) -> str:
     """Push modules to a registry as one image.
 
-    Parameters: ``target`` oci://REGISTRY/NAME:TAG; ``modules`` file names and contents;
-    ``created`` when they were made. Returns: the reference of the image by its digest.
-    Raises: SourceError, FetchError.
+    Args:
+        target: The image, as oci://REGISTRY/NAME:TAG.
+        modules: File names and contents.
+        layout: The layout of the image.
+        annotations: Annotations of the manifest.
+        created: The time of creation.
+        options: The operator's options.
+        report: Shows progress.
+
+    Returns:
+        The reference of the image by its digest.
+
+    Raises:
+        SourceError: The target is invalid, or access is denied.
+        FetchError: The registry fails or cannot be reached.
     """
     reference = parse_reference(target)
     if not isinstance(reference, ImageReference) or reference.digest:
-        raise SourceError(f"expected oci://REGISTRY/NAME:TAG to push to, found {target!r}")
+        raise SourceError(f"invalid target: expected oci://REGISTRY/NAME:TAG, found {target!r}")
     image = build_image(layout, modules, annotations, created)
 
     async def run() -> None:
-        async with Transfer.start(rules.max_size, report) as transfer:
-            insecure = reference.registry in rules.insecure_registries
-            with naming(reference):
-                await Registry(reference.registry, transfer, insecure).push(reference, image)
+        async with Downloader.start(options.max_size, report) as downloader:
+            insecure = reference.registry in options.insecure_registries
+            with error_context(reference):
+                await Registry(reference.registry, downloader, insecure).push(reference, image)
 
     asyncio.run(run())
     return f"oci://{reference.registry}/{reference.repository}@{image.digest}"

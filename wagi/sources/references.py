@@ -1,6 +1,6 @@
-"""What a module reference says: a file, an image in a registry, a bindle, or a download. Pure.
+"""Parse module references: files, OCI images, bindles and downloads. Pure.
 
-The grammar of image names is the OCI distribution specification's and Docker's.
+Image names follow the grammar of the OCI distribution specification and of Docker.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from wagi.sources.ends import SourceError
+from wagi.sources.errors import SourceError
 
 LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[?::1\]?)(:\d+)?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
@@ -24,7 +24,7 @@ _DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 @dataclass(frozen=True, slots=True)
 class FileReference:
-    """A path, absolute or relative to the file that names it."""
+    """A path, absolute or relative to the route map."""
 
     path: str
     is_url: bool = False
@@ -37,8 +37,12 @@ class FileReference:
 class ImageReference:
     """A module in an OCI registry.
 
-    Attributes: ``registry`` HOST[:PORT]; ``tag`` or ``digest``; ``title`` which of several layers,
-    as the fragment of the reference says.
+    Attributes:
+        registry: The registry, as HOST[:PORT].
+        repository: The name of the image.
+        tag: The tag; empty if there is a digest.
+        digest: The digest of the manifest; empty if there is a tag.
+        title: Title of the layer, from the fragment of the reference; empty if there is only one.
     """
 
     registry: str
@@ -54,7 +58,7 @@ class ImageReference:
 
 @dataclass(frozen=True, slots=True)
 class BindleReference:
-    """A bindle: NAME/VERSION, and which parcel of it if not the first (by its sha256)."""
+    """A bindle as NAME/VERSION, and the sha256 of a parcel; empty for the first module."""
 
     id: str
     parcel: str = ""
@@ -65,7 +69,7 @@ class BindleReference:
 
 @dataclass(frozen=True, slots=True)
 class WebReference:
-    """A download. As a text it has neither credentials nor a query, which may be signed."""
+    """A download. Its text omits credentials and the query, which may contain a signature."""
 
     url: str
 
@@ -77,7 +81,11 @@ Reference = FileReference | ImageReference | BindleReference | WebReference
 
 
 def parse_reference(text: str) -> Reference:
-    """Read a module reference (docs/contract.md, "Route map"). Raises: SourceError."""
+    """Parse a module reference (docs/contract.md, "Route map").
+
+    Raises:
+        SourceError: It is invalid.
+    """
     scheme = _SCHEME.match(text)
     if not scheme:
         return FileReference(text)
@@ -99,10 +107,16 @@ def parse_reference(text: str) -> Reference:
 
 
 def parse_image(name: str, text: str = "") -> ImageReference:
-    """Read the name of an image: ``[//]REGISTRY/NAME[:TAG][@DIGEST][#TITLE]``.
+    """Parse the name of an image: ``[//]REGISTRY/NAME[:TAG][@DIGEST][#TITLE]``.
 
-    Without a registry it is Docker Hub's, without a tag ``latest``.
-    Parameters: ``text`` what the user wrote, for the message. Raises: SourceError.
+    The registry defaults to Docker Hub, the tag to ``latest``.
+
+    Args:
+        name: The name.
+        text: The reference to quote in errors, by default ``name``.
+
+    Raises:
+        SourceError: It is invalid.
     """
     text = text or name
     name, _, title = name.partition("#")
@@ -116,22 +130,29 @@ def parse_image(name: str, text: str = "") -> ImageReference:
         path = path if "/" in path or not path else f"library/{path}"
     expected = "expected oci://REGISTRY/NAME:TAG or oci://REGISTRY/NAME@sha256:DIGEST"
     if not _REGISTRY.fullmatch(registry):
-        raise SourceError(f"{text}: {registry!r} is not a registry: {expected}")
+        raise SourceError(f"{text}: {registry!r} is not a valid registry: {expected}")
     if not _REPOSITORY.fullmatch(path):
         raise SourceError(
-            f"{text}: {path!r} is not the name of an image (small letters, digits, and . _ - /"
-            f" between them): {expected}"
+            f"{text}: {path!r} is not a valid image name (lowercase letters and digits, separated"
+            f" by . _ - or /): {expected}"
         )
     if colon and not _TAG.fullmatch(tag):
-        raise SourceError(f"{text}: {tag!r} is not a tag: {expected}")
+        raise SourceError(f"{text}: {tag!r} is not a valid tag: {expected}")
     if at and not _DIGEST.fullmatch(digest):
-        raise SourceError(f"{text}: {digest!r} is not a digest: expected sha256: and 64 hex digits")
-    # With both the digest counts, as for Docker.
+        raise SourceError(
+            f"{text}: {digest!r} is not a valid digest: expected sha256: and 64 lowercase hex"
+            " digits"
+        )
+    # If both are given, the digest takes precedence, as in Docker.
     return ImageReference(registry, path, "" if digest else tag or "latest", digest, title)
 
 
 def parse_bindle(name: str, text: str = "") -> BindleReference:
-    """Read the name of a bindle: ``NAME/VERSION[#PARCEL]``. Raises: SourceError."""
+    """Parse the name of a bindle: ``NAME/VERSION[#PARCEL]``.
+
+    Raises:
+        SourceError: It is invalid.
+    """
     bindle, _, parcel = name.removeprefix("//").partition("#")
     parts = bindle.split("/")
     if not _BINDLE.fullmatch(bindle) or any(not part.strip(".") for part in parts):
@@ -140,7 +161,7 @@ def parse_bindle(name: str, text: str = "") -> BindleReference:
 
 
 def file_name(reference: Reference) -> str:
-    """A name for a file with the module, of our own making: what a server says is not in it."""
+    """Derive a file name for the module from the reference, never from a server's response."""
     match reference:
         case ImageReference():
             path = reference.repository
@@ -155,7 +176,7 @@ def file_name(reference: Reference) -> str:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL: what may be shown of it."""
+    """Return scheme, host and port of a URL, the parts that are safe to show."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 

@@ -1,7 +1,6 @@
 """A client for OCI registries (OCI distribution specification 1.1): pull and push.
 
-Whoever is asked for a credential answers with what Docker's configuration has; who is not asked
-sends none.
+Credentials from Docker's configuration are sent only after the registry has asked for them.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import aiohttp
 
 from wagi.sources.cache import ModuleCache, digest_of
 from wagi.sources.credentials import Credential, find_credential
-from wagi.sources.ends import FetchError, SourceError, UnreachableError
+from wagi.sources.downloader import ATTEMPTS, Digest, Downloader
+from wagi.sources.errors import FetchError, SourceError, UnreachableError
 from wagi.sources.images import ACCEPT, MANIFEST, Descriptor, Image
 from wagi.sources.references import LOOPBACK, ImageReference, origin_of
-from wagi.sources.transfer import ATTEMPTS, Digest, Transfer
 
 _HOSTS = {"docker.io": "registry-1.docker.io"}
 _CLIENT = "wagi"
@@ -30,46 +29,61 @@ Action = Literal["pull", "pull,push"]
 
 
 class Registry:
-    """One registry, as far as it takes to pull and to push."""
+    """A client for one registry."""
 
-    def __init__(self, name: str, transfer: Transfer, insecure: bool = False) -> None:
-        """Parameters: ``name`` HOST[:PORT]; ``insecure`` to speak plain HTTP with it."""
+    def __init__(self, name: str, downloader: Downloader, insecure: bool = False) -> None:
+        """Create a client.
+
+        Args:
+            name: The registry, as HOST[:PORT].
+            downloader: Sends the requests.
+            insecure: Whether to use plain HTTP.
+        """
         self.name = name
         plain = insecure or LOOPBACK.fullmatch(name)
         self._url = f"{'http' if plain else 'https'}://{_HOSTS.get(name, name)}/v2/"
-        self._transfer = transfer
+        self._downloader = downloader
         self._authorizations: dict[tuple[str, Action], str] = {}
         self._credential: Credential | None = None
-        self._asked = False
+        self._has_looked_up = False
         self._lock = asyncio.Lock()
 
     async def manifest(self, image: ImageReference) -> bytes:
-        """The manifest of a tag or a digest, verified if it is a digest.
+        """Fetch the manifest of a tag or a digest; a digest is verified.
 
-        Raises: SourceError if there is none, FetchError, UnreachableError.
+        Raises:
+            SourceError: There is no such image, or access is denied.
+            FetchError: The digest does not match, or the registry fails or cannot be reached.
         """
         path = f"{image.repository}/manifests/{image.digest or image.tag}"
         async with await self._open("GET", image, path, {"Accept": ACCEPT}) as response:
-            content = await self._transfer.read(response)
+            content = await self._downloader.read(response)
         found = digest_of(content)
         promised = image.digest or response.headers.get("Docker-Content-Digest", "")
         if promised.startswith("sha256:") and promised != found:
-            raise FetchError(
-                f"the manifest is not what was asked for: expected {promised}, found {found}"
-            )
+            raise FetchError(f"digest mismatch of the manifest: expected {promised}, found {found}")
         return content
 
     async def download(self, image: ImageReference, layer: Descriptor, cache: ModuleCache) -> None:
-        """Bring a layer into the cache. Raises: FetchError, UnreachableError."""
+        """Download a layer to the cache.
+
+        Raises:
+            FetchError: The layer is missing or damaged, or the registry cannot be reached.
+        """
 
         async def open_(headers: Mapping[str, str]) -> aiohttp.ClientResponse:
             path = f"{image.repository}/blobs/{layer.digest}"
             return await self._open("GET", image, path, headers)
 
-        await self._transfer.download(str(image), open_, Digest(layer.digest, layer.size), cache)
+        await self._downloader.download(str(image), open_, Digest(layer.digest, layer.size), cache)
 
     async def push(self, target: ImageReference, image: Image) -> None:
-        """Push an image under a tag. Raises: SourceError, FetchError, UnreachableError."""
+        """Push an image under a tag.
+
+        Raises:
+            SourceError: Access is denied.
+            FetchError: The registry fails or cannot be reached.
+        """
         for digest, content in image.contents.items():
             await self._push_blob(target, digest, content)
         path = f"{target.repository}/manifests/{target.tag}"
@@ -90,7 +104,7 @@ class Registry:
             url = f"{location}{'&' if urlsplit(location).query else '?'}digest={digest}"
             headers = {"Content-Type": "application/octet-stream"}
             try:
-                # What was cut is not sent again, which would append to it: it begins anew.
+                # Sending again would append to an interrupted upload: start a new one instead.
                 done = await self._open("PUT", target, url, headers, content, "pull,push", 1)
             except UnreachableError:
                 if is_last:
@@ -109,12 +123,17 @@ class Registry:
         action: Action = "pull",
         attempts: int = ATTEMPTS,
     ) -> aiohttp.ClientResponse:
-        """Send a request that has to succeed. Raises: SourceError, FetchError, UnreachableError."""
+        """Send a request, and raise an error unless it succeeds.
+
+        Raises:
+            SourceError: There is no such image, or access is denied.
+            FetchError: The registry fails or cannot be reached.
+        """
         response = await self._send(method, image, path, headers, data, action, attempts)
         if response.status < 400:
             return response
         async with response:
-            raise await self._refused(image, response, action)
+            raise await self._error_for(image, response, action)
 
     async def _send(
         self,
@@ -128,7 +147,14 @@ class Registry:
     ) -> aiohttp.ClientResponse:
         """Send a request, with a credential once the registry has asked for one.
 
-        Parameters: ``path`` below /v2/, or the URL of an upload.
+        Args:
+            method: The HTTP method.
+            image: The image that the request is for.
+            path: The path below /v2/, or the URL of an upload.
+            headers: The request headers.
+            data: The body, if any.
+            action: The access that is needed.
+            attempts: Maximum number of attempts.
         """
         url = urljoin(self._url, path)
         ours = origin_of(url) == origin_of(self._url)
@@ -137,10 +163,10 @@ class Registry:
         while True:
             known = self._authorizations.get(scope, "") if ours else ""
             sent = {**headers, "Authorization": known} if known else headers
-            response = await self._transfer.open(method, url, sent, data, attempts=attempts)
+            response = await self._downloader.open(method, url, sent, data, attempts=attempts)
             if response.status != 401 or not ours or (known and known == refused):
                 return response
-            async with self._lock:  # of several requests that are refused, one asks for a token
+            async with self._lock:  # of several unauthorized requests, only one fetches a token
                 if self._authorizations.get(scope, "") == known:
                     challenges = response.headers.getall("WWW-Authenticate", ())
                     answer = await self._answer(image, max(challenges, key=_rank, default=""))
@@ -151,7 +177,11 @@ class Registry:
             response.release()
 
     async def _answer(self, image: ImageReference, challenge: str) -> str:
-        """The Authorization that a challenge asks for (RFC 9110 §11.6.1); "" if we have none."""
+        """Respond to a challenge (RFC 9110 §11.6.1).
+
+        Returns:
+            The value of the Authorization header; empty if there is no credential.
+        """
         scheme = _scheme(challenge)
         credential = await self._find_credential()
         if scheme == "basic":
@@ -162,8 +192,8 @@ class Registry:
         realm = parameters.get("realm", "")
         if urlsplit(realm).scheme != "https" and not self._url.startswith("http:"):
             raise FetchError(
-                f"{self.name} wants a token from {realm!r}, which is not https:"
-                " a credential would be sent in the clear"
+                f"{self.name} requests a token from {realm!r}, which is not https:, so that a"
+                " credential would be sent in the clear"
             )
         query = {key: parameters[key] for key in ("service", "scope") if key in parameters}
         return f"Bearer {await self._token(image, realm, query, credential)}"
@@ -175,7 +205,7 @@ class Registry:
         query: dict[str, str],
         credential: Credential | None,
     ) -> str:
-        """Ask a token server (Docker registry v2 authentication: by token, or OAuth 2)."""
+        """Fetch a token from a token server (Docker registry v2 authentication)."""
         if credential and credential.identity_token:
             form = {
                 **query,
@@ -185,48 +215,53 @@ class Registry:
             }
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             data = urlencode(form).encode()
-            response = await self._transfer.open("POST", realm, headers, data)
+            response = await self._downloader.open("POST", realm, headers, data)
         else:
             headers = {"Authorization": credential.basic} if credential else {}
             url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-            response = await self._transfer.open("GET", url, headers)
+            response = await self._downloader.open("GET", url, headers)
         async with response:
             if response.status in (400, 401, 403):
-                raise self._denied(image, f"{origin_of(realm)} gives no token", "pull")
-            content = await self._transfer.read(response)
+                raise self._denied(image, f"{origin_of(realm)} denied a token", "pull")
+            content = await self._downloader.read(response)
         try:
             answer = json.loads(content)
             token = answer.get("token") or answer.get("access_token")
         except (ValueError, AttributeError):
             token = None
         if response.status != 200 or not isinstance(token, str) or not token.isprintable():
-            raise FetchError(f"{origin_of(realm)} answers {response.status} without a token")
+            raise FetchError(
+                f"{origin_of(realm)} responded with {response.status}, without a token"
+            )
         return token
 
     async def _find_credential(self) -> Credential | None:
-        if not self._asked:
+        if not self._has_looked_up:
             self._credential = await find_credential(self.name)
-            self._asked = True
+            self._has_looked_up = True
         return self._credential
 
-    async def _refused(
+    async def _error_for(
         self, image: ImageReference, response: aiohttp.ClientResponse, action: Action
     ) -> SourceError | FetchError:
-        said = _message(await self._transfer.read(response))
+        detail = _message(await self._downloader.read(response))
         match response.status:
             case 401 | 403:
-                return self._denied(image, f"{self.name} answers {response.status}{said}", action)
+                return self._denied(
+                    image, f"{self.name} responded with {response.status}{detail}", action
+                )
             case 404 if action == "pull":
-                return SourceError(f"{self.name} has no such image{said}")
-        return FetchError(f"{self.name} answers {response.status}{said}")
+                return SourceError(f"{self.name} has no such image{detail}")
+        return FetchError(f"{self.name} responded with {response.status}{detail}")
 
     def _denied(self, image: ImageReference, what: str, action: Action) -> SourceError:
         if self._credential is None:
-            how = f"there is no credential for it: log in, with docker login {self.name}"
+            how = f"no credential found: log in with docker login {self.name}"
         else:
-            user = self._credential.user or "the holder of the identity token"
+            user = self._credential.user
+            who = f"the password of {user!r}" if user else "the identity token"
             verb = "push to" if action == "pull,push" else "pull from"
-            how = f"check the password of {user!r}, and whether they may {verb} {image.repository}"
+            how = f"check {who}, and its permission to {verb} {image.repository}"
         return SourceError(f"{what}: {how}")
 
 
@@ -235,12 +270,12 @@ def _scheme(challenge: str) -> str:
 
 
 def _rank(challenge: str) -> int:
-    """Which of several challenges to answer: the one for a token, if there is one."""
+    """Rank a challenge: one for a token is preferred."""
     return {"bearer": 2, "basic": 1}.get(_scheme(challenge), 0)
 
 
 def _message(body: bytes) -> str:
-    """What a registry says of its refusal (distribution specification, error codes)."""
+    """Format the error message of a registry (distribution specification, "Error Codes")."""
     try:
         errors = json.loads(body)["errors"]
         text = "; ".join(str(item.get("message") or item.get("code")) for item in errors)

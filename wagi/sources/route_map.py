@@ -12,21 +12,21 @@ from wagi.errors import ConfigurationError, Problem
 from wagi.sources.cache import ModuleCache
 from wagi.sources.fetch import fetch_invoice
 from wagi.sources.invoices import Invoice, Parcel
-from wagi.sources.modules import FetchRules, Report
+from wagi.sources.modules import FetchOptions, Report
 
 _FEATURES = ("route", "entrypoint", "argv")
 _BOOLEANS = {"true": True, "false": False}  # features are texts
 
 
 def fetch_bindle_routes(
-    name: str, cache: ModuleCache, rules: FetchRules, report: Report
+    name: str, cache: ModuleCache, options: FetchOptions, report: Report
 ) -> RouteMap:
     """Fetch the route map that is the bindle NAME/VERSION.
 
     Raises: SourceError, FetchError, ConfigurationError with every handler that is not valid.
     """
-    invoice, warning = fetch_invoice(name, cache, rules, report)
-    return bindle_routes(invoice, rules.bindle_server, warning)
+    invoice, warning = fetch_invoice(name, cache, options, report)
+    return bindle_routes(invoice, options.bindle_server, warning)
 
 
 def bindle_routes(invoice: Invoice, server: str, warning: str) -> RouteMap:

@@ -1,1 +1,1 @@
-"""Tests of handlers: a client for Python, recorded cases for everybody, a plugin for pytest."""
+"""Test handlers: a client for Python, recorded cases for any language, and a pytest plugin."""

@@ -1,7 +1,7 @@
-"""Recorded exchanges: a request and the response that it should have, in a TOML file.
+"""Recorded cases: a request and its expected response, in a TOML file.
 
-``wagi call --record`` writes them, ``wagi test`` replays them. What a file does not say of the
-response is not compared, so that what differs each time can be taken out of it.
+``wagi call --record`` writes them, ``wagi test`` replays them. Parts of the response that are not
+in the file are not compared, so parts that vary can be deleted.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from wagi.config.text import read_text
 from wagi.errors import ConfigurationError, Problem
 from wagi.server.local import Answer
 
-# Different each time, or said by the body.
-_LEFT_OUT = frozenset(("date", "x-request-id", "server", "content-length"))
+# They vary, or follow from the body.
+_OMITTED_HEADERS = frozenset(("date", "x-request-id", "server", "content-length"))
 
 
 def _base64(value: object) -> bytes:
@@ -47,7 +47,7 @@ class _Table(BaseModel):
 
 
 class RecordedRequest(_Table):
-    """What is sent. A body is text, or bytes as base64."""
+    """The request to send. The body is text, or bytes as base64."""
 
     method: StrictStr = "GET"
     target: StrictStr
@@ -58,17 +58,17 @@ class RecordedRequest(_Table):
     @model_validator(mode="after")
     def _one_body(self) -> RecordedRequest:
         if self.body and self.body_base64:
-            raise ValueError("expected one of body and body_base64")
+            raise ValueError("expected either body or body_base64, found both")
         return self
 
     @property
     def content(self) -> bytes:
-        """The bytes of the body."""
+        """The body as bytes."""
         return self.body_base64 or self.body.encode()
 
 
 class RecordedResponse(_Table):
-    """What should come back; ``body_matches`` is a regular expression for the whole body."""
+    """The expected response; ``body_matches`` is a regular expression for the whole body."""
 
     status: int | None = None
     headers: list[Header] = Field(default_factory=list)
@@ -78,7 +78,7 @@ class RecordedResponse(_Table):
 
 
 class Case(_Table):
-    """A recorded exchange."""
+    """A recorded request and its expected response."""
 
     request: RecordedRequest
     response: RecordedResponse
@@ -86,16 +86,17 @@ class Case(_Table):
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """A case and the file that it is in."""
+    """A case and its file."""
 
     path: Path
     case: Case
 
 
 def find_cases(paths: Sequence[Path]) -> list[CaseFile]:
-    """Read cases: files, and all of the .toml files in folders.
+    """Read cases from files, and from all .toml files in directories.
 
-    Raises: ConfigurationError with every file that is none.
+    Raises:
+        ConfigurationError: Files are missing or invalid; it has a problem for each mistake.
     """
     files: list[Path] = []
     problems: list[Problem] = []
@@ -108,7 +109,7 @@ def find_cases(paths: Sequence[Path]) -> list[CaseFile]:
         except ConfigurationError as error:
             problems += error.problems
     if not files:
-        problems.append(Problem(f"no case (.toml) in {', '.join(map(str, paths))}"))
+        problems.append(Problem(f"no cases (.toml files) in {', '.join(map(str, paths))}"))
     if problems:
         raise ConfigurationError(problems)
     return cases
@@ -133,7 +134,7 @@ def _message(item: Any) -> str:
 
 
 def differences(expected: RecordedResponse, answer: Answer) -> Iterator[str]:
-    """How an answer differs from what a case says, as lines of a diff."""
+    """Compare a response with the expected one, and yield differences as lines of a diff."""
     if expected.status not in (None, answer.status):
         yield f"-status = {expected.status}"
         yield f"+status = {answer.status}"
@@ -151,7 +152,7 @@ def differences(expected: RecordedResponse, answer: Answer) -> Iterator[str]:
         lines = difflib.unified_diff(
             expected.body.splitlines(), text.splitlines(), lineterm="", n=2
         )
-        yield from list(lines)[2:] or ["-body with other line ends"]
+        yield from list(lines)[2:] or ["-body with different line ends"]
     pattern = expected.body_matches
     if pattern is not None and not re.fullmatch(pattern.pattern, text, re.S):
         yield f"-body_matches = {pattern.pattern!r}"
@@ -161,10 +162,10 @@ def differences(expected: RecordedResponse, answer: Answer) -> Iterator[str]:
 def format_case(
     method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, answer: Answer
 ) -> str:
-    """A case that says all of an exchange that is not different each time."""
-    kept = [item for item in answer.headers if item[0].lower() not in _LEFT_OUT]
+    """Format a case that expects this response, except for headers that vary."""
+    kept = [item for item in answer.headers if item[0].lower() not in _OMITTED_HEADERS]
     lines = [
-        "# Replayed by `wagi test`. What is not said here of the response is not compared.",
+        "# Replayed by `wagi test`. Only the response parts listed here are compared.",
         "[request]",
         f"method = {_text(method)}",
         f"target = {_text(target)}",
@@ -198,7 +199,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 
 
 def _text(text: str) -> str:
-    """A basic string of TOML, over several lines if it has them."""
+    """Format a basic string of TOML, or a multi-line one."""
     escaped = _ESCAPED.sub(lambda found: _escape(found[0]), text)
     if "\n" not in text.removesuffix("\n"):
         return f'"{escaped}"'

@@ -1,7 +1,7 @@
-"""A client for tests of handlers, with the manners of ``requests``.
+"""A client for tests of handlers, with an interface like that of ``requests``.
 
-Behind it is a gateway in this process (no port, no sockets, and it tells what the guest saw and
-did), or a server.
+It sends requests to a gateway in this process, without sockets and with a record of the guest, or
+to a server.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ _FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client sends. Attributes: ``target`` path and query."""
+    """A request.
+
+    Attributes:
+        target: Path and query.
+    """
 
     method: str
     target: str
@@ -34,10 +38,15 @@ class Request:
 
 
 class Response:
-    """A response, and from a gateway in this process the record of its guest.
+    """A response, with the record of the guest if the gateway is in this process.
 
-    Attributes: ``request`` that it answers; ``status_code``; ``headers`` with all values of a name
-    (``getall``); ``content`` bytes; ``exchange`` the record, None from a server.
+    Attributes:
+        request: The request.
+        status_code: The status.
+        headers: The headers; ``getall`` returns all values of a name.
+        content: The body as bytes.
+        exchange: The record; None from a server.
+        is_whole: Whether the body is complete.
     """
 
     def __init__(
@@ -61,21 +70,25 @@ class Response:
 
     @property
     def ok(self) -> bool:
-        """Whether the status is below 400, and the body all there."""
+        """Whether the status is below 400 and the body is complete."""
         return self.status_code < 400 and self.is_whole
 
     @property
     def text(self) -> str:
-        """The body as UTF-8."""
+        """The body decoded as UTF-8."""
         return self.content.decode()
 
     def json(self) -> Any:
-        """The body as JSON. Raises: ValueError."""
+        """Parse the body as JSON.
+
+        Raises:
+            ValueError: It is not valid JSON.
+        """
         return json_.loads(self.content)
 
     @property
     def stderr(self) -> str:
-        """What the guest wrote to stderr, the first 64 KiB of it."""
+        """The first 64 KiB of the guest's stderr."""
         return self._guest.stderr.decode(errors="replace")
 
     @property
@@ -90,29 +103,29 @@ class Response:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The variables that the guest got."""
+        """The environment of the guest."""
         pairs = (item.decode(errors="replace").partition("=") for item in self._guest.variables)
         return {name: value for name, _, value in pairs}
 
     @property
     def argv(self) -> list[str]:
-        """The arguments that the guest got."""
+        """The arguments of the guest."""
         return [word.decode(errors="replace") for word in self._guest.argv]
 
     @property
     def cpu_seconds(self) -> float:
-        """The guest's CPU time."""
+        """CPU time of the guest, in seconds."""
         return self.exchange.cpu_seconds if self.exchange else 0.0
 
     @property
     def memory(self) -> int:
-        """Bytes of the guest's memory in the end."""
+        """Size of the guest's memory at the end, in bytes."""
         return self._guest.memory
 
     @property
     def _guest(self) -> GuestRecord:
         if self.exchange is None:
-            raise AttributeError("only a gateway in this process tells what a guest did")
+            raise AttributeError("guests are recorded only by a gateway in this process")
         if self.exchange.guest is None:
             raise AttributeError(f"no guest ran for this request: {self.text}")
         return self.exchange.guest
@@ -126,10 +139,15 @@ def make_request(
     data: bytes | str | Fields | None = None,
     json: Any = None,
 ) -> Request:
-    """Make a request as ``requests`` does.
+    """Create a request, with parameters like those of ``requests``.
 
-    Parameters: ``path`` with or without a query, sent as it is; ``params`` are added to the query;
-    ``data`` a body, or the fields of a form; ``json`` a value to send as JSON.
+    Args:
+        method: The HTTP method.
+        path: The path, optionally with a query. It is sent as it is.
+        params: Parameters to add to the query.
+        headers: The headers.
+        data: A body, or the fields of a form.
+        json: A value to send as JSON.
     """
     fields = list(_pairs(headers or ()))
     kind = ""
@@ -153,55 +171,67 @@ def _pairs(fields: Fields) -> Sequence[tuple[str, str]]:
 
 
 class Client:
-    """Sends requests and waits for their responses.
+    """Sends requests and waits for the responses.
 
-    Attributes: ``responses`` all that came so far.
+    Attributes:
+        responses: All responses so far.
     """
 
     def __init__(self, send: Callable[[Request], Response]) -> None:
-        """Parameters: ``send`` of ``in_process`` or ``over_http``."""
+        """Create a client.
+
+        Args:
+            send: Sends a request, as made by ``in_process`` or ``over_http``.
+        """
         self.responses: list[Response] = []
         self._send = send
 
     def request(self, method: str, path: str, **options: Any) -> Response:
-        """Send a request. Parameters: ``options`` as of ``make_request``."""
+        """Send a request.
+
+        Args:
+            method: The HTTP method.
+            path: The path, optionally with a query.
+            **options: Further parameters of ``make_request``.
+        """
         response = self._send(make_request(method, path, **options))
         self.responses.append(response)
         return response
 
     def get(self, path: str, **options: Any) -> Response:
-        """GET."""
+        """Send a GET request."""
         return self.request("GET", path, **options)
 
     def head(self, path: str, **options: Any) -> Response:
-        """HEAD."""
+        """Send a HEAD request."""
         return self.request("HEAD", path, **options)
 
     def post(self, path: str, data: Any = None, **options: Any) -> Response:
-        """POST."""
+        """Send a POST request."""
         return self.request("POST", path, data=data, **options)
 
     def put(self, path: str, data: Any = None, **options: Any) -> Response:
-        """PUT."""
+        """Send a PUT request."""
         return self.request("PUT", path, data=data, **options)
 
     def patch(self, path: str, data: Any = None, **options: Any) -> Response:
-        """PATCH."""
+        """Send a PATCH request."""
         return self.request("PATCH", path, data=data, **options)
 
     def delete(self, path: str, **options: Any) -> Response:
-        """DELETE."""
+        """Send a DELETE request."""
         return self.request("DELETE", path, **options)
 
     def options(self, path: str, **options: Any) -> Response:
-        """OPTIONS."""
+        """Send an OPTIONS request."""
         return self.request("OPTIONS", path, **options)
 
 
 class AsyncClient:
-    """The same for coroutines: ``response = await client.get("/")``.
+    """A client for coroutines: ``response = await client.get("/")``.
 
-    Attributes: ``responses`` all that came so far.
+    Attributes:
+        responses: All responses so far.
     """
 
     def __init__(self, gateway: LocalGateway) -> None:
@@ -209,7 +239,13 @@ class AsyncClient:
         self._gateway = gateway
 
     async def request(self, method: str, path: str, **options: Any) -> Response:
-        """Send a request. Parameters: ``options`` as of ``make_request``."""
+        """Send a request.
+
+        Args:
+            method: The HTTP method.
+            path: The path, optionally with a query.
+            **options: Further parameters of ``make_request``.
+        """
         request = make_request(method, path, **options)
         answer = await asyncio.wrap_future(
             self._gateway.begin(request.method, request.target, request.headers, request.body)
@@ -219,36 +255,36 @@ class AsyncClient:
         return response
 
     async def get(self, path: str, **options: Any) -> Response:
-        """GET."""
+        """Send a GET request."""
         return await self.request("GET", path, **options)
 
     async def head(self, path: str, **options: Any) -> Response:
-        """HEAD."""
+        """Send a HEAD request."""
         return await self.request("HEAD", path, **options)
 
     async def post(self, path: str, data: Any = None, **options: Any) -> Response:
-        """POST."""
+        """Send a POST request."""
         return await self.request("POST", path, data=data, **options)
 
     async def put(self, path: str, data: Any = None, **options: Any) -> Response:
-        """PUT."""
+        """Send a PUT request."""
         return await self.request("PUT", path, data=data, **options)
 
     async def patch(self, path: str, data: Any = None, **options: Any) -> Response:
-        """PATCH."""
+        """Send a PATCH request."""
         return await self.request("PATCH", path, data=data, **options)
 
     async def delete(self, path: str, **options: Any) -> Response:
-        """DELETE."""
+        """Send a DELETE request."""
         return await self.request("DELETE", path, **options)
 
     async def options(self, path: str, **options: Any) -> Response:
-        """OPTIONS."""
+        """Send an OPTIONS request."""
         return await self.request("OPTIONS", path, **options)
 
 
 def in_process(gateway: LocalGateway) -> Callable[[Request], Response]:
-    """Send requests through a gateway in this process."""
+    """Make a function that sends requests to a gateway in this process."""
 
     def send(request: Request) -> Response:
         answer = gateway.ask(request.method, request.target, request.headers, request.body)
@@ -258,9 +294,12 @@ def in_process(gateway: LocalGateway) -> Callable[[Request], Response]:
 
 
 def over_http(host: str, port: int, timeout: float) -> Callable[[Request], Response]:
-    """Send requests to a server, each on a connection of its own.
+    """Make a function that sends requests to a server, each on a new connection.
 
-    Parameters: ``timeout`` in seconds.
+    Args:
+        host: The host.
+        port: The port.
+        timeout: Timeout of a request in seconds.
     """
 
     def send(request: Request) -> Response:

@@ -1,14 +1,14 @@
-"""The pytest plugin: handlers in tests.
+"""The pytest plugin: fixtures for tests of handlers.
 
-``wagi_client`` sends requests through the whole gateway in this process, ``wagi_async_client`` does
-it for coroutines, ``wagi_server`` is a real server on a free port. What is served is the
-modules.toml that ``--wagi-manifest`` or the option ``wagi_manifest`` names, or what a test says:
+``wagi_client`` sends requests to a gateway in this process, ``wagi_async_client`` does so for
+coroutines, and ``wagi_server`` is a real server on a free port. They serve the modules.toml given
+by ``--wagi-manifest`` or the ini option ``wagi_manifest``, or the modules given by a marker:
 
     @pytest.mark.wagi(module="build/hello.wasm", route="/...", environment={"A": "1"})
     def test_hello(wagi_client):
         assert wagi_client.get("/").text == "hello"
 
-A test that fails reports for each response how the guest ended and what it wrote to stderr.
+The report of a failed test shows, for each response, how the guest ended and its stderr.
 """
 
 from __future__ import annotations
@@ -30,30 +30,31 @@ if TYPE_CHECKING:
     from wagi.testing.client import AsyncClient, Client, Response
 
 _MARKER = (
-    "wagi(manifest=FILE, module=FILE, route='/...', **keys): what the fixtures of wagi serve in"
-    " this test: a modules.toml, or a module with the keys of its entry; several markers are"
-    " several modules"
+    "wagi(manifest=FILE, module=FILE, route='/...', **keys): serve a modules.toml, or a module with"
+    " the keys of its entry, in this test; several markers serve several modules"
 )
-_LOG_DELAY = 0.5  # seconds
+_LOG_TIMEOUT_S = 0.5
 _RESPONSES = pytest.StashKey[list["Response"]]()
 _SERVER_LOG = pytest.StashKey[tuple[Path, int]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the options."""
-    parser.addini("wagi_manifest", "the modules.toml of tests", default="modules.toml")
+    """Add the options."""
+    parser.addini("wagi_manifest", "modules.toml to serve in tests", default="modules.toml")
     parser.getgroup("wagi").addoption(
-        "--wagi-manifest", metavar="FILE", help="the modules.toml of tests (default: modules.toml)"
+        "--wagi-manifest",
+        metavar="FILE",
+        help="modules.toml to serve in tests (default: modules.toml)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker."""
+    """Register the marker."""
     config.addinivalue_line("markers", _MARKER)
 
 
 class _Gateways:
-    """The gateways and servers of a session, each made when a test first wants it."""
+    """The gateways and servers of a session, each created when it is first used."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,7 +63,7 @@ class _Gateways:
         self._servers: dict[str, TestServer] = {}
 
     def manifest(self, node: pytest.Item) -> str:
-        """What a test wants to have served, as the text or (after ``@``) the path of a map."""
+        """Return the route map of a test: its text, or its path after ``@``."""
         markers = list(node.iter_markers("wagi"))
         root = node.config.rootpath
         for marker in markers:
@@ -81,7 +82,7 @@ class _Gateways:
         return path
 
     def local(self, manifest: str) -> LocalGateway:
-        """The gateway in this process that serves a map."""
+        """Return the gateway in this process that serves a route map."""
         from wagi.config.settings import Settings
         from wagi.errors import WagiError
         from wagi.server.local import local_gateway
@@ -95,7 +96,7 @@ class _Gateways:
         return self._local[manifest]
 
     def server(self, manifest: str) -> TestServer:
-        """The server that serves a map."""
+        """Return the server that serves a route map."""
         if manifest not in self._servers:
             server = TestServer(self._file(manifest), self._folder)
             self._stack.callback(server.close)
@@ -103,17 +104,21 @@ class _Gateways:
         return self._servers[manifest]
 
     def close(self) -> None:
-        """End all of them."""
+        """Stop all gateways and servers."""
         self._stack.close()
 
 
 class TestServer:
-    """A real server process on a free port, as ``wagi test-server`` starts it.
+    """A server process on a free port, started by ``wagi test-server``.
 
-    Attributes: ``url``, ``port``; ``client`` for it; ``log`` the file with the server's log.
+    Attributes:
+        url: The URL of the server.
+        port: Its port.
+        client: A client for it.
+        log: The file with its log.
     """
 
-    __test__ = False  # not a class of tests
+    __test__ = False  # not a test class
 
     def __init__(self, file: Path, folder: Path) -> None:
         from wagi.testing.client import Client, over_http
@@ -140,7 +145,7 @@ class TestServer:
         self.client = Client(over_http("127.0.0.1", self.port, timeout=60))
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._process.terminate()
         self._process.wait()
 
@@ -169,7 +174,7 @@ def _toml(value: object) -> str:
         return f"{{{', '.join(f'{_toml(k)} = {_toml(v)}' for k, v in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    # TOML has no surrogate pairs: letters stay what they are.
+    # ensure_ascii would write surrogate pairs, which TOML does not have.
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 
 
@@ -182,7 +187,7 @@ def _wagi_gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Gatewa
 
 @pytest.fixture
 def wagi_client(request: pytest.FixtureRequest, _wagi_gateways: _Gateways) -> Client:
-    """A client of a gateway in this process."""
+    """A client for a gateway in this process."""
     from wagi.testing.client import Client, in_process
 
     gateway = _wagi_gateways.local(_wagi_gateways.manifest(request.node))
@@ -193,7 +198,7 @@ def wagi_client(request: pytest.FixtureRequest, _wagi_gateways: _Gateways) -> Cl
 
 @pytest.fixture
 def wagi_async_client(request: pytest.FixtureRequest, _wagi_gateways: _Gateways) -> AsyncClient:
-    """The same for coroutines."""
+    """An asynchronous client for a gateway in this process."""
     from wagi.testing.client import AsyncClient
 
     client = AsyncClient(_wagi_gateways.local(_wagi_gateways.manifest(request.node)))
@@ -203,7 +208,7 @@ def wagi_async_client(request: pytest.FixtureRequest, _wagi_gateways: _Gateways)
 
 @pytest.fixture
 def wagi_server(request: pytest.FixtureRequest, _wagi_gateways: _Gateways) -> TestServer:
-    """A server on a free port, the same for all tests that want the same served."""
+    """A server on a free port, shared by all tests with the same route map."""
     server = _wagi_gateways.server(_wagi_gateways.manifest(request.node))
     request.node.stash[_SERVER_LOG] = server.log, server.log.stat().st_size
     return server
@@ -211,7 +216,7 @@ def wagi_server(request: pytest.FixtureRequest, _wagi_gateways: _Gateways) -> Te
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Tell in the report of a failed test what its guests did."""
+    """Add the records of the guests to the report of a failed test."""
     outcome: Any = yield
     report = outcome.get_result()
     if report.when != "call" or not report.failed:
@@ -219,20 +224,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     for response in item.stash.get(_RESPONSES, []):
         request = response.request
         title = f"wagi: {request.method} {request.target} → {response.status_code}"
-        report.sections.append((title, _told(response)))
+        report.sections.append((title, _describe_guest(response)))
     if _SERVER_LOG in item.stash:
         report.sections.append(("wagi: the server's log", _new_lines(*item.stash[_SERVER_LOG])))
 
 
 def _new_lines(log: Path, start: int) -> str:
-    """What a server has logged since, which may be on its way still."""
-    deadline = time.monotonic() + _LOG_DELAY
+    """Return new lines of a server's log, and wait briefly for the first one."""
+    deadline = time.monotonic() + _LOG_TIMEOUT_S
     while log.stat().st_size == start and time.monotonic() < deadline:
         time.sleep(0.01)
     return log.read_bytes()[start:].decode(errors="replace")
 
 
-def _told(response: Response) -> str:
+def _describe_guest(response: Response) -> str:
     guest = response.exchange.guest if response.exchange else None
     if guest is None:
         return f"no guest ran\n{response.content.decode(errors='replace')}"

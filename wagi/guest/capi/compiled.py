@@ -88,7 +88,7 @@ class CompiledStore(Store):
                 self._exit_status = self._slots.exit_status
             return self._take_outcome()
         if state == _NO_CLOCK:
-            raise EngineError("the thread that ends the slices of guests cannot be started")
+            raise EngineError("cannot start the thread that interrupts guests")
         raise no_export(b" or ".join(self._plan.exports))
 
     @property

@@ -143,7 +143,7 @@ class Engine:
         elif memory is Memory.CORE:
             fault = api.core.memory_self_test()
             if fault is not None:
-                raise EngineError(f"the memory of guests cannot be isolated: {fault}")
+                raise EngineError(f"cannot isolate the memory of guests: {fault}")
             api.core.memory_configure(api.address_of(config))
         self.memory = memory
         self.core = api.core if compiled else None

@@ -143,7 +143,7 @@ class Image:
         try:
             self.address: int = api.core.image_new(data, place.offset, place.memory_size)
         except MemoryError:
-            raise EngineError("there is no memory for the data of a module") from None
+            raise EngineError("not enough memory for the data of a module") from None
         self.place = place
         weakref.finalize(self, api.core.image_delete, self.address).atexit = False
 

@@ -1,0 +1,52 @@
+"""The message that ``wagi serve`` prints when it is ready."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from wagi.gateway.route import Plan
+from wagi.observe.text import paragraph
+
+
+def startup_message(url: str, plan: Plan, seconds: float, log_dir: Path) -> str:
+    """Format the message: a table for a terminal, plain lines for a pipe or a file.
+
+    Args:
+        url: The address of the server.
+        plan: The routes that were loaded.
+        seconds: How long loading took.
+        log_dir: The directory of the module logs.
+    """
+    lines = [f"warning: {paragraph(str(warning))}" for warning in plan.warnings]
+    if sys.stderr is not None and sys.stderr.isatty():
+        return "\n".join([*lines, _format_table(url, plan, seconds, log_dir)])
+    lines += [f"route {route.pattern.text} -> {route.spec.name}" for route in plan.routes]
+    lines += [f"loaded {format_route_count(plan)} in {seconds:.2f} s, logs in {log_dir}"]
+    return "\n".join([*lines, f"listening on {url}"])
+
+
+def format_route_count(plan: Plan) -> str:
+    """Format the number of routes, such as ``2 routes``."""
+    return f"{len(plan.routes)} route{'' if len(plan.routes) == 1 else 's'}"
+
+
+def _format_table(url: str, plan: Plan, seconds: float, log_dir: Path) -> str:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    table.add_column("Route", overflow="fold")
+    table.add_column("Module", overflow="fold")
+    for route in plan.routes:
+        table.add_row(Text(route.pattern.text), Text(route.spec.name))
+    console = Console(stderr=True, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+        console.print(f"Loaded {format_route_count(plan)} in {seconds:.2f} s.", style="dim")
+        console.print(Text(f"Handlers log to {log_dir}", style="dim"))
+        console.print(
+            Text.assemble("Listening on ", (url, "bold green"), "  (press Ctrl-C to stop)")
+        )
+    return capture.get().rstrip("\n")
