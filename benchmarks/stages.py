@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.http.channels import MemoryTransport
+from wagi import assembly
 from wagi.config.settings import Settings
 from wagi.gateway.concurrency import single_worker
 from wagi.gateway.cycle import RequestCycle, answer, reject
@@ -28,7 +29,6 @@ from wagi.http.connection import Connection
 from wagi.http.parser import RequestParser
 from wagi.http.server import HttpServer
 from wagi.observe.module_log import ModuleLogs
-from wagi.server import setup
 
 _CONNECTIONS = 16
 _COUNT = 20_000
@@ -55,8 +55,8 @@ def main(module: Path) -> dict[str, float]:
         route_map = folder / "modules.toml"
         route_map.write_text(f'[[module]]\nroute = "/"\nmodule = "{module}"\n')
         settings = Settings(listen="127.0.0.1:0", workers=1)
-        kept = stack.enter_context(setup.stores(settings))
-        plan = setup.load(settings, route_map, kept, folder, lambda text: None)
+        kept = stack.enter_context(assembly.stores(settings))
+        plan = assembly.load(settings, route_map, kept, folder, lambda text: None)
         artefacts = {
             key: kept.artefacts.find(key) for route in plan.routes for key in route.spec.artefacts
         }
@@ -65,7 +65,7 @@ def main(module: Path) -> dict[str, float]:
         account = MemoryBudget(settings.memory_budget_size, workers=1).open_account()
         assert account is not None
         limits = stack.enter_context(single_worker(plan.limited_entries))
-        gateway = setup.make_gateway(
+        gateway = assembly.make_gateway(
             settings,
             plan,
             {key: path for key, path in artefacts.items() if path},
@@ -79,7 +79,7 @@ def main(module: Path) -> dict[str, float]:
 
 async def _measure(gateway: Gateway, settings: Settings) -> dict[str, float]:
     server = HttpServer(
-        partial(answer, gateway), partial(reject, gateway), setup.http_options(settings)
+        partial(answer, gateway), partial(reject, gateway), assembly.http_options(settings)
     )
     connections = [server() for _ in range(_CONNECTIONS)]
     transports = [MemoryTransport() for _ in connections]

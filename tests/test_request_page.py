@@ -16,7 +16,7 @@ from tests.support.server import write_files
 from tests.support.toolchains import require_core
 from tests.support.wat import HELLO
 from wagi.config.settings import Settings
-from wagi.server.local import LocalGateway, local_gateway
+from wagi.testing.local_gateway import LocalGateway, local_gateway
 
 PACKAGE = Path(wagi.__file__).parent
 PAGE = (Path(__file__).parents[1] / "docs/request.md").read_text()
@@ -68,4 +68,4 @@ def test_a_request_enters_few_files(gateway: LocalGateway) -> None:
     gateway.ask("GET", "/")  # what is done once is done
     with traced(gateway) as entered:
         assert gateway.ask("GET", "/").status == 200
-    assert len(entered - {"server/local.py", "observe/exchange.py"}) <= MOST_FILES
+    assert len(entered - {"testing/local_gateway.py", "observe/exchange.py"}) <= MOST_FILES

@@ -17,7 +17,14 @@ from pathlib import Path
 import pytest
 import tomli
 
-from tests.support.server import ENVIRONMENT, ROOT, WAGI, run_wagi, write_files
+from tests.support.server import (
+    ENVIRONMENT,
+    ROOT,
+    WAGI,
+    default_sigint,
+    run_wagi,
+    write_files,
+)
 from tests.support.toolchains import EXAMPLES, HANDLERS, compiled
 from tests.support.wat import SPIN, TEXT_HEAD, Program, printing, with_routes
 from wagi.testing.cases import Case, _text
@@ -259,7 +266,11 @@ def test_ctrl_c_answers_at_once(tmp_path: Path, command: str) -> None:
     write_files(tmp_path, {"modules.toml": manifest, "spin.wat": spin, "spin.toml": case})
     assert run_wagi(tmp_path, "compile").returncode == 0
     process = subprocess.Popen(
-        [*WAGI, *command.split()], cwd=tmp_path, env=ENVIRONMENT, stdin=subprocess.DEVNULL
+        [*WAGI, *command.split()],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=default_sigint,
     )
     time.sleep(1.5)
     assert process.poll() is None

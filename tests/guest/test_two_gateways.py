@@ -23,7 +23,7 @@ SCRIPT = """
 import json, sys, threading
 from pathlib import Path
 from wagi.config.settings import Settings
-from wagi.server.local import local_gateway
+from wagi.testing.local_gateway import local_gateway
 
 wrong = []
 right = {"A": 0, "B": 0}

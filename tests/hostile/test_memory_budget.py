@@ -207,7 +207,7 @@ def test_memory_of_a_worker_that_died_is_free_again(tmp_path: Path) -> None:
         victim = max(workers, key=resident)
         assert resident(victim) > 200 * MIB
         os.kill(victim, signal.SIGKILL)
-        server.wait_for_log(f"worker {victim} died")
+        server.wait_for_log(f"worker {victim} was killed")
         # Those that wait in the other worker can go on, one after the other.
         while waiting:
             guest = first_of(waiting)
@@ -253,7 +253,7 @@ def test_a_reload_waits_for_workers_that_still_run_guests(tmp_path: Path) -> Non
             guests.append(guest_of("/small"))
             guests[-1].wait_for(b"ready")
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for_log("a new worker waits until a retired one has answered")
+        server.wait_for_log("postponing a new worker until a retired one has answered")
         assert len(server.workers) == CELLS_PER_WORKER
         assert server.post("/small", b"x").status == 200
         guests[0].end()

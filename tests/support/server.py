@@ -234,11 +234,13 @@ def serving(
     stdout: int | IO[bytes] = subprocess.PIPE,
     files_limit: int | None = None,
     command: Sequence[str] = (),
+    wait: bool = True,
 ) -> Iterator[Server]:
     """Write modules.toml and modules into a folder and serve them on a free port.
 
     Parameters: ``target`` None for what the options name, ``listen`` for what the target names;
-    ``files_limit`` how many files the server may have open; ``command`` that runs it, such as env.
+    ``files_limit`` how many files the server may have open; ``command`` that runs it, such as env;
+    ``wait`` until it listens.
     """
     write_files(folder, modules or {})
     if manifest is not None:
@@ -256,10 +258,19 @@ def serving(
     )
     server = Server(process)
     try:
-        server.wait_until_listening()
+        if wait:
+            server.wait_until_listening()
         yield server
     finally:
         server.stop(signal.SIGKILL)
+
+
+def default_sigint() -> None:
+    """For ``preexec_fn``: let SIGINT interrupt the process.
+
+    A child inherits that it is ignored, as it is under ``nohup pytest`` or in a background job.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:

@@ -16,7 +16,7 @@ from wagi.cli.options import LOCAL, map_option, setting_options, settings_from
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.observe.exchange import describe
 from wagi.observe.text import one_line
-from wagi.server.local import Answer, local_gateway
+from wagi.testing.local_gateway import Answer, local_gateway
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FORM = ("Content-Type", "application/x-www-form-urlencoded")

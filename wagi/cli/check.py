@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
+from wagi import assembly
 from wagi.cli.console import print_error, show_progress
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
 from wagi.cli.startup import format_route_count
 from wagi.config.settings import Settings
 from wagi.gateway.route import Plan
 from wagi.guest.targets import Target
-from wagi.server import setup
 from wagi.server.tls import read_certificate
 from wagi.storage import temporary_folder
 
@@ -45,15 +45,15 @@ def load(settings: Settings, path: Path | None, target: Target = Target.NATIVE) 
     """Load and compile modules for a command that does not serve. Warnings go to stderr.
 
     Args:
-        settings: The settings, as for ``wagi.server.setup.load``, which also raises the errors.
-        path: The route map; None to load the bindle named in the settings.
-        target: The processors to compile for.
+        settings: As of ``wagi.assembly.load``, which raises the errors.
+        path: The route map; None for the bindle of the settings.
+        target: What modules are compiled for.
     """
     with (
         temporary_folder("logs") as log_dir,
-        setup.stores(settings) as kept,
+        assembly.stores(settings) as kept,
     ):
-        plan = setup.load(settings, path, kept, log_dir, show_progress, target)
+        plan = assembly.load(settings, path, kept, log_dir, show_progress, target)
     for warning in plan.warnings:
         print_error("warning", warning)
     return plan

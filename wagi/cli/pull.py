@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
+from wagi import assembly
 from wagi.cli.console import print_error, show_progress
 from wagi.cli.options import SOURCES, setting_options, settings_from
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
-from wagi.server import setup
 from wagi.sources.modules import FetchedModule, ModuleRequest, fetch_modules
 from wagi.sources.references import file_name, parse_reference
 from wagi.storage import write_atomically
@@ -64,10 +64,10 @@ def fetch_one(reference: str, sha256: str, settings: Settings) -> FetchedModule:
     Raises:
         WagiError: The module cannot be fetched.
     """
-    with setup.stores(settings) as kept:
+    with assembly.stores(settings) as kept:
         request = ModuleRequest(reference, Path(), sha256)
         (fetched,) = fetch_modules(
-            [request], kept.modules, setup.fetch_options(settings), show_progress
+            [request], kept.modules, assembly.fetch_options(settings), show_progress
         )
     if isinstance(fetched, WagiError):
         raise fetched

@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
+from wagi import assembly
 from wagi.cli.console import show_progress
 from wagi.cli.options import setting_options, settings_from
 from wagi.config.values import parse_pair
 from wagi.errors import ConfigurationError, Problem
 from wagi.guest.binary import MalformedModuleError, sections
-from wagi.server import setup
 from wagi.sources.publish import publish
 
 
@@ -60,7 +60,7 @@ def push(
     except ValueError as error:
         raise ConfigurationError(Problem(f"--annotation: {error}")) from None
     modules = [(path.name, _read(path)) for path in files]
-    fetch_options = setup.fetch_options(settings)
+    fetch_options = assembly.fetch_options(settings)
     click.echo(
         publish(target, modules, layout, pairs, _created(files), fetch_options, show_progress)
     )

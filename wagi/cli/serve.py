@@ -12,6 +12,7 @@ import click
 from wagi.cli.console import show_progress
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
 from wagi.cli.startup import startup_message
+from wagi.dev.mode import dev_mode
 from wagi.gateway.route import Plan
 from wagi.observe.server_log import ServerLog
 from wagi.server import service
@@ -44,4 +45,4 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
     def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path) -> None:
         log.print(startup_message(url, plan, time.perf_counter() - started, log_dir))
 
-    sys.exit(service.serve(settings, path, announce, show_progress))
+    sys.exit(service.serve(settings, path, announce, show_progress, dev_mode(settings, path)))

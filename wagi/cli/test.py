@@ -11,8 +11,8 @@ import click
 from wagi.cli.console import show_progress
 from wagi.cli.options import LOCAL, map_option, setting_options, settings_from
 from wagi.observe.text import one_line
-from wagi.server.local import NoResponseError, local_gateway
 from wagi.testing.cases import differences, find_cases
+from wagi.testing.local_gateway import NoResponseError, local_gateway
 
 
 @click.command(

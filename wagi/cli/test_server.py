@@ -16,6 +16,7 @@ import click
 from wagi.cli.console import show_progress
 from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
 from wagi.config.values import HostPort
+from wagi.dev.mode import dev_mode
 from wagi.gateway.route import Plan
 from wagi.observe.server_log import ServerLog
 from wagi.server import service
@@ -53,7 +54,7 @@ def test_server(file: Path | None, config: Path | None, **options: Any) -> None:
         port = url.rpartition(":")[2]
         print(json.dumps({"url": url, "port": int(port), "pid": os.getpid()}), flush=True)
 
-    sys.exit(service.serve(settings, path, announce, show_progress))
+    sys.exit(service.serve(settings, path, announce, show_progress, dev_mode(settings, path)))
 
 
 def _exit_with_parent(parent: int) -> None:

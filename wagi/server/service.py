@@ -1,4 +1,4 @@
-"""The service: what its supervisor, its loader and its workers do, made from the settings."""
+"""``serve``: the supervisor, loader and workers of a service, assembled from its settings."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ import resource
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
+from wagi.assembly import Stores, http_options, load, make_gateway, memory_budget, stores
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
 from wagi.gateway.concurrency import ConcurrencyLimits
 from wagi.gateway.route import Plan
 from wagi.guest.budget import CELLS_PER_WORKER
+from wagi.http.errors import HTTPError
 from wagi.observe.access_log import AccessLog
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
-from wagi.server import listening
-from wagi.server.development import Development, develop
-from wagi.server.setup import Stores, http_options, load, make_gateway, memory_budget, stores
-from wagi.server.supervisor import Post, Supervisor
+from wagi.server import listeners
+from wagi.server.supervisor import Supervisor, WorkerSpec
 from wagi.server.tls import read_certificate, tls_context
 from wagi.server.worker import Worker
 from wagi.sources.modules import Report
@@ -36,14 +38,58 @@ from wagi.storage import new_folder
 _log = logging.getLogger("wagi")
 
 Announce = Callable[[ServerLog, str, Plan, Path], None]
-"""``announce(log, url, plan, log_dir)`` says that the service is ready."""
+"""``announce(log, url, plan, log_dir)`` prints that the service is ready."""
 
 
-def serve(settings: Settings, file: Path | None, announce: Announce, report: Report) -> int:
-    """Serve a modules.toml, a pod manifest, or a single module, until a signal ends it.
+class Development(Protocol):
+    """What a development mode adds to a service. ``wagi.dev.mode`` implements it."""
 
-    Parameters: ``file`` None for the bindle of the settings.
-    Returns: the exit status. Raises: WagiError if it cannot begin.
+    @property
+    def page_url(self) -> str:
+        """The URL of the dev page; empty if there is no page."""
+
+    @property
+    def records_guests(self) -> bool:
+        """Whether exchanges have to include what guests read and wrote."""
+
+    def report_problem(self, problem: str) -> None:
+        """Store the error of the last reload; an empty string clears it."""
+
+    def notice(self, exchange: Exchange, error: HTTPError) -> str:
+        """The text that an error page shows in addition."""
+
+    def publish_routes(self, plan: Plan, url: str) -> None:
+        """Show the routes, and the URL of the service."""
+
+    def recorder(self, access_log: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
+        """A function that records an exchange in the access log and elsewhere."""
+
+
+Develop = Callable[[Path], AbstractContextManager[Development]]
+"""``develop(log_dir)`` runs a development mode while its block runs."""
+
+
+def serve(
+    settings: Settings,
+    file: Path | None,
+    announce: Announce,
+    report: Report,
+    develop: Develop | None = None,
+) -> int:
+    """Serve a modules.toml, a pod manifest or a single module until a signal stops it.
+
+    Args:
+        settings: The settings of the server.
+        file: The route map; None for the bindle of the settings.
+        announce: Called when the service is ready.
+        report: Called with lines of progress while modules are loaded.
+        develop: Adds a development mode.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        WagiError: The service cannot start.
     """
     _prepare_process()
     _check_event_loop(settings)
@@ -53,41 +99,43 @@ def serve(settings: Settings, file: Path | None, announce: Announce, report: Rep
         stores(settings) as kept,
         contextlib.ExitStack() as stack,
     ):
-        read_certificate(settings.tls_cert, settings.tls_key)  # a mistake ends even --watch
+        read_certificate(
+            settings.tls_cert, settings.tls_key
+        )  # an invalid one is fatal even with --watch
 
         def listen(plan: Plan) -> Sequence[socket.socket]:
-            where = settings.listen
+            address = settings.listen
             if plan.listen and "listen" not in settings.model_fields_set:
-                where = plan.listen
-            return stack.enter_context(listening.listen(where, settings.worker_count))
+                address = plan.listen
+            return stack.enter_context(listeners.listen(address, settings.worker_count))
 
-        development = develop(settings, file, log_dir, stack)
+        development = stack.enter_context(develop(log_dir)) if develop else None
 
-        def ready(plan: Plan, listening_socket: socket.socket) -> None:
-            if development and development.page:
-                log.print(f"dev page on {development.page}")
-            announce(log, listening.url(listening_socket, bool(plan.certificate)), plan, log_dir)
+        def on_ready(plan: Plan, listener: socket.socket) -> None:
+            if development and development.page_url:
+                log.print(f"dev page on {development.page_url}")
+            announce(log, listeners.url(listener, bool(plan.certificate)), plan, log_dir)
 
         supervisor = Supervisor(
-            load=lambda: _load_apart(settings, file, kept, log_dir, report),
+            load=lambda: _load(settings, file, kept, log_dir, report),
             listen=listen,
             find=kept.artefacts.find,
-            work=lambda post: _work(settings, post, log_dir, development),
-            announce=ready,
+            work=lambda spec: _work(settings, spec, log_dir, development),
+            on_ready=on_ready,
             budget=memory_budget(settings),
             limits=ConcurrencyLimits(CELLS_PER_WORKER * settings.worker_count),
-            trouble=development.leave if development else None,
+            on_load=development.report_problem if development else None,
         )
-        # What is here stays: the collector of a worker need not look at it, nor copy its pages.
+        # Workers share these objects by copy-on-write: keep their garbage collectors away.
         gc.collect()
         gc.freeze()
         return supervisor.run()
 
 
-def _load_apart(
+def _load(
     settings: Settings, file: Path | None, kept: Stores, log_dir: Path, report: Report
 ) -> Plan:
-    """Load, in a process of its own: what ``_routes`` writes to stderr is logged from there."""
+    """Load a plan. Runs in a separate process, with its own log of what ``_routes`` prints."""
     with server_log():
         certificate = read_certificate(settings.tls_cert, settings.tls_key)
         return replace(load(settings, file, kept, log_dir, report), certificate=certificate)
@@ -95,12 +143,16 @@ def _load_apart(
 
 def _work(
     settings: Settings,
-    post: Post,
+    spec: WorkerSpec,
     log_dir: Path,
     development: Development | None,
 ) -> int:
-    """A worker's whole life. Returns: its exit status."""
-    tls = tls_context(post.plan.certificate) if post.plan.certificate else None
+    """Run a worker, in its own process.
+
+    Returns:
+        Its exit status.
+    """
+    tls = tls_context(spec.plan.certificate) if spec.plan.certificate else None
     with (
         server_log(),
         contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs,
@@ -108,19 +160,19 @@ def _work(
     ):
         try:
             record: Callable[[Exchange], None] = access_log
-            if development and development.teller:
-                record = development.record_with(access_log)
-                url = listening.url(post.listening, tls is not None)
-                development.teller.tell_routes(post.plan, url)
+            if development:
+                record = development.recorder(access_log)
+                url = listeners.url(spec.listener, tls is not None)
+                development.publish_routes(spec.plan, url)
             gateway = make_gateway(
                 settings,
-                post.plan,
-                post.artefacts,
+                spec.plan,
+                spec.artefacts,
                 logs,
-                post.account,
-                post.limits,
+                spec.account,
+                spec.limits,
                 record,
-                records_guests=record is not access_log,
+                records_guests=development is not None and development.records_guests,
                 notice=development.notice if development else None,
             )
         except WagiError as error:
@@ -130,20 +182,22 @@ def _work(
         gc.collect()
         gc.freeze()
         with _event_loop(settings) as runner:
-            runner.run(worker.run(post.listening, tls, post.ready, post.lifeline))
+            runner.run(worker.run(spec.listener, tls, spec.on_ready, spec.lifeline))
     return 0
 
 
 def _prepare_process() -> None:
-    """Be ready for as many connections as the system allows, whatever is open."""
-    for descriptor in range(3):  # a closed one's number would go to a socket, and what is printed
+    """Open the standard descriptors, and raise the limit of open files as far as allowed."""
+    for descriptor in range(
+        3
+    ):  # else a socket gets the number of a closed one, and what is printed
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # not everywhere may it be "unlimited"
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # some systems reject "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager
@@ -160,7 +214,7 @@ def _log_dir(settings: Settings) -> Iterator[Path]:
         yield path
     finally:
         with contextlib.suppress(OSError):
-            path.rmdir()  # only an empty one: what handlers wrote stays
+            path.rmdir()  # only if empty: keep what handlers wrote
 
 
 def _check_event_loop(settings: Settings) -> None:

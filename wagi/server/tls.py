@@ -1,4 +1,4 @@
-"""The certificate that is served: read with the routes, so that a reload takes a renewed one."""
+"""The server's certificate. It is read with the routes, so that a reload picks up a renewed one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ Certificate = tuple[bytes, bytes]
 
 
 def read_certificate(certificate: Path | None, key: Path | None) -> Certificate | None:
-    """Read a certificate and its key; None without both.
+    """Read a certificate and its key.
 
-    Raises: ConfigurationError if one is missing or they cannot be used.
+    Args:
+        certificate: The file with the certificate chain (PEM).
+        key: The file with the private key (PEM).
+
+    Returns:
+        Their contents; None without both files.
+
+    Raises:
+        ConfigurationError: One of them is missing, or they cannot be used.
     """
     if certificate is None and key is None:
         return None
@@ -37,21 +45,27 @@ def read_certificate(certificate: Path | None, key: Path | None) -> Certificate 
 
 
 def tls_context(certificate: Certificate) -> ssl.SSLContext:
-    """The TLS configuration of a server with this certificate.
+    """Make the TLS configuration of a server.
 
-    Raises: ssl.SSLError, OSError or ValueError if it cannot be used.
+    Args:
+        certificate: The certificate chain and its key.
+
+    Raises:
+        ssl.SSLError: They do not fit each other, or are not PEM.
+        OSError: They cannot be passed to OpenSSL.
+        ValueError: They cannot be used.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
-    with _without_name(certificate[0]) as chain, _without_name(certificate[1]) as key:
-        # A key with a passphrase would stop and ask on the terminal.
+    with _memory_file(certificate[0]) as chain, _memory_file(certificate[1]) as key:
+        # Without a password, OpenSSL would prompt for the passphrase of an encrypted key.
         context.load_cert_chain(chain, key, password="")
     return context
 
 
 @contextmanager
-def _without_name(content: bytes) -> Iterator[str]:
-    """The path of a file in memory: OpenSSL reads nothing but files."""
+def _memory_file(content: bytes) -> Iterator[str]:
+    """The path of an in-memory file: ``load_cert_chain`` accepts only paths."""
     with open(os.memfd_create("certificate"), "wb") as file:  # noqa: PTH123 - a descriptor
         file.write(content)
         file.flush()

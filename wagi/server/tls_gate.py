@@ -1,7 +1,7 @@
-"""The first byte of a connection to a TLS port: a handshake, or plain HTTP by mistake.
+"""Distinguishes TLS from plain HTTP by the first byte of a connection to a TLS port.
 
-The event loop's TLS reports a client that speaks plain HTTP as a failed handshake, and closes the
-connection without a word. nginx answers it with a page that says what is wrong, and so do we.
+The event loop treats a client that speaks plain HTTP as a failed handshake, and closes the
+connection without an answer. Like nginx, this server answers it with an error page.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from wagi.http.errors import HTTPError
 from wagi.http.request import Request
 from wagi.http.server import HttpServer
 
-_HANDSHAKE = 0x16  # the record type with which TLS begins (RFC 8446 §5.1)
-_OLD_HANDSHAKE = 0x80  # set in the first byte of an SSL 2 handshake, which OpenSSL rejects
+_HANDSHAKE_RECORD = 0x16  # the record type with which TLS begins (RFC 8446 §5.1)
+_SSL2_BIT = 0x80  # set in the first byte of an SSL 2 handshake, which OpenSSL rejects
 
 
 class TlsGate:
-    """Takes accepted connections; hands each to the server of its protocol.
+    """Takes accepted connections and passes each to the server of its protocol.
 
     Args:
         server: For TLS.
         gateway: Answers requests in plain HTTP with an error page.
         context: Certificate and key.
-        options: What clients may take and say.
+        options: Limits and time-outs of HTTP.
     """
 
     def __init__(
@@ -51,7 +51,13 @@ class TlsGate:
         return _Handover(self)
 
     def take(self, connection: socket.socket) -> None:
-        """Take a connection, and wait for its first byte. Those in a handshake count, too."""
+        """Take a connection and wait for its first byte.
+
+        It is closed if the limit of connections is reached; those in a handshake count, too.
+
+        Args:
+            connection: An accepted socket.
+        """
         if len(self._waiting) + len(self._tasks) >= self._options.connections:
             connection.close()
             return
@@ -59,29 +65,33 @@ class TlsGate:
         connection.setblocking(False)
         timer = loop.call_later(self._options.header_timeout, self._drop, connection)
         self._waiting[connection] = timer
-        loop.add_reader(connection, self._look, connection)
+        loop.add_reader(connection, self._peek, connection)
 
     def close_idle(self) -> int:
-        """Close connections that have sent nothing. Returns: how many connections are left."""
+        """Close connections that have sent nothing.
+
+        Returns:
+            The number of connections that are left.
+        """
         now = asyncio.get_running_loop().time()
         for connection, timer in list(self._waiting.items()):
             if now >= timer.when() - self._options.header_timeout + FIRST_REQUEST_S:
                 self._drop(connection)
         return len(self._waiting) + len(self._tasks) + self._plain_server.close_idle()
 
-    async def shutdown(self, patience: float) -> None:
-        """End all connections.
+    async def shutdown(self, grace_period: float) -> None:
+        """Close all connections.
 
         Args:
-            patience: Seconds for what was cancelled to end.
+            grace_period: Seconds for cancelled requests to end.
         """
         for connection in list(self._waiting):
             self._drop(connection)
         for task in self._tasks:
             task.cancel()
-        await self._plain_server.shutdown(patience)
+        await self._plain_server.shutdown(grace_period)
 
-    def _look(self, connection: socket.socket) -> None:
+    def _peek(self, connection: socket.socket) -> None:
         try:
             first = connection.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -92,7 +102,7 @@ class TlsGate:
             self._drop(connection)
             return
         self._forget(connection)
-        is_tls = first[0] == _HANDSHAKE or first[0] & _OLD_HANDSHAKE
+        is_tls = first[0] == _HANDSHAKE_RECORD or first[0] & _SSL2_BIT
         task = asyncio.get_running_loop().create_task(self._connect(connection, bool(is_tls)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -104,7 +114,7 @@ class TlsGate:
             timeout = self._options.header_timeout
             options = {"ssl": self._context, "ssl_handshake_timeout": timeout}
         server = self._server if is_tls else self._plain_server
-        with contextlib.suppress(OSError):  # the handshake failed, which is the client's business
+        with contextlib.suppress(OSError):  # a failed handshake is not an error of the server
             await loop.connect_accepted_socket(server, connection, **options)
 
     def _forget(self, connection: socket.socket) -> None:
@@ -131,9 +141,8 @@ _PLAIN_HTTP = HTTPError(
 class _Handover(asyncio.Protocol):
     """Takes the socket of a transport before anything is read from it.
 
-    The event loop accepts connections well: in batches, and again after it has run out of file
-    descriptors. Only the socket is wanted, and no transport gives its own away, so it is
-    duplicated.
+    The event loop accepts connections in batches, and resumes after a lack of file descriptors.
+    Only the socket is needed, but a transport does not release its own, so it is duplicated.
     """
 
     def __init__(self, gate: TlsGate) -> None:

@@ -20,134 +20,145 @@ from wagi.gateway.cycle import answer, reject
 from wagi.gateway.gateway import Gateway
 from wagi.http.connection import HttpOptions
 from wagi.http.server import HttpServer
+from wagi.server.listeners import BACKLOG
 from wagi.server.signals import RETIRE
 from wagi.server.tls_gate import TlsGate
 
 _log = logging.getLogger("wagi")
 _SO_ATTACH_FILTER = 26
-_RETURN_NOTHING = 0x06  # struct sock_filter: BPF_RET | BPF_K, with k = 0
-_LAST_WORD = 0.05  # seconds for what was cancelled to end
-_PASSES = 5  # of the event loop, from an accepted socket to its connection
-_LOOK = 0.02  # seconds between two looks at what still runs
-_REPORT_EVERY = 60.0  # seconds
+_DROP_ALL = 0x06  # struct sock_filter: BPF_RET | BPF_K, with k = 0: keep 0 bytes
+_CANCEL_GRACE_S = 0.05  # for cancelled requests to end
+_ACCEPT_LOOP_PASSES = 5  # of the event loop, from an accepted socket to its connection
+_DRAIN_POLL_INTERVAL_S = 0.02
+_ACCEPT_ERROR_INTERVAL_S = 60.0  # at most one report of failed accepts in this time
 
 
 class Worker:
-    """Serves a gateway on a listening socket until it is told to stop."""
+    """Serves a gateway on a listening socket until it is stopped or retired.
+
+    Args:
+        gateway: Answers the requests.
+        options: Limits and time-outs of HTTP.
+        shutdown_timeout: The grace period of running requests at the end, in seconds.
+    """
 
     def __init__(self, gateway: Gateway, options: HttpOptions, shutdown_timeout: float) -> None:
-        """Parameters: ``shutdown_timeout`` seconds that running requests may take at the end."""
         self._gateway = gateway
         self._options = options
         self._shutdown_timeout = shutdown_timeout
         self._stop = asyncio.Event()
-        self._urged = asyncio.Event()  # asked to stop a second time
+        self._stop_now = asyncio.Event()  # stop was called a second time
         self._retiring = False
-        self._reported_at = -_REPORT_EVERY
+        self._accept_error_at = -_ACCEPT_ERROR_INTERVAL_S
 
     async def run(
         self,
-        listening: socket.socket,
+        listener: socket.socket,
         tls: ssl.SSLContext | None,
-        ready: Callable[[], None],
+        on_ready: Callable[[], None],
         lifeline: int,
     ) -> None:
-        """Start, say that it is ready, serve until told to stop or to retire, drain.
+        """Start, serve until stopped or retired, then drain.
 
-        Parameters: ``lifeline`` a descriptor whose end means that the supervisor is gone.
+        Args:
+            listener: The listening socket; it is closed at the end.
+            tls: The TLS configuration; None for plain HTTP.
+            on_ready: Called when connections are accepted.
+            lifeline: A pipe that reaches its end when the supervisor dies: the worker then stops.
         """
         http = HttpServer(
             partial(answer, self._gateway), partial(reject, self._gateway), self._options
         )
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(self._trouble)
+        loop.set_exception_handler(self._on_loop_error)
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(RETIRE, self.retire)
-        loop.add_reader(lifeline, self._orphaned, lifeline)
-        doorway = listening.dup()  # asyncio closes the one that it gets
+        loop.add_reader(lifeline, self._on_supervisor_death, lifeline)
+        backlog = listener.dup()  # asyncio closes the original
         gate = None if tls is None else TlsGate(http, self._gateway, tls, self._options)
-        acceptor = await _listen(gate or http, listening)
+        acceptor = await _accept(gate or http, listener)
         watcher = asyncio.create_task(http.watch_unread())
-        ready()
+        on_ready()
         try:
             await self._stop.wait()
         finally:
             http.is_draining = True
-            # asyncio drops what it has accepted if its server is closed in the same moment: first
-            # it accepts no more, then it has time to make connections of what it has.
-            with contextlib.suppress(
-                OSError, RuntimeError, ValueError
-            ):  # uvloop has no reader there
-                loop.remove_reader(listening)
-            await _settle()
-            waiting = [] if self._retiring else _all_waiting(doorway)
-            doorway.close()
+            # If its server is closed right after an accept, asyncio drops the accepted socket. So
+            # stop accepting first, and let the loop turn accepted sockets into connections.
+            with contextlib.suppress(OSError, RuntimeError, ValueError):  # uvloop has no reader
+                loop.remove_reader(listener)
+            await _finish_accepting()
+            pending = [] if self._retiring else _accept_backlog(backlog)
+            backlog.close()
             acceptor.close()
-            for connection in waiting:
-                await _take(connection, http, gate)
-            await _settle()
+            for connection in pending:
+                await _serve_accepted(connection, http, gate)
+            await _finish_accepting()
             await self._drain(http, gate)
             watcher.cancel()
             await self._gateway.close()
 
     def stop(self) -> None:
-        """Ask it to drain; asked again, it cancels what still runs."""
+        """Drain; when called again, cancel the requests that still run."""
         if self._stop.is_set() and not self._retiring:
-            self._urged.set()
+            self._stop_now.set()
         self._retiring = False
         self._stop.set()
 
     def retire(self) -> None:
-        """Ask it to drain, and to leave those who have just connected to its successor."""
+        """Drain, and leave pending connections in the accept backlog to the successor."""
         self._retiring = True
         self._stop.set()
 
-    def _orphaned(self, lifeline: int) -> None:
+    def _on_supervisor_death(self, lifeline: int) -> None:
         asyncio.get_running_loop().remove_reader(lifeline)
-        _log.error("the supervisor is gone: stopping")
+        _log.error("the supervisor has died: shutting down")
         self.stop()
 
     async def _drain(self, http: HttpServer, gate: TlsGate | None) -> None:
-        """Answer what has been accepted, then end."""
+        """Answer the requests of accepted connections, within the grace period."""
         if http.running:
-            _log.info("stopping: %d requests are still running", http.running)
+            _log.info("shutting down: waiting for %d running requests", http.running)
         deadline = time.monotonic() + self._shutdown_timeout
-        remaining = True
-        while remaining and time.monotonic() < deadline and not self._urged.is_set():
+        has_connections = True
+        while has_connections and time.monotonic() < deadline and not self._stop_now.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
-                    await self._urged.wait()
-            remaining = http.close_idle() + (gate.close_idle() if gate else 0) > 0
+                async with asyncio.timeout(_DRAIN_POLL_INTERVAL_S):
+                    await self._stop_now.wait()
+            has_connections = http.close_idle() + (gate.close_idle() if gate else 0) > 0
         if http.running:
-            _log.warning("stopping: %d requests are cancelled", http.running)
-        await http.shutdown(_LAST_WORD)
+            _log.warning("shutting down: cancelling %d running requests", http.running)
+        await http.shutdown(_CANCEL_GRACE_S)
         if gate is not None:
-            await gate.shutdown(_LAST_WORD)
+            await gate.shutdown(_CANCEL_GRACE_S)
 
-    def _trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What goes wrong outside of any request; accepting is tried again after a second."""
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Report an error outside of any request. After a failed accept, asyncio pauses for 1 s."""
         error = context.get("exception")
         if "accept" not in str(context.get("message")) or not isinstance(error, OSError):
             loop.default_exception_handler(context)
-        elif time.monotonic() - self._reported_at >= _REPORT_EVERY:
-            self._reported_at = time.monotonic()
-            _log.error("connections cannot be accepted now: %s (see ulimit -n)", error.strerror)
+        elif time.monotonic() - self._accept_error_at >= _ACCEPT_ERROR_INTERVAL_S:
+            self._accept_error_at = time.monotonic()
+            _log.error("cannot accept connections: %s (see ulimit -n)", error.strerror)
 
 
-async def _listen(
-    factory: Callable[[], asyncio.Protocol], listening: socket.socket
+async def _accept(
+    factory: Callable[[], asyncio.Protocol], listener: socket.socket
 ) -> asyncio.Server:
+    """Accept connections in the event loop."""
     loop = asyncio.get_running_loop()
-    options: dict[str, Any] = {"sock": listening, "backlog": 1024}
-    if listening.family == socket.AF_UNIX:
+    options: dict[str, Any] = {"sock": listener, "backlog": BACKLOG}
+    if listener.family == socket.AF_UNIX:
         if sys.version_info >= (3, 13):
             options["cleanup_socket"] = False  # the other workers still listen on it
         return await loop.create_unix_server(factory, **options)
     return await loop.create_server(factory, **options)
 
 
-async def _take(connection: socket.socket, http: HttpServer, gate: TlsGate | None) -> None:
-    """Serve a connection that was accepted without the event loop."""
+async def _serve_accepted(
+    connection: socket.socket, http: HttpServer, gate: TlsGate | None
+) -> None:
+    """Serve a connection that was not accepted by the event loop."""
     if gate is not None:
         gate.take(connection)
         return
@@ -156,35 +167,37 @@ async def _take(connection: socket.socket, http: HttpServer, gate: TlsGate | Non
         await asyncio.get_running_loop().connect_accepted_socket(http, connection)
 
 
-async def _settle() -> None:
-    """Let who has been accepted become a connection, however long the passes of the loop take."""
-    for _ in range(_PASSES):
+async def _finish_accepting() -> None:
+    """Let the event loop turn accepted sockets into connections, however long a pass takes."""
+    for _ in range(_ACCEPT_LOOP_PASSES):
         await asyncio.sleep(0)
 
 
-def _all_waiting(doorway: socket.socket) -> list[socket.socket]:
-    """Everybody who has knocked, just before the door is closed.
+def _accept_backlog(listener: socket.socket) -> list[socket.socket]:
+    """Accept all pending connections, just before the listening socket is closed.
 
-    The system accepts connections for us: those that wait in its queue would be reset. One that
-    came between the last look and the close would be too: so from now on nobody else gets in.
+    The kernel completes handshakes on its own, and resets the connections in the accept backlog
+    when the socket is closed. To get none between the last accept and the close, new ones are
+    dropped from now on.
     """
-    waiting: list[socket.socket] = []
-    _refuse_more(doorway)
-    doorway.setblocking(False)
-    with contextlib.suppress(OSError):  # the queue is empty, or descriptors have run out
+    pending: list[socket.socket] = []
+    _drop_new_connections(listener)
+    listener.setblocking(False)
+    with contextlib.suppress(OSError):  # the backlog is empty, or there are no more descriptors
         while True:
-            waiting.append(doorway.accept()[0])
-    return waiting
+            pending.append(listener.accept()[0])
+    return pending
 
 
-def _refuse_more(doorway: socket.socket) -> None:
-    """Have the system drop packets that ask for a connection; who tries again finds nobody (Linux).
+def _drop_new_connections(listener: socket.socket) -> None:
+    """Make the kernel drop SYN packets (Linux).
 
-    A socket filter of one instruction: return 0, keep nothing.
+    The client retransmits, and is refused once the socket is closed. The socket filter has a
+    single instruction: return 0, which drops the packet.
     """
-    program = array("Q", [_RETURN_NOTHING])
-    if doorway.family != socket.AF_UNIX:
+    program = array("Q", [_DROP_ALL])
+    if listener.family != socket.AF_UNIX:
         with contextlib.suppress(OSError):
-            doorway.setsockopt(
+            listener.setsockopt(
                 socket.SOL_SOCKET, _SO_ATTACH_FILTER, pack("@HP", 1, program.buffer_info()[0])
             )

@@ -27,7 +27,7 @@ from pydantic import (
 
 from wagi.config.text import read_text
 from wagi.errors import ConfigurationError, Problem
-from wagi.server.local import Answer
+from wagi.testing.local_gateway import Answer
 
 # They vary, or follow from the body.
 _OMITTED_HEADERS = frozenset(("date", "x-request-id", "server", "content-length"))

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from wagi.observe.exchange import Exchange, GuestRecord
-from wagi.server.local import Answer, LocalGateway
+from wagi.testing.local_gateway import Answer, LocalGateway
 
 Fields = Mapping[str, str] | Sequence[tuple[str, str]]
 _FORM = "application/x-www-form-urlencoded"

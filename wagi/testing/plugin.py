@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from wagi.server.local import LocalGateway
     from wagi.testing.client import AsyncClient, Client, Response
+    from wagi.testing.local_gateway import LocalGateway
 
 _MARKER = (
     "wagi(manifest=FILE, module=FILE, route='/...', **keys): serve a modules.toml, or a module with"
@@ -85,7 +85,7 @@ class _Gateways:
         """Return the gateway in this process that serves a route map."""
         from wagi.config.settings import Settings
         from wagi.errors import WagiError
-        from wagi.server.local import local_gateway
+        from wagi.testing.local_gateway import local_gateway
 
         if manifest not in self._local:
             context = local_gateway(Settings(), self._file(manifest))

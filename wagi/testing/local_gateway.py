@@ -1,7 +1,7 @@
-"""The whole gateway in this process, without a port: for those who develop and test handlers.
+"""The whole gateway in this process, without a port, for tests and ``wagi call``.
 
-Requests go in as the bytes that a client would send, through the same code as those of
-a server; only the transport is a pair of buffers.
+Requests are the bytes that a client would send, and pass through the same code as in a server; only
+the transport is a pair of buffers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from wagi import assembly
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
 from wagi.gateway.concurrency import single_worker
@@ -31,12 +32,11 @@ from wagi.http.request import Request
 from wagi.http.server import HttpServer
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
-from wagi.server import setup
 from wagi.storage import temporary_folder
 
-_PATIENCE = 0.01  # seconds for requests that run when nobody waits for them any more
+_CANCEL_GRACE_S = 0.01  # for requests that still run when the gateway is closed
 _PEER, _OWN = ("127.0.0.1", 50000), ("127.0.0.1", 3000)
-# The handler of a connection runs in a context of its own: what it records is its own, too.
+# Each connection is handled in its own context, so its records do not mix with those of others.
 _RECORDS: ContextVar[list[Exchange]] = ContextVar("records")
 
 
@@ -49,9 +49,15 @@ class NoResponseError(WagiError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, and the record of the exchange.
+    """A response, and the record of the exchange.
 
-    Attributes: ``is_whole`` whether all of the response came: a connection may break in it.
+    Attributes:
+        status: The status code.
+        reason: The reason phrase.
+        headers: Without those of the framing.
+        body: The body, as far as it was received.
+        is_whole: Whether the response is complete: the connection may have broken off.
+        exchange: What the access log gets.
     """
 
     status: int
@@ -63,13 +69,18 @@ class Answer:
 
 
 class LocalGateway:
-    """Answers requests. Any thread may ask, any number of them at a time.
+    """Answers requests. Thread-safe; requests run concurrently.
 
-    Attributes: ``plan`` of what it serves.
+    Args:
+        plan: The routes.
+        gateway: Records exchanges with ``record``.
+        options: Limits and time-outs of HTTP.
+
+    Attributes:
+        plan: The routes.
     """
 
     def __init__(self, plan: Plan, gateway: Gateway, options: HttpOptions) -> None:
-        """Parameters: ``gateway`` which records exchanges with ``record``."""
         self.plan = plan
         self._gateway = gateway
         self._loop = asyncio.new_event_loop()
@@ -92,9 +103,17 @@ class LocalGateway:
     ) -> Future[Answer]:
         """Send a request.
 
-        Parameters: ``target`` path and query, sent as they are.
-        Returns: the answer when it is there; NoResponseError if there is none.
-        Raises: ValueError for what cannot be in a request.
+        Args:
+            method: The method.
+            target: Path and query, sent unchanged.
+            headers: Names and values. Host, Connection and Content-Length are added.
+            body: The body.
+
+        Returns:
+            The answer; it fails with NoResponseError if the connection is closed without one.
+
+        Raises:
+            ValueError: The method, target or headers contain a character that they must not.
         """
         data = _request_bytes(method, target, headers, body)
         return cast("Future[Answer]", self._run(self._ask(method, data)))
@@ -106,7 +125,7 @@ class LocalGateway:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
     ) -> Answer:
-        """Send a request and wait for the answer. As ``begin``."""
+        """Send a request and wait for the answer; see ``begin``."""
         return self.begin(method, target, headers, body).result()
 
     async def _ask(self, method: str, data: bytes) -> Answer:
@@ -123,19 +142,19 @@ class LocalGateway:
         return _answer(method, bytes(transport.written), records[0])
 
     def close(self) -> None:
-        """End what runs."""
+        """Cancel running requests and stop."""
         self._run(self._close()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     async def _close(self) -> None:
-        await self._server.shutdown(_PATIENCE)
+        await self._server.shutdown(_CANCEL_GRACE_S)
         await self._gateway.close()
 
 
 def record(exchange: Exchange) -> None:
-    """Keep the record of an exchange for whoever asked: the access log of a local gateway."""
+    """Store the record of an exchange for its request: the access log of a local gateway."""
     _RECORDS.get().append(exchange)
 
 
@@ -145,14 +164,20 @@ def local_gateway(
     file: Path | None,
     report: Callable[[str], None] = lambda text: None,
 ) -> Iterator[LocalGateway]:
-    """Load a route map and answer requests, until the block ends.
+    """Load a route map and answer requests until the block ends.
 
-    Parameters: as of ``setup.load``. Raises: WagiError.
+    Args:
+        settings: The settings of the server.
+        file: The route map; None for the bindle of the settings.
+        report: Called with a line of progress.
+
+    Raises:
+        WagiError: The route map cannot be loaded.
     """
     with ExitStack() as stack:
-        kept = stack.enter_context(setup.stores(settings))
+        kept = stack.enter_context(assembly.stores(settings))
         log_dir = stack.enter_context(temporary_folder("logs"))
-        plan = setup.load(settings, file, kept, log_dir, report)
+        plan = assembly.load(settings, file, kept, log_dir, report)
         keys = {key for route in plan.routes for key in route.spec.artefacts}
         found = {key: kept.artefacts.find(key) for key in keys}
         artefacts = {key: path for key, path in found.items() if path is not None}
@@ -161,16 +186,16 @@ def local_gateway(
         account = MemoryBudget(settings.memory_budget_size, workers=1).open_account()
         assert account is not None  # it is the first one
         limits = stack.enter_context(single_worker(plan.limited_entries))
-        gateway = setup.make_gateway(
+        gateway = assembly.make_gateway(
             settings, plan, artefacts, logs, account, limits, record, records_guests=True
         )
-        local = LocalGateway(plan, gateway, setup.http_options(settings))
+        local = LocalGateway(plan, gateway, assembly.http_options(settings))
         stack.callback(local.close)
         yield local
 
 
 class _Server(HttpServer):
-    """A server whose requests are answered in the context of the caller: see ``_RECORDS``."""
+    """A server that answers requests in the caller's context; see ``_RECORDS``."""
 
     def enqueue(self, request: Request) -> None:
         request.channel.start_answer(request)
@@ -179,7 +204,9 @@ class _Server(HttpServer):
 class _Buffers(asyncio.Transport):
     """A connection whose other end is a buffer.
 
-    Attributes: ``written`` what the server has sent; ``closed`` is done when it has closed it.
+    Attributes:
+        written: What the server has sent.
+        closed: Done when the server has closed the connection.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -203,13 +230,13 @@ class _Buffers(asyncio.Transport):
         return 0
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nobody ever waits."""
+        """Do nothing: the buffer is unlimited."""
 
     def pause_reading(self) -> None:
-        """All has been read."""
+        """Do nothing: the whole request was passed at once."""
 
     def resume_reading(self) -> None:
-        """All has been read."""
+        """Do nothing: the whole request was passed at once."""
 
     def can_write_eof(self) -> bool:
         return False
@@ -226,15 +253,15 @@ def _request_bytes(
         fields.append(("Content-Length", str(len(body))))
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
     if any(letter in line for line in lines for letter in "\r\n\0"):
-        raise ValueError("a request's method, target and headers cannot have line ends in them")
+        raise ValueError("a request's method, target and headers must not contain line ends or NUL")
     try:
         return "\r\n".join([*lines, "", ""]).encode() + body
-    except UnicodeEncodeError:  # what a terminal made of other bytes
+    except UnicodeEncodeError:  # surrogates, from command-line arguments that are not UTF-8
         raise ValueError("expected a method, a path and headers that are UTF-8") from None
 
 
 class _Written:
-    """What ``http.client`` reads a response from."""
+    """The part of a socket that ``http.client`` needs to read a response."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -254,6 +281,6 @@ def _answer(method: str, data: bytes, exchange: Exchange) -> Answer:
         body = response.read()
     except http.client.IncompleteRead as cut:
         body, is_whole = cut.partial, False
-    # How the response is framed, and that the connection ends, is not the handler's doing.
+    # The framing and the end of the connection do not come from the handler.
     headers = tuple(item for item in response.getheaders() if item[0].lower() not in _FRAMING)
     return Answer(response.status, response.reason, headers, body, is_whole, exchange)

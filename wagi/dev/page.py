@@ -1,8 +1,9 @@
-"""``--dev``: a page on loopback that shows what handlers see and do, live.
+"""``--dev``: a page on loopback that shows live what handlers receive and do.
 
-A process of its own serves it, so that it outlives reloads and has what all workers tell: each
-sends a datagram for every exchange. It listens on loopback only, and answers only to a browser that
-asked for loopback: a page of somebody else that a developer looks at must not read along, nor send.
+A separate process serves the page, so that it survives reloads and collects the exchanges of all
+workers; each worker sends a datagram per exchange. The page listens on loopback only and checks the
+``Host`` header: a page of another site, open in the developer's browser, can neither read from it
+nor send to it.
 """
 
 from __future__ import annotations
@@ -23,24 +24,33 @@ from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem
 from wagi.gateway.route import Plan
 from wagi.observe.exchange import Exchange
-from wagi.server import listening
-from wagi.server.signals import HANDLED
+from wagi.server import listeners
+from wagi.server.signals import HANDLED, reset_signals
 
-_KEPT = 200  # exchanges
-_TEXT = 16 * 1024  # characters of each text: a datagram has room for about 200 KiB
-_LOOK = 0.5  # seconds between two looks at the parent and at what a reload said
-_TRY_TIMEOUT = 120.0  # seconds
+_EXCHANGES_MAX = 200  # on the page, and queued for a browser
+_TEXT_MAX = 16 * 1024  # characters of each text: a datagram holds about 200 KiB
+_POLL_INTERVAL_S = 0.5  # how often the parent and the last reload's error are checked
+_TRY_TIMEOUT_S = 120.0
 _fork = multiprocessing.get_context("fork")
 
 
-class Teller:
-    """Tells the page what happens in a worker."""
+class Publisher:
+    """Sends what happens in a worker to the dev page.
+
+    Args:
+        sender: A non-blocking datagram socket.
+    """
 
     def __init__(self, sender: socket.socket) -> None:
         self._sender = sender
 
-    def tell_routes(self, plan: Plan, url: str) -> None:
-        """What is served, and where."""
+    def publish_routes(self, plan: Plan, url: str) -> None:
+        """Send the routes.
+
+        Args:
+            plan: The routes.
+            url: Where the server listens.
+        """
         rows = [
             {
                 "route": route.pattern.text,
@@ -51,20 +61,20 @@ class Teller:
         ]
         self._send({"type": "routes", "url": url, "routes": rows})
 
-    def tell(self, exchange: Exchange) -> None:
-        """What a request has become."""
+    def publish(self, exchange: Exchange) -> None:
+        """Send the record of a finished request."""
         guest = exchange.guest
         record: dict[str, Any] = {
             "type": "exchange",
             "id": exchange.request_id,
             "method": exchange.method,
-            "target": exchange.target[:_TEXT],
+            "target": exchange.target[:_TEXT_MAX],
             "status": exchange.status,
             "route": exchange.route,
             "module": exchange.module,
             "ms": exchange.seconds * 1000,
             "cpu_ms": exchange.cpu_seconds * 1000,
-            "headers": [(name, value[:_TEXT]) for name, value in exchange.headers.items()],
+            "headers": [(name, value[:_TEXT_MAX]) for name, value in exchange.headers.items()],
             "guest": None,
         }
         if guest is not None:
@@ -74,40 +84,47 @@ class Teller:
                 "stdout": _text(bytes(guest.stdout)),
                 "stderr": _text(bytes(guest.stderr)),
                 "end": guest.end,
-                "trap": guest.trap[:_TEXT],
+                "trap": guest.trap[:_TEXT_MAX],
                 "memory": guest.memory,
             }
         self._send(record)
 
     def _send(self, record: object) -> None:
-        # A page that does not keep up, or a record that is too large, is no reason to wait.
+        # Never wait for the page: a record that does not fit, or that comes too fast, is dropped.
         with contextlib.suppress(OSError):
             self._sender.send(json.dumps(record).encode())
 
 
 def _text(data: bytes) -> str:
-    return data[:_TEXT].decode(errors="backslashreplace")
+    return data[:_TEXT_MAX].decode(errors="backslashreplace")
 
 
 @contextlib.contextmanager
-def dev_page(where: HostPort, problem: Callable[[], str]) -> Iterator[tuple[Teller, str]]:
+def dev_page(address: HostPort, problem: Callable[[], str]) -> Iterator[tuple[Publisher, str]]:
     """Serve the page while the block runs.
 
-    Parameters: ``where`` on loopback; ``problem`` what is wrong with the last reload.
-    Returns: the teller for workers, and the page's URL. Raises: WagiError.
+    Args:
+        address: On loopback; see ``check_loopback``.
+        problem: Returns the error of the last reload; an empty string if it succeeded.
+
+    Yields:
+        The publisher for the workers, and the URL of the page.
+
+    Raises:
+        WagiError: The address cannot be used.
     """
     parent = os.getpid()
     receiver, sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     for end in (receiver, sender):
         end.setblocking(False)
-    with listening.listen(where, 1) as (door,):
-        url = listening.url(door, tls=False)
-        page = _Page(receiver, door, problem, parent)
+    with listeners.listen(address, 1) as (listener,):
+        url = listeners.url(listener, tls=False)
+        page = _Page(receiver, listener, problem, parent)
         process = _fork.Process(target=page.run, name="wagi dev", daemon=True)
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the supervisor takes them
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the supervisor handles them
         process.start()
         try:
-            yield Teller(sender), url
+            yield Publisher(sender), url
         finally:
             process.terminate()
             process.join()
@@ -116,31 +133,35 @@ def dev_page(where: HostPort, problem: Callable[[], str]) -> Iterator[tuple[Tell
 
 
 class _Page:
-    """The process that serves the page."""
+    """The process that serves the page.
+
+    Args:
+        receiver: The datagrams of the workers come from it.
+        listener: The listening socket of the page.
+        problem: Returns the error of the last reload; empty if it succeeded.
+        parent: The process ID of the supervisor; the page ends with it.
+    """
 
     def __init__(
         self,
         receiver: socket.socket,
-        door: socket.socket,
+        listener: socket.socket,
         problem: Callable[[], str],
         parent: int,
     ) -> None:
         self._receiver = receiver
-        self._door = door
+        self._listener = listener
         self._problem = problem
         self._parent = parent
-        self._records: deque[bytes] = deque(maxlen=_KEPT)
+        self._records: deque[bytes] = deque(maxlen=_EXCHANGES_MAX)
         self._routes = b""
         self._url = ""
-        self._told = b""
-        self._watchers: set[asyncio.Queue[bytes]] = set()
+        self._last_problem = b""
+        self._browsers: set[asyncio.Queue[bytes]] = set()
 
     def run(self) -> None:
-        """Serve until the parent ends it, or is gone."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+        """Serve until the parent terminates this process or dies."""
+        reset_signals()
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
@@ -156,14 +177,14 @@ class _Page:
         app.router.add_post("/try", self._try)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        await web.SockSite(runner, self._door).start()
+        await web.SockSite(runner, self._listener).start()
         asyncio.get_running_loop().add_reader(self._receiver, self._receive)
         while os.getppid() == self._parent:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_POLL_INTERVAL_S)
             problem = json.dumps({"type": "problem", "text": self._problem()}).encode()
-            if problem != self._told:
-                self._told = problem
-                self._pass_on(problem)
+            if problem != self._last_problem:
+                self._last_problem = problem
+                self._broadcast(problem)
 
     def _receive(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -173,18 +194,18 @@ class _Page:
                     self._url = json.loads(data)["url"]
                 else:
                     self._records.append(data)
-                self._pass_on(data)
+                self._broadcast(data)
 
-    def _pass_on(self, data: bytes) -> None:
-        for watcher in self._watchers:
+    def _broadcast(self, data: bytes) -> None:
+        for browser in self._browsers:
             with contextlib.suppress(asyncio.QueueFull):
-                watcher.put_nowait(data)
+                browser.put_nowait(data)
 
     async def _guard(self, request: Any, handler: Any) -> Any:
-        """Answer only who asked for loopback by name: another name may have been led here."""
+        """Reject requests whose Host is not a loopback name (DNS rebinding)."""
         from aiohttp import web
 
-        port = self._door.getsockname()[1]
+        port = self._listener.getsockname()[1]
         hosts = {f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]")}
         if request.headers.get("Host") not in hosts:
             raise web.HTTPForbidden(text="expected localhost\n")
@@ -199,38 +220,38 @@ class _Page:
     async def _page(self, _: Any) -> Any:
         from aiohttp import web
 
-        text = (files("wagi.server") / "dev.html").read_text(encoding="utf-8")
+        text = (files("wagi.dev") / "page.html").read_text(encoding="utf-8")
         return web.Response(text=text, content_type="text/html")
 
     async def _events(self, request: Any) -> Any:
-        """What there is, then what comes (server-sent events)."""
+        """Send all events so far, then each new one (server-sent events)."""
         from aiohttp import web
 
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
         await response.prepare(request)
-        queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=_KEPT)
-        self._watchers.add(queue)
+        queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=_EXCHANGES_MAX)
+        self._browsers.add(queue)
         try:
-            for data in filter(None, (self._routes, self._told, *self._records)):
+            for data in filter(None, (self._routes, self._last_problem, *self._records)):
                 await response.write(b"data: " + data + b"\n\n")
             while True:
                 await response.write(b"data: " + await queue.get() + b"\n\n")
         finally:
-            self._watchers.discard(queue)
+            self._browsers.discard(queue)
 
     async def _try(self, request: Any) -> Any:
-        """Send a request to the server, as the page's form says."""
+        """Send the request of the page's form to the server."""
         import aiohttp
         from aiohttp import web
 
-        if request.headers.get("X-Wagi-Dev") != "1":  # no other site's page can send this
+        if request.headers.get("X-Wagi-Dev") != "1":  # other sites would need a CORS preflight
             raise web.HTTPForbidden(text="expected the page's own script\n")
         fields = await request.json()
         pairs = (line.partition(":") for line in fields["headers"].splitlines() if line.strip())
         headers = [(name.strip(), value.strip()) for name, _, value in pairs]
-        timeout = aiohttp.ClientTimeout(total=_TRY_TIMEOUT)
+        timeout = aiohttp.ClientTimeout(total=_TRY_TIMEOUT_S)
         path = fields["path"] if fields["path"].startswith("/") else "/" + fields["path"]
         connector, url = _connector(self._url)
         try:
@@ -247,14 +268,14 @@ class _Page:
             ):
                 head = [f"HTTP/1.1 {answer.status} {answer.reason}"]
                 head += [f"{name}: {value}" for name, value in answer.headers.items()]
-                body = (await answer.read())[: 4 * _TEXT].decode(errors="replace")
+                body = (await answer.read())[: 4 * _TEXT_MAX].decode(errors="replace")
                 return web.Response(text="\n".join([*head, "", body]))
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             return web.Response(text=f"no answer: {error}", status=502)
 
 
 def _connector(url: str) -> tuple[Any, str]:
-    """How to reach the server, which may listen on a unix socket."""
+    """The connector and base URL for the server, which may listen on a Unix socket."""
     import aiohttp
 
     if url.startswith("unix:"):
@@ -262,13 +283,17 @@ def _connector(url: str) -> tuple[Any, str]:
     return None, url
 
 
-def check_loopback(where: HostPort) -> None:
-    """Raises: ConfigurationError unless an address is on loopback."""
-    if where.host not in ("127.0.0.1", "localhost", "[::1]") or where.port is None:
-        found = f"{where.host or 'all addresses'}:{where.port}"
+def check_loopback(address: HostPort) -> None:
+    """Check an address for the dev page.
+
+    Raises:
+        ConfigurationError: It is not on loopback, or has no port.
+    """
+    if address.host not in ("127.0.0.1", "localhost", "[::1]") or address.port is None:
+        found = f"{address.host or 'all addresses'}:{address.port}"
         raise ConfigurationError(
             Problem(
-                "--dev-listen: expected a port of 127.0.0.1, localhost or [::1], for the page shows"
-                f" everything; found {found}"
+                "--dev-listen: expected a port of 127.0.0.1, localhost or [::1], because the page"
+                f" shows everything; found {found}"
             )
         )

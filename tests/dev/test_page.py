@@ -78,7 +78,7 @@ def test_backtraces_have_files_and_lines(dev: tuple[Server, int]) -> None:
     dev[0].wait_for_log(r"look\n +at \S*/shop\.c:6:\d+\n")
 
 
-def test_the_error_page_tells_why(dev: tuple[Server, int]) -> None:
+def test_the_error_page_gives_the_reason(dev: tuple[Server, int]) -> None:
     """The backtrace, what the guest printed, and its variables."""
     text = dev[0].get("/shop/cart?trap").text
     assert text.startswith("500 Internal Server Error\n\nThe handler failed.\n\nRequest id: ")
@@ -90,7 +90,7 @@ def test_the_error_page_tells_why(dev: tuple[Server, int]) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "[::1", ""])
-def test_only_who_asks_for_this_machine_is_told(dev: tuple[Server, int], host: str) -> None:
+def test_error_details_require_a_loopback_host(dev: tuple[Server, int], host: str) -> None:
     """A page of somebody else may have led its own name here."""
     answer = dev[0].get("/shop/cart?trap", headers=[("Host", host)])
     assert answer.status in (400, 500)
@@ -199,7 +199,7 @@ def test_it_listens_on_loopback_only(folder: Path, address: str) -> None:
     assert "--dev-listen: expected a port of 127.0.0.1, localhost or [::1]" in done.stderr
 
 
-def test_there_is_none_without_dev(tmp_path: Path) -> None:
+def test_no_dev_page_without_dev(tmp_path: Path) -> None:
     modules: dict[str, str | bytes] = {"hello.wat": printing(TEXT_HEAD + "hi")}
     manifest = '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n'
     port = free_port()

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import ENVIRONMENT, ONE_WORKER, WAGI, Server, serving, write_files
+from tests.support.server import (
+    ENVIRONMENT,
+    ONE_WORKER,
+    START_TIMEOUT,
+    WAGI,
+    Server,
+    serving,
+    write_files,
+)
 from tests.support.toolchains import EXAMPLES, python_module
 from tests.support.wat import TEXT_HEAD, Program, printing
 
@@ -77,38 +85,41 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_what_is_broken_is_told(tmp_path: Path) -> None:
+def test_a_failed_reload_is_reported(tmp_path: Path) -> None:
     """In the log and on error pages; the old version goes on."""
     modules: dict[str, str | bytes] = {"m.wat": printing(TEXT_HEAD + "good")}
     with serving(tmp_path, MANIFEST, "--watch", modules=modules) as server:
         write_files(tmp_path, {"m.wat": "(module (nonsense))"})
-        server.wait_for_log("not reloaded, the old routes are served on:\n    modules.toml:3: ")
+        server.wait_for_log(
+            "reload failed, the previous configuration stays in effect:\n    modules.toml:3: "
+        )
         assert server.get("/").text == "good"
         page = server.get("/nowhere").text
-        assert re.search(r"Not reloaded:\nmodules.toml:3: module: m.wat: ", page)
+        assert re.search(r"Reload failed:\nmodules.toml:3: module: m.wat: ", page)
         write_files(tmp_path, {"modules.toml": "[[modul]]"})
         server.wait_for_log("unknown key 'modul'")
         write_files(tmp_path, {"modules.toml": MANIFEST})
         write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "better")})
         wait(server, "/", "better")
-        assert "Not reloaded" not in server.get("/nowhere").text
+        assert "Reload failed" not in server.get("/nowhere").text
 
 
-def test_without_watch_no_page_tells(tmp_path: Path) -> None:
+def test_error_pages_hide_a_failed_reload_without_watch(tmp_path: Path) -> None:
     modules: dict[str, str | bytes] = {"m.wat": printing(TEXT_HEAD + "good")}
     with serving(tmp_path, MANIFEST, modules=modules) as server:
         write_files(tmp_path, {"m.wat": "(module (nonsense))"})
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for_log("not reloaded")
-        assert "Not reloaded" not in server.get("/nowhere").text
+        server.wait_for_log("reload failed")
+        assert "Reload failed" not in server.get("/nowhere").text
 
 
 def test_a_start_that_is_broken_waits(tmp_path: Path) -> None:
     write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "good"), "modules.toml": "[[modul]]"})
-    writer = threading.Timer(1.5, write_files, (tmp_path, {"modules.toml": MANIFEST}))
-    writer.start()
-    with serving(tmp_path, None, "--watch") as server:
-        assert "waiting for a change:\n    modules.toml:1: unknown key 'modul'" in server.log
+    with serving(tmp_path, None, "--watch", wait=False) as server:
+        problem = "modules.toml:1: unknown key 'modul'"
+        server.wait_for_log(f"cannot start, waiting for a change:\n    {problem}", START_TIMEOUT)
+        write_files(tmp_path, {"modules.toml": MANIFEST})
+        server.wait_until_listening()
         assert server.get("/").text == "good"
 
 
@@ -129,7 +140,7 @@ def test_a_build(tmp_path: Path) -> None:
         (tmp_path / "src/hello.c").write_text("nonsense")
         server.wait_for_log("the build failed with status 1", seconds=60)
         assert server.get("/").text == before.replace("Hello", "Hallo")
-        assert "Not reloaded:\nthe build failed with status 1" in server.get("/no").text
+        assert "Reload failed:\nthe build failed with status 1" in server.get("/no").text
         (tmp_path / "src/hello.c").write_text(source)
         wait(server, "/", before, seconds=60)
 

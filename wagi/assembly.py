@@ -1,4 +1,4 @@
-"""What the settings of a server become: its stores, its plan, its gateway and limits."""
+"""Builds the parts of a server from its settings: stores, plan, runtime, gateway and limits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,12 @@ _log = logging.getLogger("wagi")
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What is kept from one start to the next."""
+    """The caches, which persist between starts.
+
+    Attributes:
+        artefacts: Compiled modules.
+        modules: Fetched modules.
+    """
 
     artefacts: Artefacts
     modules: ModuleCache
@@ -55,19 +60,19 @@ def load(
     report: Report,
     target: Target = Target.NATIVE,
 ) -> Plan:
-    """Load everything: fetch what is elsewhere, compile what has not been compiled yet.
+    """Load a route map: fetch remote modules, and compile those that are not cached.
 
     Args:
-        settings: Where things are, and what they may take.
+        settings: The settings of the server.
         file: The route map; None for the bindle of the settings.
-        kept: Where modules and their code are kept.
-        log_dir: Where the logs of the modules are.
-        report: Called with a line of text as it goes on.
-        target: What modules are compiled for.
+        kept: The caches.
+        log_dir: The folder of the modules' logs.
+        report: Called with a line of progress.
+        target: The platform to compile for.
 
     Raises:
-        ConfigurationError: With every problem.
-        WagiError: Nothing can be compiled for the target on this machine.
+        ConfigurationError: It contains every problem that was found.
+        WagiError: This machine cannot compile for the target.
     """
     name = parse_bindle(settings.bindle).id if settings.bindle else ""
     rules = fetch_options(settings)
@@ -93,23 +98,27 @@ def load(
 def make_runtime(
     settings: Settings, artefacts: Artefacts | None = None, target: Target = Target.NATIVE
 ) -> Runtime:
-    """Make a runtime as the settings say.
+    """Make a runtime.
 
     Args:
-        settings: All settings of the server.
-        artefacts: Where compiled modules are kept.
-        target: What modules are compiled for.
+        settings: The settings of the server.
+        artefacts: The cache of compiled modules.
+        target: The platform to compile for.
 
     Raises:
-        EngineError: Guests cannot run here.
-        ConfigurationError: wasmtime refuses the file of ``--cache``.
+        EngineError: Guests cannot run on this machine.
+        ConfigurationError: wasmtime rejects the file of ``--cache``.
     """
     memory = Memory.POOL if settings.memory == "pool" else DEFAULT_MEMORY
     return Runtime(artefacts, settings.cache, settings.max_concurrency, target, memory)
 
 
 def fetch_options(settings: Settings) -> FetchOptions:
-    """What the settings say about sources. Raises: ConfigurationError."""
+    """The options for fetching modules.
+
+    Raises:
+        ConfigurationError: There is a bindle to serve, but no Bindle server.
+    """
     server = str(settings.bindle_path.absolute()) if settings.bindle_path else settings.bindle_url
     if settings.bindle is not None and server is None:
         raise ConfigurationError(
@@ -130,10 +139,12 @@ def fetch_options(settings: Settings) -> FetchOptions:
 
 @contextlib.contextmanager
 def stores(settings: Settings) -> Iterator[Stores]:
-    """What is kept from one start to the next, where the settings say.
+    """Open the caches.
 
-    Without a place in the user's cache directory it is kept until the end.
-    Raises: WagiError if a folder that the settings name cannot be used.
+    If the user's cache directory cannot be used, they are temporary.
+
+    Raises:
+        WagiError: A folder named in the settings cannot be used.
     """
     with contextlib.ExitStack() as stack:
 
@@ -169,7 +180,7 @@ def _module_cache(settings: Settings, temporary: Callable[[str], Path]) -> Modul
 
 
 def memory_budget(settings: Settings) -> MemoryBudget:
-    """The memory that the guests of all workers share."""
+    """The memory budget that the guests of all workers share."""
     return MemoryBudget(settings.memory_budget_size, settings.worker_count)
 
 
@@ -184,21 +195,21 @@ def make_gateway(
     records_guests: bool = False,
     notice: Notice | None = None,
 ) -> Gateway:
-    """Make the gateway that serves a plan, in this process.
+    """Make the gateway of this process.
 
     Args:
         settings: The settings of the server.
-        plan: What is served.
+        plan: The routes to serve.
         artefacts: The compiled modules by their keys.
         logs: The logs of the modules.
         account: The worker's part of the memory budget.
         limits: The worker's part of the limits of entries.
         access_log: Called with the record of each request.
-        records_guests: Whether the records say what guests saw and did.
-        notice: Returns what error pages say besides.
+        records_guests: Whether records include what guests read and wrote.
+        notice: Returns additional text for an error page.
 
     Raises:
-        EngineError: A compiled module cannot be used here.
+        EngineError: A compiled module cannot be used on this machine.
     """
     runtime = make_runtime(settings)
     return Gateway(
@@ -215,7 +226,7 @@ def make_gateway(
 
 
 def http_options(settings: Settings) -> HttpOptions:
-    """What clients may take and say, according to the settings."""
+    """The limits and time-outs of HTTP."""
     return HttpOptions(
         head=HeadLimits(settings.max_request_line, settings.max_request_header),
         header_timeout=settings.header_timeout,

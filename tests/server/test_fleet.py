@@ -1,0 +1,458 @@
+"""The rules of the supervisor: each as events, and the actions that they lead to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from wagi.errors import WagiError
+from wagi.server import fleet as module
+from wagi.server.fleet import (
+    HEALTHY_AFTER_S,
+    RESTART_DELAY_MAX_S,
+    START_RETRY_S,
+    Action,
+    Announce,
+    CancelLoad,
+    CloseListeners,
+    Event,
+    Fleet,
+    Load,
+    LoadFailed,
+    LoadSucceeded,
+    Log,
+    Phase,
+    ReloadRequested,
+    ReportLoad,
+    Retire,
+    StartPostponed,
+    StartWorker,
+    StopRequested,
+    Terminate,
+    Tick,
+    WorkerExited,
+    WorkerReady,
+    decide,
+)
+
+pytestmark = pytest.mark.fast
+KILLED = -9
+ERROR = WagiError("modules.toml:1: no such file")
+RELOADED = Log(logging.INFO, "reloaded")
+
+
+class Run:
+    """A fleet that has got some events. It collects the actions of the last call."""
+
+    def __init__(self, waits_for_change: bool = False) -> None:
+        self.fleet = Fleet(waits_for_change)
+        self.now = 100.0
+        self.actions: list[Action] = []
+
+    def send(self, *events: Event) -> list[Action]:
+        self.actions = []
+        for event in events:
+            self.fleet, actions = decide(self.fleet, event, self.now)
+            self.actions += actions
+        return self.actions
+
+    def wait(self, seconds: float) -> list[Action]:
+        self.now += seconds
+        return self.send(Tick())
+
+    def started(self) -> list[int]:
+        """The workers that the last actions start."""
+        return [action.worker for action in self.actions if isinstance(action, StartWorker)]
+
+    def logged(self) -> list[str]:
+        return [action.message for action in self.actions if isinstance(action, Log)]
+
+
+def serving(workers: int = 1) -> Run:
+    """A fleet that serves generation 1 with the workers 1, 2, …"""
+    run = Run()
+    run.send(LoadSucceeded(1, workers), *ready(range(1, workers + 1)))
+    assert run.fleet.phase is Phase.SERVING
+    return run
+
+
+def ready(workers: Iterable[int]) -> list[Event]:
+    return [WorkerReady(worker) for worker in workers]
+
+
+def died(worker: int, status: int = KILLED) -> WorkerExited:
+    return WorkerExited(worker, 1000 + worker, status)
+
+
+# Start
+
+
+def test_a_new_fleet_is_loading() -> None:
+    fleet = Fleet()
+    assert fleet.phase is Phase.STARTING
+    assert fleet.is_loading
+    assert not fleet.is_finished
+
+
+def test_the_first_plan_starts_all_workers_at_once() -> None:
+    run = Run()
+    starts = [StartWorker(1, 0, 1), StartWorker(2, 1, 1), StartWorker(3, 2, 1)]
+    assert run.send(LoadSucceeded(1, 3)) == [ReportLoad(""), *starts]
+    assert run.fleet.phase is Phase.STARTING
+    assert not run.fleet.is_loading
+
+
+def test_the_service_is_announced_once_when_all_workers_are_ready() -> None:
+    run = Run()
+    run.send(LoadSucceeded(1, 2))
+    assert run.send(WorkerReady(2)) == []
+    assert run.send(WorkerReady(1)) == [Announce()]
+    assert run.fleet.phase is Phase.SERVING
+    assert run.send(WorkerReady(1)) == []
+
+
+def test_the_warnings_of_the_first_plan_are_left_to_the_announcement() -> None:
+    run = Run()
+    run.send(LoadSucceeded(1, 1, ("unused key",)))
+    assert run.logged() == []
+
+
+def test_a_first_plan_that_cannot_be_loaded_is_fatal() -> None:
+    run = Run()
+    assert run.send(LoadFailed(ERROR)) == [ReportLoad(str(ERROR)), CloseListeners()]
+    assert run.fleet.failure is ERROR
+    assert run.fleet.is_finished
+
+
+def test_with_watch_a_first_plan_that_cannot_be_loaded_is_waited_for() -> None:
+    run = Run(waits_for_change=True)
+    message = f"cannot start, waiting for a change:\n    {ERROR}"
+    assert run.send(LoadFailed(ERROR)) == [ReportLoad(str(ERROR)), Log(logging.ERROR, message)]
+    assert run.fleet.phase is Phase.STARTING
+    assert run.send(ReloadRequested())[-1] == Load()
+    assert StartWorker(1, 0, 1) in run.send(LoadSucceeded(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("status", "failure"),
+    [
+        (3, 3),
+        (KILLED, "a worker was killed by SIGKILL"),
+        (0, "a worker exited with status 0"),
+    ],
+)
+def test_a_worker_that_exits_before_the_first_start_is_complete_is_fatal(
+    status: int, failure: int | str
+) -> None:
+    run = Run()
+    run.send(LoadSucceeded(1, 2), WorkerReady(2))
+    assert run.send(died(1, status)) == [CloseListeners(), Terminate(2)]
+    found = run.fleet.failure
+    assert (str(found) if isinstance(found, WagiError) else found) == failure
+    assert not run.fleet.is_finished
+    run.send(died(2, 0))
+    assert run.fleet.is_finished
+
+
+def test_the_first_failure_is_the_one_that_counts() -> None:
+    run = Run()
+    run.send(LoadSucceeded(1, 2), died(1, 3), died(2, 4))
+    assert run.fleet.failure == 3
+
+
+def test_a_ready_worker_that_dies_during_the_start_is_restarted() -> None:
+    """And the service is not announced without it."""
+    run = Run()
+    run.send(LoadSucceeded(1, 2), WorkerReady(1), died(1))
+    assert run.fleet.failure is None
+    assert Announce() not in run.send(WorkerReady(2))
+    run.send(Tick())
+    assert run.started() == [3]
+    assert run.send(WorkerReady(3)) == [Announce()]
+
+
+def test_a_reload_during_the_start_starts_the_newer_plan_everywhere() -> None:
+    run = Run()
+    run.send(LoadSucceeded(1, 2), ReloadRequested(), LoadSucceeded(2, 2))
+    assert run.started() == [1, 2, 3, 4]
+    assert run.send(WorkerReady(3)) == [Retire(1)]
+    assert run.send(died(1, 0)) == []
+    assert run.send(WorkerReady(4)) == [Retire(2), Announce()]
+    assert run.send(died(2, 0)) == []
+
+
+# Deaths
+
+
+def test_a_worker_that_dies_is_restarted_immediately() -> None:
+    run = serving(2)
+    run.send(died(2), Tick())
+    message = "worker 1002 was killed by SIGKILL, its requests failed; starting another"
+    assert run.actions == [Log(logging.ERROR, message), StartWorker(3, 1, 1)]
+    assert run.fleet.phase is Phase.SERVING
+
+
+def test_a_worker_that_dies_before_it_is_ready_is_logged_as_such() -> None:
+    run = serving()
+    run.send(died(1), Tick(), died(2, 1))
+    expected = "worker 1002 exited with status 1 before it was ready; starting another in 0.5 s"
+    assert run.logged()[-1] == expected
+
+
+def test_restarts_back_off() -> None:
+    run = serving()
+    delays = []
+    for worker in range(1, 10):
+        run.send(died(worker))
+        assert run.fleet.next_start is not None
+        delays.append(run.fleet.next_start - run.now)
+        run.wait(delays[-1])
+        assert run.started() == [worker + 1]
+        run.send(WorkerReady(worker + 1))
+    assert delays == [0, 0.5, 1, 2, 4, 8, RESTART_DELAY_MAX_S, 10, 10]
+
+
+def test_no_worker_is_started_before_its_delay_has_passed() -> None:
+    run = serving()
+    run.send(died(1), Tick(), WorkerReady(2), died(2))
+    assert run.wait(0.49) == []
+    run.wait(0.01)
+    assert run.started() == [3]
+    assert run.fleet.next_start is None
+
+
+def test_a_healthy_life_resets_the_back_off() -> None:
+    run = serving()
+    run.send(died(1), Tick(), WorkerReady(2))
+    run.wait(HEALTHY_AFTER_S + 0.1)
+    run.send(died(2), Tick())
+    assert run.started() == [3]
+    run.send(WorkerReady(3), died(3))
+    assert run.fleet.next_start == run.now + 0.5
+
+
+def test_each_listener_has_its_own_back_off() -> None:
+    run = serving(2)
+    run.send(died(1), Tick(), died(3), died(2), Tick())
+    assert run.started() == [3, 4]
+
+
+def test_the_next_start_is_the_earliest() -> None:
+    run = serving(2)
+    run.send(died(1), Tick(), died(3), died(2))
+    assert run.fleet.next_start == run.now
+
+
+def test_an_unknown_worker_is_ignored() -> None:
+    run = serving()
+    before = run.fleet
+    assert run.send(WorkerReady(7), died(7)) == []
+    assert run.fleet == before
+
+
+# Reload
+
+
+def test_a_reload_loads_first() -> None:
+    run = serving()
+    assert run.send(ReloadRequested()) == [Log(logging.INFO, "reloading"), Load()]
+    assert run.fleet.is_loading
+    assert run.fleet.phase is Phase.SERVING
+
+
+def test_a_reload_replaces_one_worker_after_the_other() -> None:
+    run = serving(2)
+    run.send(ReloadRequested())
+    assert run.send(LoadSucceeded(2, 2)) == [ReportLoad(""), StartWorker(3, 0, 2)]
+    assert run.fleet.phase is Phase.ROLLING
+    assert run.send(WorkerReady(3)) == [Retire(1), StartWorker(4, 1, 2)]
+    assert run.send(WorkerReady(4)) == [Retire(2), RELOADED]
+    assert run.fleet.phase is Phase.SERVING
+
+
+def test_a_retired_worker_is_not_restarted() -> None:
+    run = serving()
+    run.send(ReloadRequested(), LoadSucceeded(2, 1), WorkerReady(2))
+    assert run.send(died(1, 0), Tick()) == []
+    assert run.fleet.generations == {2}
+
+
+def test_a_generation_is_in_use_as_long_as_a_worker_runs_it() -> None:
+    run = serving()
+    run.send(ReloadRequested(), LoadSucceeded(2, 1), WorkerReady(2))
+    assert run.fleet.generations == {1, 2}
+    run.send(ReloadRequested(), LoadSucceeded(3, 1), WorkerReady(3), died(2, 0))
+    assert run.fleet.generations == {1, 3}
+
+
+def test_the_warnings_of_a_reload_are_logged() -> None:
+    run = serving()
+    run.send(ReloadRequested())
+    run.send(LoadSucceeded(2, 1, ("one", "two")))
+    assert run.actions[1:3] == [Log(logging.WARNING, "one"), Log(logging.WARNING, "two")]
+
+
+@pytest.mark.parametrize("waits_for_change", [True, False])
+def test_a_reload_that_fails_changes_nothing(waits_for_change: bool) -> None:
+    run = Run(waits_for_change)
+    run.send(LoadSucceeded(1, 1), WorkerReady(1))
+    before = run.fleet
+    run.send(ReloadRequested())
+    message = f"reload failed, the previous configuration stays in effect:\n    {ERROR}"
+    assert run.send(LoadFailed(ERROR)) == [ReportLoad(str(ERROR)), Log(logging.ERROR, message)]
+    assert run.fleet == before
+
+
+def test_a_request_during_a_load_loads_once_more_after_it() -> None:
+    run = serving()
+    run.send(ReloadRequested())
+    assert run.send(ReloadRequested(), ReloadRequested()) == 2 * [Log(logging.INFO, "reloading")]
+    assert run.send(LoadSucceeded(2, 1)) == [ReportLoad(""), StartWorker(2, 0, 2), Load()]
+    assert Load() not in run.send(LoadSucceeded(3, 1))
+
+
+def test_a_request_during_a_load_that_fails_loads_once_more_after_it() -> None:
+    run = serving()
+    run.send(ReloadRequested(), ReloadRequested())
+    assert run.send(LoadFailed(ERROR))[-1] == Load()
+
+
+def test_a_newer_plan_takes_over_in_the_middle_of_a_reload() -> None:
+    """It is waited for the successor that is starting; "reloaded" is logged once."""
+    run = serving(2)
+    run.send(ReloadRequested(), LoadSucceeded(2, 2), ReloadRequested())
+    assert run.send(LoadSucceeded(3, 2)) == [ReportLoad("")]
+    assert run.send(WorkerReady(3)) == [Retire(1), StartWorker(4, 0, 3)]
+    assert run.send(WorkerReady(4)) == [Retire(3), StartWorker(5, 1, 3)]
+    assert run.send(WorkerReady(5)) == [Retire(2), RELOADED]
+
+
+def test_a_worker_is_retired_only_once() -> None:
+    run = serving()
+    run.send(ReloadRequested(), LoadSucceeded(2, 1), WorkerReady(2))
+    run.send(ReloadRequested(), LoadSucceeded(3, 1))
+    assert run.send(WorkerReady(3)) == [Retire(2), RELOADED]
+
+
+def test_a_successor_that_dies_is_started_again_and_the_reload_goes_on() -> None:
+    run = serving(2)
+    run.send(ReloadRequested(), LoadSucceeded(2, 2))
+    run.send(died(3), Tick())
+    assert run.started() == [4]
+    assert run.send(WorkerReady(4)) == [Retire(1), StartWorker(5, 1, 2)]
+
+
+def test_a_predecessor_that_dies_is_not_restarted_beside_its_successor() -> None:
+    run = serving()
+    run.send(ReloadRequested(), LoadSucceeded(2, 1))
+    run.send(died(1), Tick())
+    assert run.started() == []
+    assert run.send(WorkerReady(2)) == [RELOADED]
+
+
+def test_a_worker_that_dies_during_a_reload_is_restarted_with_the_new_plan() -> None:
+    run = serving(2)
+    run.send(ReloadRequested(), LoadSucceeded(2, 2))
+    assert StartWorker(4, 1, 2) in run.send(died(2), Tick())
+
+
+def test_a_listener_whose_restart_is_delayed_is_not_started_early_by_a_reload() -> None:
+    run = serving()
+    run.send(died(1), Tick(), died(2), ReloadRequested())
+    run.send(LoadSucceeded(2, 1))
+    assert run.started() == []
+    assert run.wait(0.5) == [StartWorker(3, 0, 2)]
+
+
+# Starts that do not fit
+
+
+def test_a_start_without_room_is_tried_again() -> None:
+    run = serving()
+    run.send(ReloadRequested(), LoadSucceeded(2, 1))
+    run.send(StartPostponed(2))
+    message = "postponing a new worker until a retired one has answered its last requests"
+    assert run.actions == [Log(logging.WARNING, message)]
+    assert [worker.number for worker in run.fleet.workers] == [1]
+    assert run.wait(START_RETRY_S - 0.01) == []
+    assert run.wait(0.01) == [StartWorker(3, 0, 2)]
+    assert run.send(WorkerReady(3)) == [Retire(1), RELOADED]
+
+
+def test_a_start_without_room_does_not_count_as_a_death() -> None:
+    run = serving()
+    run.send(ReloadRequested(), LoadSucceeded(2, 1), StartPostponed(2))
+    assert run.fleet.listeners[0].deaths == 0
+
+
+# Stop
+
+
+def test_a_stop_closes_the_listeners_before_the_workers_are_terminated() -> None:
+    run = serving(2)
+    assert run.send(StopRequested()) == [CloseListeners(), Terminate(1), Terminate(2)]
+    assert run.fleet.phase is Phase.STOPPING
+    assert not run.fleet.is_finished
+    assert run.send(died(1, 0), died(2, 0)) == []
+    assert run.fleet.is_finished
+    assert run.fleet.failure is None
+
+
+def test_a_second_stop_terminates_again() -> None:
+    run = serving(2)
+    run.send(StopRequested(), died(1, 0))
+    assert Terminate(2) in run.send(StopRequested())
+    assert Terminate(1) not in run.actions
+
+
+def test_a_stop_cancels_the_load() -> None:
+    run = serving()
+    run.send(ReloadRequested())
+    assert CancelLoad() in run.send(StopRequested())
+    assert not run.fleet.is_loading
+
+
+def test_a_stop_before_the_first_plan_ends_at_once() -> None:
+    run = Run()
+    assert run.send(StopRequested()) == [CloseListeners(), CancelLoad()]
+    assert run.fleet.is_finished
+
+
+def test_a_stop_during_a_reload_terminates_old_and_new_workers() -> None:
+    run = serving()
+    run.send(ReloadRequested(), LoadSucceeded(2, 1))
+    assert run.send(StopRequested()) == [CloseListeners(), Terminate(1), Terminate(2)]
+
+
+def test_nothing_is_started_after_a_stop() -> None:
+    run = serving(2)
+    run.send(died(1), StopRequested())
+    assert run.fleet.next_start is None
+    events = [Tick(), WorkerReady(2), ReloadRequested(), LoadSucceeded(2, 2), LoadFailed(ERROR)]
+    assert run.send(*events) == []
+    assert run.send(died(2)) == []
+    assert run.fleet.is_finished
+
+
+def test_a_postponed_start_is_forgotten_after_a_stop() -> None:
+    run = Run()
+    run.send(LoadSucceeded(1, 1), StopRequested(), StartPostponed(1))
+    assert run.fleet.is_finished
+
+
+# Form
+
+
+def test_the_state_cannot_be_changed_in_place() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Fleet().phase = Phase.SERVING  # type: ignore[misc]
+
+
+def test_the_table_names_every_event_and_phase() -> None:
+    """The documentation of the module is the state table."""
+    table = str(module.__doc__)
+    assert [kind.__name__ for kind in Event.__args__ if kind.__name__ not in table] == []
+    assert [phase.name for phase in Phase if phase.name not in table] == []

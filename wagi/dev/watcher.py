@@ -1,0 +1,284 @@
+"""``--watch``: reload when a file changes, after building the modules that depend on it.
+
+A separate process watches the files, runs the builds, and sends SIGHUP to the supervisor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wagi.config.entries import RouteMap
+from wagi.config.settings import Settings
+from wagi.errors import WagiError
+from wagi.loading import read_route_map
+from wagi.observe.server_log import server_log
+from wagi.server.signals import HANDLED, reset_signals
+from wagi.sources.files import resolve_path
+from wagi.sources.references import FileReference, parse_reference
+
+_QUIET_MS = 50  # changes are reported after this time without another one
+_DEBOUNCE_MAX_MS = 200  # the longest time that changes are held back
+_POLL_INTERVAL_MS = 500  # how often the parent is checked
+_fork = multiprocessing.get_context("fork")
+_log = logging.getLogger("wagi")
+
+OnError = Callable[[str], None]
+"""Called with the error of a build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How to build a module.
+
+    Attributes:
+        command: For the shell.
+        folder: The working directory of the command.
+        sources: The files and folders that the module is built from.
+        module: The file that the command writes.
+    """
+
+    command: str
+    folder: Path
+    sources: tuple[Path, ...]
+    module: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is watched.
+
+    Attributes:
+        files: A change of one of these causes a reload.
+        builds: A change of their sources causes a build, then a reload.
+    """
+
+    files: frozenset[Path]
+    builds: tuple[Build, ...]
+
+    @property
+    def folders(self) -> set[Path]:
+        """The folders of the files: editors and compilers replace files instead of writing them."""
+        return {path.parent for path in self.files if path.parent.is_dir()}
+
+    @property
+    def trees(self) -> set[Path]:
+        """The sources of the builds, which are watched recursively."""
+        return {path for build in self.builds for path in build.sources if path.exists()}
+
+
+@contextlib.contextmanager
+def watching(settings: Settings, file: Path, on_error: OnError) -> Iterator[None]:
+    """Watch the files of a route map while the block runs; a change sends SIGHUP to this process.
+
+    Modules that do not exist yet and have a ``build`` command are built first. Signals are blocked
+    until the supervisor handles them: an earlier SIGHUP would end the process.
+
+    Args:
+        settings: The settings of the server.
+        file: The route map.
+        on_error: Called with the error of a build.
+    """
+    before = signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        _build_missing(settings, file, on_error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # Made before anything is loaded: it knows the files as they were then.
+    watcher = _Watcher(settings, file, os.getpid(), on_error)
+    process = _fork.Process(target=watcher.run, name="wagi watcher", daemon=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join()
+
+
+def what_to_watch(settings: Settings, file: Path, route_map: RouteMap | None) -> Watched:
+    """Collect the files and builds of a route map.
+
+    Args:
+        settings: The settings, with env files.
+        file: The file of the route map.
+        route_map: None if the file is invalid: then it is watched without its modules.
+    """
+    files = {file.absolute(), *(path.absolute() for path in settings.env_file)}
+    builds: list[Build] = []
+    for entry in route_map.entries if route_map else ():
+        with contextlib.suppress(WagiError):
+            reference = parse_reference(entry.module)
+            if not isinstance(reference, FileReference):
+                continue
+            assert route_map is not None
+            module = resolve_path(reference.path, route_map.folder).absolute()
+            files.add(module)
+            if entry.build is not None:
+                sources = tuple(route_map.folder / path for path in entry.watch or ["src"])
+                build = Build(entry.build, route_map.folder, sources, module)
+                if build not in builds:
+                    builds.append(build)
+    return Watched(frozenset(files), tuple(builds))
+
+
+def _build_missing(settings: Settings, file: Path, on_error: OnError) -> None:
+    with contextlib.suppress(WagiError):  # the supervisor reports it
+        watched = what_to_watch(settings, file, read_route_map(file))
+        _build([build for build in watched.builds if not build.module.exists()], on_error)
+
+
+def _build(builds: list[Build], on_error: OnError) -> bool:
+    """Run builds, with their output on stderr.
+
+    Returns:
+        Whether any of them succeeded.
+    """
+    built = False
+    for build in builds:
+        print(f"building: {build.command}", file=sys.stderr, flush=True)
+        status = _run(build)
+        if status:
+            problem = f"the build failed with status {status}: {build.command}"
+            _log.error("%s", problem)
+            on_error(problem)
+        built = built or not status
+    return built
+
+
+def _exit_on_signal(number: int, _: object) -> None:
+    """A signal handler: exit by an exception, so that a running build is killed."""
+    sys.exit(128 + number)
+
+
+def _run(build: Build) -> int:
+    """Run the command of a build; kill it if this process is terminated.
+
+    Returns:
+        Its exit status.
+    """
+    process = subprocess.Popen(
+        build.command,
+        shell=True,
+        cwd=build.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=2,  # compiler messages belong on the terminal, not in the access log
+        start_new_session=True,  # so that killpg reaches all of its children
+    )
+    try:
+        return process.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+class _Watcher:
+    """The watching process. It runs until its parent is gone.
+
+    Args:
+        settings: The settings of the server.
+        file: The route map.
+        parent: The process ID of the supervisor, which gets SIGHUP after a change.
+        on_error: Called with the error of a build.
+    """
+
+    def __init__(self, settings: Settings, file: Path, parent: int, on_error: OnError) -> None:
+        self._settings = settings
+        self._on_error = on_error
+        self._file = file
+        self._parent = parent
+        self._changes: queue.Queue[set[Path]] = queue.Queue()
+        self._watched = what_to_watch(settings, file, None)
+        self._read_watched()
+        self._versions = {path: _version(path) for path in self._watched.files}
+        self._stop = threading.Event()  # ends the current watching threads
+
+    def run(self) -> None:
+        """Watch, build, and send SIGHUP to the parent."""
+        reset_signals(on_terminate=_exit_on_signal)
+        with server_log():
+            logging.getLogger("watchfiles").setLevel(logging.WARNING)
+            self._start_watching()
+            while os.getppid() == self._parent:
+                with contextlib.suppress(queue.Empty):
+                    self._changed(self._changes.get(timeout=_POLL_INTERVAL_MS / 1000))
+
+    def _start_watching(self) -> None:
+        """Start new watching threads, and end the old ones.
+
+        A file that changes before the new threads really watch is found by ``_modified``.
+        """
+        before, self._stop = self._stop, threading.Event()
+        for paths, recursive in ((self._watched.folders, False), (self._watched.trees, True)):
+            if paths:
+                arguments = (paths, recursive, self._stop)
+                threading.Thread(target=self._watch, args=arguments, daemon=True).start()
+        before.set()
+
+    def _read_watched(self) -> None:
+        with contextlib.suppress(WagiError):  # the supervisor reports it
+            route_map = read_route_map(self._file)
+            self._watched = what_to_watch(self._settings, self._file, route_map)
+
+    def _watch(self, paths: set[Path], recursive: bool, stop: threading.Event) -> None:
+        from watchfiles import DefaultFilter, watch
+
+        is_watching = False
+        for changes in watch(
+            *paths,
+            watch_filter=DefaultFilter(),
+            step=_QUIET_MS,
+            debounce=_DEBOUNCE_MAX_MS,
+            rust_timeout=_POLL_INTERVAL_MS,
+            recursive=recursive,
+            stop_event=stop,
+            raise_interrupt=False,
+            yield_on_timeout=True,
+        ):
+            if changes or not is_watching:  # the first time-out: watching has begun
+                is_watching = True
+                self._changes.put({Path(path) for _, path in changes})
+
+    def _modified(self) -> set[Path]:
+        """The files that have changed since this was last called."""
+        versions = {path: _version(path) for path in self._watched.files}
+        modified = {path for path in versions if versions[path] != self._versions.get(path)}
+        self._versions = versions
+        return modified
+
+    def _changed(self, changed: set[Path]) -> None:
+        changed = changed | self._modified()
+        stale = [
+            build
+            for build in self._watched.builds
+            if any(path.is_relative_to(source) for path in changed for source in build.sources)
+        ]
+        if _build(stale, self._on_error) or changed & self._watched.files:
+            self._read_watched()
+            self._modified()  # the reload reads all changes up to now
+            self._start_watching()
+            self._reload()
+
+    def _reload(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._parent, signal.SIGHUP)
+
+
+def _version(path: Path) -> tuple[int, int, int] | None:
+    """A value that differs after a change of a file; None if it does not exist."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
