@@ -22,7 +22,8 @@ from wagi.guest.capi.engine import Engine, Memory, Pool
 from wagi.guest.capi.linker import InstancePre, Linker
 from wagi.guest.engine import Runtime, parse
 from wagi.guest.guest import Guest
-from wagi.guest.handler import Handler, Limits
+from wagi.guest.handler import Handler
+from wagi.limits import Limits
 
 _COUNT = 4000
 _FLOOR = Path(__file__).parent / "floor.c"
@@ -32,10 +33,10 @@ _VARIABLES = b"".join(b"VARIABLE_%d=the value of variable %d\0" % (i, i) for i i
 def measure(module: Path) -> dict[str, float]:
     """Microseconds of CPU time of one guest in each way, in this process."""
     runtime = Runtime()
-    limits = Limits(memory=256 * 1024**2)
-    source = parse(module.name, module.read_bytes(), limits.memory)
+    limits = Limits(memory_limit=256 * 1024**2)
+    source = parse(module.name, module.read_bytes(), limits.memory_limit)
     handler = runtime.load(source).handler("_start", limits, ())
-    pool = Pool(guests=20, memory=limits.memory, elements=20_000)
+    pool = Pool(guests=20, memory=limits.memory_limit, elements=20_000)
     engine = Engine(Memory.POOL, pool, compiled=False)
     floor = _load_floor()
     prepared = _prepare(engine, source.wasm, floor)

@@ -91,14 +91,14 @@ def reference() -> str:
     command = [sys.executable, "-m", "wagi", "schema"]
     schema = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     tables = schema["$defs"]
-    rules = tables["Rules"]["properties"]
-    entry = {k: v for k, v in tables["ModuleEntry"]["properties"].items() if k not in rules}
+    defaults = tables["Defaults"]["properties"]
+    entry = {k: v for k, v in tables["ModuleEntry"]["properties"].items() if k not in defaults}
     whole = {k: v for k, v in schema["properties"].items() if k == "default_host"}
     parts = [
         _REFERENCE,
         *_section("Top level", whole),
         *_section("Keys of an entry, `[[module]]`", entry),
-        *_section("Keys of an entry or of `[defaults]`", rules),
+        *_section("Keys of an entry or of `[defaults]`", defaults),
         *_section("Keys of a volume", tables["Volume"]["properties"]),
         _SIZES,
     ]

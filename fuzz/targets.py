@@ -20,12 +20,12 @@ from wagi.gateway.admission import Share
 from wagi.gateway.concurrency import WorkerLimits
 from wagi.gateway.cycle import answer, reject
 from wagi.gateway.gateway import Gateway
-from wagi.gateway.route import Route, RouteRules
+from wagi.gateway.route import Route
 from wagi.guest.budget import unlimited_account
 from wagi.guest.demand import MemoryDemand
 from wagi.guest.engine import Runtime, parse
 from wagi.guest.guest import Guest
-from wagi.guest.handler import Handler, Limits, Preopen
+from wagi.guest.handler import Handler, Preopen
 from wagi.guest.outcome import Outcome, Trap
 from wagi.http.body import BodyLimits
 from wagi.http.connection import HttpOptions
@@ -33,6 +33,7 @@ from wagi.http.errors import HTTPError
 from wagi.http.forwarded import TrustedProxies
 from wagi.http.parser import Data, Head, HeadLimits, RequestParser
 from wagi.http.server import HttpServer
+from wagi.limits import Limits
 from wagi.observe.module_log import ModuleLogs
 from wagi.routing import RoutePattern, RouteTable
 
@@ -52,10 +53,10 @@ def _runtime() -> Runtime:
 
 
 def _load(wat: str, preopens: tuple[Preopen, ...] = ()) -> Handler:
-    limits = Limits(memory=4 * PAGE)
+    limits = Limits(memory_limit=4 * PAGE)
     return (
         _runtime()
-        .load(parse("fuzz.wat", wat.encode(), limits.memory))
+        .load(parse("fuzz.wat", wat.encode(), limits.memory_limit))
         .handler("_start", limits, preopens)
     )
 
@@ -198,8 +199,17 @@ class _Server:
 
     async def _start(self) -> None:
         logs = ModuleLogs(Path("/nonexistent"), 1024)
-        rules = RouteRules(None, 10, 1, 5, 5, 100_000, 100_000, 4096, 1000)
-        share = Share(None, 10, 1, MemoryDemand(PAGE, 4 * PAGE))
+        route_limits = Limits(
+            max_queue=10,
+            queue_timeout=1,
+            timeout=5,
+            cpu_timeout=5,
+            body_limit=100_000,
+            environment_limit=100_000,
+            header_limit=4096,
+            stderr_limit=1000,
+        )
+        share = Share(None, route_limits, MemoryDemand(PAGE, 4 * PAGE))
         routes = []
         for text in ("/exact", "/tree/...", "/tree/deep/...", "/"):
             pattern = RoutePattern.parse(text)
@@ -207,7 +217,7 @@ class _Server:
             argv = "fixed ${SCRIPT_NAME} ${ARGS}"
             handler = _load(_ENVIRONMENT)
             log = logs.of(text)
-            route = Route(pattern, handler, variables, argv, rules, share, log, client=None)
+            route = Route(pattern, handler, variables, argv, route_limits, share, log, None)
             routes.append((pattern, route))
         self.exchanges: list[Any] = []
         gateway = Gateway(

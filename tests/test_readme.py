@@ -13,7 +13,7 @@ from tests.support import toolchains
 from tests.support.registry import registry
 from tests.support.server import ROOT, run_wagi
 from tests.support.shell import BLOCK, Shell, environment_with
-from wagi.config.manifest import Manifest, ModuleEntry, Rules
+from wagi.routemap.modules_toml import ModuleEntry, ModulesToml
 
 README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs/reference.md").read_text()
@@ -69,4 +69,4 @@ def test_the_reference_is_valid(tmp_path: Path) -> None:
 def test_the_reference_names_every_key() -> None:
     (block,) = (text for _, name, text in BLOCK.findall(REFERENCE) if name == "reference.toml")
     keys = set(re.findall(r"^(\w+) =", block, re.MULTILINE)) | {"defaults", "module"}
-    assert keys == {*Manifest.model_fields, *Rules.model_fields, *ModuleEntry.model_fields}
+    assert keys == {*ModulesToml.model_fields, *ModuleEntry.model_fields}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from wagi.config.manifest import Rules
 from wagi.config.settings import Settings
 from wagi.config.values import parse_size
+from wagi.limits import limit_fields
 
 pytestmark = pytest.mark.fast
 
@@ -40,10 +40,13 @@ def test_the_defaults() -> None:
     of_modules = {name: default for option, name, default in ROWS if not option}
     of_servers = {name: default for option, name, default in ROWS if option}
     assert len(of_servers) > 10
-    assert of_modules.keys() == Rules.model_fields.keys() - {"environment"}
-    for name, default in of_modules.items():
-        wanted = Rules.model_fields[name].default
-        assert parse_size(default) == wanted if default != "none" else wanted is None, name
+    assert of_modules.keys() == {limit.name for limit in limit_fields()}
+    daggers = re.findall(r"^\| `([a-z_]+)` † ", PAGE, re.MULTILINE)
+    assert daggers == [limit.name for limit in limit_fields() if not limit.zero_disables]
+    for limit in limit_fields():
+        default = of_modules[limit.name]
+        expected = None if default == "none" else parse_size(default)
+        assert expected == limit.default, limit.name
     for name, default in of_servers.items():
         wanted = Settings.model_fields[name.replace("-", "_")].default
         assert (default if wanted == "auto" else parse_size(default)) == wanted, name

@@ -26,13 +26,16 @@ from wagi.http.connection import HttpOptions
 from wagi.http.forwarded import TrustedProxies
 from wagi.http.parser import HeadLimits
 from wagi.http.spool import SpoolSpace
-from wagi.loading import module_requests, plan, read_route_map, table
+from wagi.loading import build_table, make_plan, module_requests
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
+from wagi.routemap.bindle import bindle_route_map
+from wagi.routemap.reader import read_route_map
 from wagi.sources import cache
 from wagi.sources.cache import ModuleCache
 from wagi.sources.credentials import Credential
-from wagi.sources.modules import FetchOptions, Report, fetch_modules
+from wagi.sources.module_request import FetchOptions, Report
+from wagi.sources.modules import fetch_modules
 from wagi.sources.references import parse_bindle
 from wagi.storage import temporary_folder
 
@@ -75,22 +78,23 @@ def load(
         WagiError: This machine cannot compile for the target.
     """
     name = parse_bindle(settings.bindle).id if settings.bindle else ""
-    rules = fetch_options(settings)
+    options = fetch_options(settings)
 
     def compiling(done: int, total: int) -> None:
         report(f"Compiling modules: {done} of {total}" if done < total else "")
 
     if file is None:
-        from wagi.sources.route_map import fetch_bindle_routes  # and an HTTP client
+        from wagi.sources.fetch import fetch_invoice  # imports an HTTP client
 
-        route_map = fetch_bindle_routes(name, kept.modules, rules, report)
+        invoice, warning = fetch_invoice(name, kept.modules, options, report)
+        route_map = bindle_route_map(invoice, options.bindle_server, warning)
     else:
         route_map = read_route_map(file)
-    modules = fetch_modules(module_requests(route_map), kept.modules, rules, report)
+    modules = fetch_modules(module_requests(route_map), kept.modules, options, report)
     with contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs:
         runtime = make_runtime(settings, kept.artefacts, target)
         variables = configured_variables(settings)
-        return plan(
+        return make_plan(
             route_map, modules, variables, logs, runtime, settings.memory_budget_size, compiling
         )
 
@@ -213,7 +217,7 @@ def make_gateway(
     """
     runtime = make_runtime(settings)
     return Gateway(
-        table(plan, artefacts, logs, runtime, limits),
+        build_table(plan, artefacts, logs, runtime, limits),
         settings.hostname or (HostPort.parse(plan.default_host) if plan.default_host else None),
         BodyLimits(settings.spool_limit, SpoolSpace(settings.spool_total), settings.min_body_rate),
         settings.max_concurrency,

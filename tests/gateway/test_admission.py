@@ -12,6 +12,7 @@ from wagi.gateway.admission import Admission, Busy, Share
 from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits
 from wagi.guest.budget import Lease, MemoryAccount, MemoryBudget, unlimited_account
 from wagi.guest.demand import MemoryDemand
+from wagi.limits import Limits
 
 pytestmark = pytest.mark.fast
 
@@ -32,7 +33,9 @@ def share(
         worker = entries.open_worker()
         assert worker is not None
         limit = worker.entry("/", max_concurrency)
-    return Share(limit, max_queue, timeout, demand or MemoryDemand())
+    return Share(
+        limit, Limits(max_queue=max_queue, queue_timeout=timeout), demand or MemoryDemand()
+    )
 
 
 def of_memory(initial: int, timeout: float = 5) -> Share:

@@ -15,6 +15,7 @@ from wagi.gateway.admission import Admission, Busy, Share
 from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits, now
 from wagi.guest.budget import Lease, unlimited_account
 from wagi.guest.demand import MemoryDemand
+from wagi.limits import Limits
 
 pytestmark = pytest.mark.fast
 
@@ -147,7 +148,8 @@ class TwoWorkers:
         self.admissions = []
         for _ in range(2):
             worker = open_worker(self.limits)
-            share = Share(worker.entry("/", limit), max_queue, timeout, MemoryDemand())
+            limits = Limits(max_queue=max_queue, queue_timeout=timeout)
+            share = Share(worker.entry("/", limit), limits, MemoryDemand())
             self.shares.append(share)
             self.admissions.append(Admission(100, [share], unlimited_account(), worker))
 

@@ -16,8 +16,9 @@ from wagi.guest.capi.engine import Memory
 from wagi.guest.engine import ModuleError, Runtime, parse
 from wagi.guest.errno import EBADF, EFAULT, EINVAL
 from wagi.guest.guest import Guest
-from wagi.guest.handler import Handler, Limits, Preopen
+from wagi.guest.handler import Handler, Preopen
 from wagi.guest.outcome import Outcome, Returned, Trap
+from wagi.limits import Limits
 
 PAGE = 65536
 CALLS = {
@@ -46,11 +47,11 @@ CALLER = """(module
     (drop (call $out (i32.const 1) (i32.const 65000) (i32.const 1) (i32.const 65008)))))"""
 
 _runtime = Runtime()
-_limits = Limits(memory=16 * PAGE)
+_limits = Limits(memory_limit=16 * PAGE)
 
 
 def load(wat: str, preopens: tuple[Preopen, ...] = ()) -> Handler:
-    return _runtime.load(parse("test.wat", wat.encode(), _limits.memory)).handler(
+    return _runtime.load(parse("test.wat", wat.encode(), _limits.memory_limit)).handler(
         "_start", _limits, preopens
     )
 
@@ -316,12 +317,14 @@ def test_more_memory_than_a_slot_has() -> None:
     wat = f'(module (memory (export "memory") {memory // PAGE}) (func (export "_start")))'
     for runtime in (_runtime, Runtime(memory=Memory.POOL)):
         handler = runtime.load(parse("big.wat", wat.encode(), memory)).handler(
-            "_start", Limits(memory), ()
+            "_start", Limits(memory_limit=memory), ()
         )
         assert run(handler) == (b"", Returned())
         assert handler.spec.memory is not Memory.POOL
     with pytest.raises(ModuleError, match="memory_limit is 65536 bytes, and the module starts"):
-        _runtime.load(parse("big.wat", wat.encode(), memory)).handler("_start", Limits(PAGE), ())
+        _runtime.load(parse("big.wat", wat.encode(), memory)).handler(
+            "_start", Limits(memory_limit=PAGE), ()
+        )
 
 
 def test_two_memories() -> None:

@@ -17,14 +17,15 @@ from tests.support.strings import block
 from wagi.guest.capi.engine import Memory
 from wagi.guest.engine import Runtime, parse
 from wagi.guest.guest import Guest
-from wagi.guest.handler import Handler, Limits
+from wagi.guest.handler import Handler
 from wagi.guest.outcome import Outcome, Returned
+from wagi.limits import Limits
 
 PAGE = 65536
 MARKER = b"NEIGHBOUR-"
 MARK = int.from_bytes(b"NEIGHBOU", "little")
 _runtime = Runtime()
-_limits = Limits(memory=16 * PAGE)
+_limits = Limits(memory_limit=16 * PAGE)
 
 # Fills its memory with the marker, sleeps, and looks whether all of it is still there.
 NEIGHBOUR = f"""(module
@@ -115,7 +116,7 @@ def attack(seed: int, calls: int) -> tuple[str, bytes]:
 
 
 def load(wat: str) -> Handler:
-    handler = _runtime.load(parse("test.wat", wat.encode(), _limits.memory)).handler(
+    handler = _runtime.load(parse("test.wat", wat.encode(), _limits.memory_limit)).handler(
         "_start", _limits, ()
     )
     assert handler.spec.memory is not Memory.ON_DEMAND

@@ -245,7 +245,7 @@ def _write(path: str, old: bytes, new: bytes) -> Break:
         (_write("1.2.3", b'"a.txt"', b'"deep/er/b.txt"'), 1, "two parcels have the file name"),
         (_write("1.2.3", b'route = "/"', b'route = "nowhere"'), 1, "parcel root.wasm: route: "),
         (_write("1.2.3", b'argv = "show', b'pass_authorization = "show'), 1,
-         "parcel files.wasm: pass_authorization: Input should be a valid boolean"),
+         "parcel files.wasm: pass_authorization: expected true or false, found 'show"),
         (_write("1.2.3", b'route = "/', b'rout = "/'), 1, "no parcel is a handler"),
         (_write("1.2.3", b"size = ", b"size = 9999999999"), 1, "(--max-module-size)"),
     ],

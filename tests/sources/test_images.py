@@ -94,27 +94,27 @@ def test_a_manifest_of_wasm_to_oci() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "invalid manifest: document: Invalid JSON"),
-        (b"\xff\xfe", "invalid manifest: document: Invalid JSON"),
-        (b"[]", "invalid manifest: document: Input should be an object"),
+        (b"", "invalid manifest: invalid JSON"),
+        (b"\xff\xfe", "invalid manifest: invalid JSON"),
+        (b"[]", "invalid manifest: expected a table, found an array"),
         (b"{}", "invalid manifest: no layers"),
         (b'{"layers": {}}', "invalid manifest: layers: "),
-        (b'{"layers": [{}]}', "invalid manifest: layers.0.digest: Field required"),
+        (b'{"layers": [{}]}', "invalid manifest: required key 'layers.0.digest' is missing"),
         (
             b'{"layers": [{"digest": "sha256:../../etc/passwd", "size": 1}]}',
-            "invalid manifest: layers.0.digest: String should match",
+            "invalid manifest: layers.0.digest: expected a string that matches",
         ),
         (
             b'{"layers": [{"digest": "sha256:%s", "size": 1}]}' % (b"A" * 64),
-            "invalid manifest: layers.0.digest: String should match",
+            "invalid manifest: layers.0.digest: expected a string that matches",
         ),
         (
             b'{"layers": [{"digest": "sha256:%s", "size": -1}]}' % (b"a" * 64),
-            "invalid manifest: layers.0.size: Input should be greater",
+            "invalid manifest: layers.0.size: expected 0 or more",
         ),
         (
             b'{"manifests": [{"digest": "md5:%s", "size": 1}]}' % (b"a" * 32),
-            "invalid manifest: manifests.0.digest: String should match",
+            "invalid manifest: manifests.0.digest: expected a string that matches",
         ),
     ],
 )

@@ -20,9 +20,10 @@ from wagi.guest.capi.linker import InstancePre, Linker
 from wagi.guest.capi.store import StoreLimits
 from wagi.guest.engine import parse
 from wagi.guest.guest import Guest
-from wagi.guest.handler import Handler, HandlerSpec, Limits, Preopen
+from wagi.guest.handler import Handler, HandlerSpec, Preopen
 from wagi.guest.outcome import Outcome
 from wagi.guest.scheduler import Ticker
+from wagi.limits import Limits
 
 TIME_MAX_S = 30.0
 """Seconds that a script may take."""
@@ -100,7 +101,7 @@ def handler(
     """Make a handler of a module in the text format; see ``CoreScript``."""
     pre = _instance_pre(text, compiled)
     preopens = (Preopen(_volume().name, "/data"),) if has_volume else ()
-    limits = Limits(_MEMORY, output_limit)
+    limits = Limits(memory_limit=_MEMORY, output_buffer=output_limit)
     spec = HandlerSpec(
         "test", "", pre.engine.memory, (b"_start",), limits, _LIMITS, preopens, image=None
     )

@@ -18,8 +18,9 @@ from tests.support.strings import block
 from tests.support.wasi_calls import ARENA, Call, Result, encode
 from wagi.guest.engine import Module, Runtime, parse
 from wagi.guest.guest import Guest
-from wagi.guest.handler import Handler, Limits, Preopen
+from wagi.guest.handler import Handler, Preopen
 from wagi.guest.outcome import Exit, Trap
+from wagi.limits import Limits
 
 TIME_MAX_S = 30.0
 """Seconds that a script may take."""
@@ -245,7 +246,8 @@ def _handler(script: Script, sandbox: Sandbox, imported: str) -> Handler:
         Preopen(str(sandbox.data), "/data"),
         Preopen(str(sandbox.library), "/lib", readonly=True),
     )
-    return _module(imported).handler("_start", Limits(_MEMORY), preopens if script.volumes else ())
+    limits = Limits(memory_limit=_MEMORY)
+    return _module(imported).handler("_start", limits, preopens if script.volumes else ())
 
 
 def run_wagi(

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
-from wagi.config.settings import Flag, Settings
+from wagi.config.settings import Settings
+from wagi.config.validation import KeyPath, explain_validation_error
 from wagi.errors import ConfigurationError, Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,17 +38,16 @@ def setting_options(*names: str) -> Callable[[F], F]:
 
     def decorate(command: F) -> F:
         for name in reversed(names):
-            field = Settings.model_fields[name]
-            flag = _flag(field)
+            option = Settings.option(name)
             command = click.option(
-                *flag.names,
+                *option.flags,
                 name,
-                metavar=None if flag.is_switch else flag.metavar,
-                is_flag=flag.is_switch or None,
-                envvar=flag.variable,
-                multiple=flag.repeatable,
+                metavar=option.metavar or None,
+                is_flag=not option.metavar or None,
+                envvar=option.variable,
+                multiple=option.is_repeatable,
                 show_envvar=True,
-                help=field.description,
+                help=option.help,
             )(command)
         return command
 
@@ -113,16 +112,10 @@ def settings_from(values: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
-        raise ConfigurationError(Problem(_explain(item)) for item in error.errors()) from None
+        mistakes = explain_validation_error(error, Settings, _name)
+        raise ConfigurationError(Problem(mistake.message) for mistake in mistakes) from None
 
 
-def _explain(item: Any) -> str:
-    flag = _flag(Settings.model_fields[str(item["loc"][0])])
-    message = item["ctx"]["error"] if item["type"] == "value_error" else item["msg"]
-    found = "" if "found" in str(message) else f", found {item['input']!r}"
-    return f"{flag.names[-1] if len(flag.names) == 1 else '/'.join(flag.names)}: {message}{found}"
-
-
-def _flag(field: FieldInfo) -> Flag:
-    (flag,) = (item for item in field.metadata if isinstance(item, Flag))
-    return flag
+def _name(path: KeyPath) -> str:
+    """How messages name an option: by all its flags."""
+    return "/".join(Settings.option(str(path[0])).flags)

@@ -14,7 +14,8 @@ from wagi.cli.console import print_error, show_progress
 from wagi.cli.options import SOURCES, setting_options, settings_from
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
-from wagi.sources.modules import FetchedModule, ModuleRequest, fetch_modules
+from wagi.sources.module_request import FetchedModule, ModuleRequest
+from wagi.sources.modules import fetch_modules
 from wagi.sources.references import file_name, parse_reference
 from wagi.storage import write_atomically
 

@@ -47,7 +47,7 @@ _COLUMNS = ("route", "module", "entrypoint")
 
 
 def _row(route: PlannedRoute) -> dict[str, Any]:
-    spec, rules = route.spec, asdict(route.rules)
+    spec = route.spec
     return {
         "route": route.pattern.text,
         "module": spec.name,
@@ -56,8 +56,8 @@ def _row(route: PlannedRoute) -> dict[str, Any]:
         "dynamic": route.is_dynamic,
         "argv": route.argv,
         "volumes": {item.guest_path: item.host_path for item in spec.preopens},
-        "allowed_hosts": list(route.outbound.allowed_hosts),
-        "limits": {**rules, "memory": spec.limits.memory},
+        "allowed_hosts": list(route.allowed_hosts),
+        "limits": asdict(route.limits),
     }
 
 
@@ -72,11 +72,11 @@ def _print_table(plan: Plan) -> None:
     for title in [*titles, "Source"] if any(sources) else titles:
         table.add_column(title, overflow="fold")
     for route, source in zip(plan.routes, sources, strict=True):
-        row, rules = _row(route), route.rules
+        row, limits = _row(route), route.limits
         cells = [*(str(row[key]) for key in _COLUMNS)]
-        cells += ["none" if rules.timeout is None else f"{rules.timeout:g} s"]
-        cells += [f"{route.spec.limits.memory / 1024**2:g} MiB"]
-        cells += [str(rules.max_concurrency or "any")]
+        cells += ["none" if limits.timeout is None else f"{limits.timeout:g} s"]
+        cells += [f"{limits.memory_limit / 1024**2:g} MiB"]
+        cells += [str(limits.max_concurrency or "any")]
         cells += [source] if any(sources) else []
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     Console().print(table)

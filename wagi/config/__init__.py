@@ -1,1 +1,1 @@
-"""What the user tells the gateway: modules.toml and the settings of a server."""
+"""The options of a server, and what all configuration shares: values, texts, validation errors."""

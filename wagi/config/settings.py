@@ -1,7 +1,7 @@
-"""The settings of a server (docs/contract.md, "Command line of Wagi").
+"""The options of a server (docs/contract.md, "Command line of Wagi").
 
-A setting is declared here, once: the command line takes its flags, its environment variable, its
-default, its check and its help from the field.
+Each is declared here, once: its flag, environment variable, default, validation and help derive
+from the field.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -22,18 +22,38 @@ MAX_WORKERS = 512
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """How a setting is given on the command line.
+    """What the command line cannot derive from the name and the type of a field.
 
-    Parameters: ``names`` its flags; ``metavar`` what its value is called in the help;
-    ``variable`` the environment variable that sets it; ``repeatable`` whether it may come often;
-    ``is_switch`` whether it takes no value.
+    Attributes:
+        metavar: What the help calls the value; empty for a switch, which takes none.
+        short: A short flag, such as ``-l``.
+        alias: Another long flag.
+        variable: The environment variable; None for no variable. It is derived by default.
     """
 
-    names: tuple[str, ...]
+    metavar: str = ""
+    short: str = ""
+    alias: str = ""
+    variable: str | None = "WAGI_{NAME}"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting as an option of the command line.
+
+    Attributes:
+        flags: Its flags, the short one first.
+        variable: The environment variable that sets it; None if there is none.
+        metavar: What the help calls the value; empty for a switch.
+        is_repeatable: Whether it may be given more than once.
+        help: The help text.
+    """
+
+    flags: tuple[str, ...]
+    variable: str | None
     metavar: str
-    variable: str | None = None
-    repeatable: bool = False
-    is_switch: bool = False
+    is_repeatable: bool
+    help: str
 
 
 def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
@@ -61,7 +81,11 @@ def _parse_peer(text: str) -> Network | Literal["unix"]:
 
 
 def parse_workers(text: str) -> int | Literal["auto"]:
-    """Read how many workers there are to be. Raises: ValueError."""
+    """Read a number of workers, or ``auto``.
+
+    Raises:
+        ValueError: For anything else.
+    """
     if text == "auto":
         return "auto"
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_WORKERS:
@@ -78,220 +102,209 @@ def _parse_budget(value: object) -> int | Literal["auto"]:
         raise ValueError(f"expected auto or a size such as 2GiB, found {value!r}") from None
 
 
+Count = Annotated[int, Flag("N")]
+Seconds = Annotated[float, Flag("SECONDS"), Field(allow_inf_nan=False)]
+SizeOption = Annotated[Size, Flag("SIZE")]
+Switch = Annotated[bool, Flag()]
+FilePath = Annotated[Path | None, Flag("FILE")]
+DirectoryPath = Annotated[Path | None, Flag("DIR")]
+
+
 class Settings(BaseModel):
-    """All that can be set for a server besides its routes."""
+    """The options of a server; its routes are in a route map.
+
+    The name of a field is also its name on the command line: ``max_request_line`` is the flag
+    ``--max-request-line`` and the environment variable ``WAGI_MAX_REQUEST_LINE``. ``Flag`` has the
+    exceptions.
+    """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, extra="forbid")
 
-    listen: Annotated[
-        HostPort | UnixPath,
-        _parsed(parse_listen),
-        Flag(("-l", "--listen"), "ADDRESS", "WAGI_LISTEN"),
-    ] = Field(
-        default=HostPort("127.0.0.1", 3000),
-        description="Where to listen: HOST:PORT, :PORT, [IPV6]:PORT or unix:/path.",
+    listen: Annotated[HostPort | UnixPath, _parsed(parse_listen), Flag("ADDRESS", short="-l")] = (
+        Field(
+            HostPort("127.0.0.1", 3000),
+            description="Address to listen on: HOST:PORT, :PORT, [IPV6]:PORT or unix:/path.",
+        )
     )
     hostname: Annotated[
-        HostPort | None,
-        _parsed(HostPort.parse),
-        Flag(("--hostname", "--default-host"), "HOST:PORT", "WAGI_HOSTNAME"),
+        HostPort | None, _parsed(HostPort.parse), Flag("HOST:PORT", alias="--default-host")
     ] = Field(
-        default=None,
-        description="The host and port of requests whose Host header lacks them.",
+        None,
+        description="Host and port for requests whose Host header lacks them.",
     )
     env: Annotated[
         tuple[tuple[str, str], ...],
         _parse_each(parse_pair),
-        Flag(("-e", "--env"), "KEY=VALUE", repeatable=True),
-    ] = Field(default=(), description="A variable for every handler.")
-    env_file: Annotated[
-        tuple[Path, ...],
-        Flag(("--env-file",), "FILE", repeatable=True),
-    ] = Field(
-        default=(), description="A file of KEY=VALUE lines for every handler; --env goes before it."
+        Flag("KEY=VALUE", short="-e", variable=None),
+    ] = Field((), description="Environment variable for every handler.")
+    env_file: Annotated[tuple[Path, ...], Flag("FILE", variable=None)] = Field(
+        (),
+        description="File of KEY=VALUE lines: environment variables for every handler; --env takes"
+        " precedence.",
     )
-    log_dir: Annotated[Path | None, Flag(("--log-dir",), "DIR", "WAGI_LOG_DIR")] = Field(
-        default=None,
-        description="Where the handlers' stderr is kept: a new temporary folder unless given.",
+    log_dir: DirectoryPath = Field(
+        None,
+        description="Directory for the handlers' stderr; a new temporary directory by default.",
     )
-    workers: Annotated[
-        int | Literal["auto"],
-        _parsed(parse_workers),
-        Flag(("--workers",), "N|auto", "WAGI_WORKERS"),
-    ] = Field(
-        default="auto",
-        description="Worker processes; auto is one for each core, or each of a quota.",
+    workers: Annotated[int | Literal["auto"], _parsed(parse_workers), Flag("N|auto")] = Field(
+        "auto",
+        description="Worker processes; auto is one for each core, or each core of a CPU quota.",
     )
-    artefact_cache: Annotated[
-        Path | None, Flag(("--artefact-cache",), "DIR", "WAGI_ARTEFACT_CACHE")
-    ] = Field(
-        default=None,
-        description="Where compiled modules are kept: wagi/artefacts in the user's cache directory"
-        " unless given.",
+    artefact_cache: DirectoryPath = Field(
+        None,
+        description="Directory for compiled modules; wagi/artefacts in the user's cache directory"
+        " by default.",
     )
-    artefact_cache_size: Annotated[
-        Size, Flag(("--artefact-cache-size",), "SIZE", "WAGI_ARTEFACT_CACHE_SIZE")
-    ] = Field(
-        default=1024**3,
-        description="The room for compiled modules; those used longest ago go first.",
+    artefact_cache_size: SizeOption = Field(
+        1024**3,
+        description="Size limit of the compiled-module cache; least recently used entries are"
+        " evicted.",
     )
-    cache: Annotated[Path | None, Flag(("--cache",), "FILE", "WAGI_CACHE")] = Field(
-        default=None,
-        description="wasmtime's cache configuration (TOML): compiled modules are kept as it says.",
+    cache: FilePath = Field(
+        None,
+        description="wasmtime's cache configuration (TOML), used for compiled modules.",
     )
-    module_cache: Annotated[Path | None, Flag(("--module-cache",), "DIR", "WAGI_MODULE_CACHE")] = (
-        Field(
-            default=None,
-            description="Where modules from registries, bindles and the web are kept: wagi/modules"
-            " in the user's cache directory unless given.",
-        )
+    module_cache: DirectoryPath = Field(
+        None,
+        description="Directory for modules from registries, bindles and the web; wagi/modules in"
+        " the user's cache directory by default.",
     )
-    max_module_size: Annotated[
-        Size, Flag(("--max-module-size",), "SIZE", "WAGI_MAX_MODULE_SIZE")
-    ] = Field(default=256 * 1024**2, description="The largest module that is downloaded.")
-    insecure_registry: Annotated[
-        tuple[str, ...],
-        Flag(("--insecure-registry",), "HOST[:PORT]", "WAGI_INSECURE_REGISTRY", repeatable=True),
-    ] = Field(default=(), description="A registry that speaks plain HTTP, as loopback ones do.")
-    bindle: Annotated[str | None, Flag(("-b", "--bindle"), "NAME/VERSION", "WAGI_BINDLE")] = Field(
-        default=None, description="Serve the handlers of a bindle instead of a modules.toml."
+    max_module_size: SizeOption = Field(
+        256 * 1024**2, description="Maximum size of a downloaded module."
     )
-    bindle_path: Annotated[Path | None, Flag(("--bindle-path",), "DIR", "WAGI_BINDLE_PATH")] = (
-        Field(
-            default=None,
-            description="The directory of standalone bindles; goes before --bindle-url.",
-        )
+    insecure_registry: Annotated[tuple[str, ...], Flag("HOST[:PORT]")] = Field(
+        (),
+        description="Connect to this registry over plain HTTP; loopback registries always are.",
     )
-    bindle_url: Annotated[str | None, Flag(("--bindle-url",), "URL", "BINDLE_URL")] = Field(
-        default=None, description="The Bindle server, with the version's path: http://HOST:8080/v1."
+    bindle: Annotated[str | None, Flag("NAME/VERSION", short="-b")] = Field(
+        None, description="Serve the handlers of a bindle instead of a modules.toml."
     )
-    bindle_http_user: Annotated[
-        str | None, Flag(("--bindle-http-user",), "USER", "BINDLE_HTTP_USER")
-    ] = Field(default=None, description="Who asks the Bindle server (basic authentication).")
-    bindle_http_password: Annotated[
-        str | None, Flag(("--bindle-http-password",), "PASSWORD", "BINDLE_HTTP_PASSWORD")
-    ] = Field(default=None, repr=False, description="The password of --bindle-http-user.")
-    bindle_insecure: Annotated[
-        bool, Flag(("-k", "--bindle-insecure"), "", "WAGI_BINDLE_INSECURE", is_switch=True)
-    ] = Field(default=False, description="Take any certificate of the Bindle server.")
-    tls_cert: Annotated[Path | None, Flag(("--tls-cert",), "FILE", "WAGI_TLS_CERT")] = Field(
-        default=None, description="Certificate chain (PEM): serve HTTPS. Needs --tls-key."
+    bindle_path: DirectoryPath = Field(
+        None,
+        description="Directory of standalone bindles; takes precedence over --bindle-url.",
     )
-    tls_key: Annotated[Path | None, Flag(("--tls-key",), "FILE", "WAGI_TLS_KEY")] = Field(
-        default=None, description="Private key (PEM) of --tls-cert."
+    bindle_url: Annotated[str | None, Flag("URL", variable="{NAME}")] = Field(
+        None, description="URL of the Bindle server, with the API version: http://HOST:8080/v1."
     )
+    bindle_http_user: Annotated[str | None, Flag("USER", variable="{NAME}")] = Field(
+        None, description="User name for the Bindle server (HTTP Basic authentication)."
+    )
+    bindle_http_password: Annotated[str | None, Flag("PASSWORD", variable="{NAME}")] = Field(
+        None, repr=False, description="Password for --bindle-http-user."
+    )
+    bindle_insecure: Annotated[bool, Flag(short="-k")] = Field(
+        False, description="Accept any certificate of the Bindle server."
+    )
+    tls_cert: FilePath = Field(
+        None, description="Certificate chain (PEM) for HTTPS; requires --tls-key."
+    )
+    tls_key: FilePath = Field(None, description="Private key (PEM) for --tls-cert.")
     trusted_proxy: Annotated[
-        tuple[Network | Literal["unix"], ...],
-        _parse_each(_parse_peer),
-        Flag(("--trusted-proxy",), "CIDR|unix", "WAGI_TRUSTED_PROXY", repeatable=True),
-    ] = Field(
-        default=(),
-        description="A peer whose X-Forwarded-* and Forwarded headers are believed.",
+        tuple[Network | Literal["unix"], ...], _parse_each(_parse_peer), Flag("CIDR|unix")
+    ] = Field((), description="Trust X-Forwarded-* and Forwarded headers from this peer.")
+    spool_limit: SizeOption = Field(
+        64 * 1024**2,
+        description="Maximum size of a request body without Content-Length, which is spooled"
+        " before the handler starts.",
     )
-    spool_limit: Annotated[Size, Flag(("--spool-limit",), "SIZE", "WAGI_SPOOL_LIMIT")] = Field(
-        default=64 * 1024**2,
-        description="The largest request body without Content-Length: it is read whole first.",
+    spool_total: SizeOption = Field(
+        1024**3,
+        description="Maximum size of all spooled bodies together, per worker; requests beyond it"
+        " are answered with 503.",
     )
-    spool_total: Annotated[Size, Flag(("--spool-total",), "SIZE", "WAGI_SPOOL_TOTAL")] = Field(
-        default=1024**3,
-        description="The room for all such bodies together; without room the answer is 503.",
-    )
-    max_concurrency: Annotated[int, Flag(("--max-concurrency",), "N", "WAGI_MAX_CONCURRENCY")] = (
-        Field(default=1000, ge=1, le=10_000, description="Guests that run at a time.")
+    max_concurrency: Annotated[Count, Field(ge=1, le=10_000)] = Field(
+        1000, description="Maximum guests running concurrently, per worker."
     )
     memory_budget: Annotated[
-        int | Literal["auto"],
-        BeforeValidator(_parse_budget),
-        Flag(("--memory-budget",), "SIZE|auto", "WAGI_MEMORY_BUDGET"),
+        int | Literal["auto"], BeforeValidator(_parse_budget), Flag("SIZE|auto")
     ] = Field(
-        default="auto",
-        description="The memory of all guests of all workers together; auto is the limit of the"
-        " container less what the server needs itself, or three quarters of the machine's memory;"
-        " 0 for no limit.",
+        "auto",
+        description="Memory for all guests of all workers together; auto is the container's limit"
+        " less what the server itself needs, or three quarters of the machine's memory; 0 disables"
+        " the limit.",
     )
-    memory: Annotated[
-        Literal["auto", "pool"], Flag(("--memory",), "[auto|pool]", "WAGI_MEMORY")
-    ] = Field(
-        default="auto",
-        description="Who allocates the memory of guests: auto is the compiled core if it is"
-        " there, otherwise wasmtime's pool.",
+    memory: Annotated[Literal["auto", "pool"], Flag("[auto|pool]")] = Field(
+        "auto",
+        description="Allocator of guest memory: auto is the compiled core if it is available,"
+        " otherwise wasmtime's pool.",
     )
-    max_connections: Annotated[int, Flag(("--max-connections",), "N", "WAGI_MAX_CONNECTIONS")] = (
-        Field(default=10_000, ge=1, description="Connections; one more is closed.")
+    max_connections: Annotated[Count, Field(ge=1)] = Field(
+        10_000,
+        description="Maximum open connections, per worker; further ones are closed.",
     )
-    max_request_line: Annotated[
-        Size, Flag(("--max-request-line",), "SIZE", "WAGI_MAX_REQUEST_LINE")
-    ] = Field(default=8 * 1024, ge=64, description="The longest request target; 414 beyond.")
-    max_request_header: Annotated[
-        Size, Flag(("--max-request-header",), "SIZE", "WAGI_MAX_REQUEST_HEADER")
-    ] = Field(default=64 * 1024, ge=64, description="The largest head of a request; 431 beyond.")
-    header_timeout: Annotated[
-        float, Flag(("--header-timeout",), "SECONDS", "WAGI_HEADER_TIMEOUT")
-    ] = Field(
-        default=10.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="How long the head of a request may take.",
+    max_request_line: Annotated[SizeOption, Field(ge=64)] = Field(
+        8 * 1024,
+        description="Maximum size of a request target; larger ones are answered with 414.",
     )
-    keep_alive: Annotated[float, Flag(("--keep-alive",), "SECONDS", "WAGI_KEEP_ALIVE")] = Field(
-        default=75.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="How long a connection may be idle between two requests.",
+    max_request_header: Annotated[SizeOption, Field(ge=64)] = Field(
+        64 * 1024,
+        description="Maximum size of the header section of a request; larger ones are answered"
+        " with 431.",
     )
-    min_body_rate: Annotated[Size, Flag(("--min-body-rate",), "SIZE", "WAGI_MIN_BODY_RATE")] = (
-        Field(
-            default=240,
-            description="Bytes per second that a client has to send of a body that is waited for,"
-            " after 5 seconds of grace; 0 for no floor.",
-        )
+    header_timeout: Annotated[Seconds, Field(gt=0)] = Field(
+        10.0, description="Time limit for receiving the head of a request."
     )
-    log_size: Annotated[Size, Flag(("--log-size",), "SIZE", "WAGI_LOG_SIZE")] = Field(
-        default=10 * 1024**2,
-        ge=1024,
-        description="A module's log of this size is moved to module.stderr.1.",
+    keep_alive: Annotated[Seconds, Field(gt=0)] = Field(
+        75.0, description="Time an idle connection stays open between requests."
     )
-    shutdown_timeout: Annotated[
-        float, Flag(("--shutdown-timeout",), "SECONDS", "WAGI_SHUTDOWN_TIMEOUT")
-    ] = Field(
-        default=30.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="How long running requests may go on after SIGTERM.",
+    min_body_rate: SizeOption = Field(
+        240,
+        description="Minimum upload rate of a request body in bytes per second, after a grace"
+        " period of 5 s, while the handler waits for it; 0 disables it.",
     )
-    loop: Annotated[
-        Literal["auto", "asyncio", "uvloop"],
-        Flag(("--loop",), "[auto|asyncio|uvloop]", "WAGI_LOOP"),
-    ] = Field(default="auto", description="The event loop; auto takes uvloop if it is installed.")
-    watch: Annotated[bool, Flag(("--watch",), "", "WAGI_WATCH", is_switch=True)] = Field(
-        default=False,
-        description="For development: reload, and build before that, when a file changes.",
+    log_size: Annotated[SizeOption, Field(ge=1024)] = Field(
+        10 * 1024**2,
+        description="Size at which the log of a module is rotated to module.stderr.1.",
     )
-    dev: Annotated[bool, Flag(("--dev",), "", "WAGI_DEV", is_switch=True)] = Field(
-        default=False,
+    shutdown_timeout: Annotated[Seconds, Field(ge=0)] = Field(
+        30.0, description="Grace period for running requests after SIGTERM."
+    )
+    loop: Annotated[Literal["auto", "asyncio", "uvloop"], Flag("[auto|asyncio|uvloop]")] = Field(
+        "auto", description="Event loop; auto is uvloop if it is installed."
+    )
+    watch: Switch = Field(
+        False, description="For development: rebuild and reload when a file changes."
+    )
+    dev: Switch = Field(
+        False,
         description="For development: --watch, file and line in backtraces, and a page on loopback"
         " that shows what handlers see and do.",
     )
-    dev_listen: Annotated[
-        HostPort, _parsed(HostPort.parse), Flag(("--dev-listen",), "HOST:PORT", "WAGI_DEV_LISTEN")
-    ] = Field(
-        default=HostPort("127.0.0.1", 3001), description="Where the page of --dev is, on loopback."
+    dev_listen: Annotated[HostPort, _parsed(HostPort.parse), Flag("HOST:PORT")] = Field(
+        HostPort("127.0.0.1", 3001), description="Loopback address of the --dev page."
     )
-    access_log: Annotated[
-        Literal["text", "json", "off"],
-        Flag(("--access-log",), "[text|json|off]", "WAGI_ACCESS_LOG"),
-    ] = Field(default="text", description="One line on stdout for each request.")
+    access_log: Annotated[Literal["text", "json", "off"], Flag("[text|json|off]")] = Field(
+        "text", description="Format of the access log on stdout, one line per request."
+    )
+
+    @classmethod
+    def option(cls, name: str) -> Option:
+        """Derive the command-line option of a field.
+
+        Args:
+            name: The name of the field.
+        """
+        field = cls.model_fields[name]
+        flag = next(item for item in field.metadata if isinstance(item, Flag))
+        flags = (flag.short, f"--{name.replace('_', '-')}", flag.alias)
+        return Option(
+            flags=tuple(filter(None, flags)),
+            variable=flag.variable and flag.variable.format(NAME=name.upper()),
+            metavar=flag.metavar,
+            is_repeatable=get_origin(field.annotation) is tuple,
+            help=field.description or "",
+        )
 
     @property
     def worker_count(self) -> int:
-        """How many workers that is here: as many as cores that this process may use."""
+        """The number of workers; ``auto`` is the number of cores that this process may use."""
         if self.workers == "auto":
             return min(core_count(), MAX_WORKERS)
         return self.workers
 
     @property
     def memory_budget_size(self) -> int:
-        """Bytes that all guests may have together; 0 for no limit."""
+        """Bytes of memory for all guests together; 0 for no limit."""
         if self.memory_budget == "auto":
             return memory_for_guests(self.worker_count)
         return self.memory_budget

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wagi.config.entries import RouteMap
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
-from wagi.loading import read_route_map
 from wagi.observe.server_log import server_log
+from wagi.routemap.entries import RouteMap
+from wagi.routemap.reader import read_route_map
 from wagi.server.signals import HANDLED, reset_signals
 from wagi.sources.files import resolve_path
 from wagi.sources.references import FileReference, parse_reference

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from wagi.gateway.concurrency import EntryLimit, WorkerLimits, now
 from wagi.guest.budget import Lease, LeaseGroup, MemoryAccount
 from wagi.guest.demand import MemoryDemand
+from wagi.limits import Limits
 
 _SHARE_FACTOR = 4
 _MEMORY_POLL_INTERVAL_S = 0.02  # seconds; a guest that waited for memory mostly runs for longer
@@ -51,8 +52,7 @@ class Share:
 
     Args:
         limit: How many of its guests may run in all workers; None for no limit of its own.
-        max_queue: Requests that may wait.
-        queue_timeout: Seconds that a request may wait; None for no limit.
+        limits: The limits of the entry, which include how many requests may wait and how long.
         demand: The memory that a guest needs.
 
     Attributes:
@@ -65,13 +65,12 @@ class Share:
     def __init__(
         self,
         limit: EntryLimit | None,
-        max_queue: int,
-        queue_timeout: float | None,
+        limits: Limits,
         demand: MemoryDemand,
     ) -> None:
         self.limit = limit
-        self.max_queue = max_queue
-        self.queue_timeout = queue_timeout
+        self.max_queue = limits.max_queue
+        self.queue_timeout = limits.queue_timeout
         self.demand = demand
         self.held = 0
         self.expected_memory = demand.initial

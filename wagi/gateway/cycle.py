@@ -140,7 +140,7 @@ class RequestCycle:
             await self._finish()
             return
         await enter_task()
-        timeout = self._route.rules.timeout
+        timeout = self._route.limits.timeout
         try:
             async with asyncio.timeout(timeout):
                 while not ended:
@@ -219,14 +219,14 @@ class RequestCycle:
 
     async def _receive_body(self) -> None:
         """Open the body; read it whole if its length is unknown."""
-        rules, length = self._route.rules, self._request.head.content_length
+        limits, length = self._route.limits, self._request.head.content_length
         self._body = None
         if length != 0:
-            self._body = self._request.open_body(self._gateway.body_limits, rules.body_limit)
+            self._body = self._request.open_body(self._gateway.body_limits, limits.body_limit)
         self._stage = _ROUTED
         if self._body is not None and length is None:
             await enter_task()
-            await self._body.read_ahead(rules.body_limit, rules.timeout)
+            await self._body.read_ahead(limits.body_limit, limits.timeout)
 
     def _describe(self) -> None:
         """Make the arguments and the variables of the guest."""
@@ -237,7 +237,7 @@ class RequestCycle:
             head = read_head(self._request, target, default_host, length)
             self._environment = route.variables.environment(head, match.raw_path_info)
             self._argv = arguments(route.argv, target.path, target.query)
-            check_size(self._environment, self._argv, route.rules.environment_limit)
+            check_size(self._environment, self._argv, route.limits.environment_limit)
         except RequestTooLarge as error:
             raise HTTPError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error)) from None
         except BadRequest as error:
@@ -282,7 +282,7 @@ class RequestCycle:
         except WagiError as error:
             message = "The handler could not be started."
             raise HTTPError(HTTPStatus.INTERNAL_SERVER_ERROR, message, str(error)) from None
-        self._response = ResponseWriter(self._request, route.rules.header_limit, self._warnings)
+        self._response = ResponseWriter(self._request, route.limits.header_limit, self._warnings)
         self._stage = _RUNNING
         if self._body is None:
             self._guest.end_input()
@@ -292,7 +292,7 @@ class RequestCycle:
     def _write_stderr(self, data: bytes) -> None:
         if self._stderr is None:
             route = self._route
-            self._stderr = Stderr(route.log, self.exchange.request_id, route.rules.stderr_limit)
+            self._stderr = Stderr(route.log, self.exchange.request_id, route.limits.stderr_limit)
         self._stderr.write(data)
 
     def _feed(self, body: BodyReader, data: bytes | None) -> None:
@@ -312,7 +312,7 @@ class RequestCycle:
             if self.exchange.guest is not None:
                 self.exchange.guest.print(output)
         if not ended:
-            cpu_timeout = self._route.rules.cpu_timeout
+            cpu_timeout = self._route.limits.cpu_timeout
             if cpu_timeout is not None and guest.cpu_seconds > cpu_timeout:
                 raise _timed_out(cpu_timeout, "CPU time limit", "cpu_timeout")
         return ended

@@ -10,36 +10,10 @@ from wagi.errors import Problem
 from wagi.gateway.admission import Share
 from wagi.guest.demand import MemoryDemand
 from wagi.guest.handler import Handler, HandlerSpec
+from wagi.limits import Limits
 from wagi.observe.module_log import ModuleLog
-from wagi.outbound.client import OutboundClient, OutboundOptions
+from wagi.outbound.client import OutboundClient
 from wagi.routing import RoutePattern
-
-
-@dataclass(frozen=True, slots=True)
-class RouteRules:
-    """The limits of an entry, for all its routes together. None is no limit.
-
-    Attributes:
-        max_concurrency: Guests at a time, in all workers together.
-        max_queue: Requests that may wait for a slot, per worker.
-        queue_timeout: Seconds for which a request may wait for a slot.
-        timeout: Seconds of wall time for a request.
-        cpu_timeout: Seconds of CPU time for a guest.
-        body_limit: Bytes of a request body.
-        environment_limit: Bytes of the variables and arguments of a guest.
-        header_limit: Bytes of the header block of a response.
-        stderr_limit: Bytes that a guest may write to stderr.
-    """
-
-    max_concurrency: int | None
-    max_queue: int
-    queue_timeout: float | None
-    timeout: float | None
-    cpu_timeout: float | None
-    body_limit: int | None
-    environment_limit: int | None
-    header_limit: int
-    stderr_limit: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +26,11 @@ class PlannedRoute:
         source: The file, or the reference that will always lead to the module.
         is_dynamic: Whether ``_routes`` of the module has named it.
         pattern: Which paths it matches.
-        spec: Which function of the module is run, with its volumes and limits.
+        spec: Which function of the module is run, with its volumes and the limits of the entry.
         demand: The memory that its guests need.
         variables: The part of the environment that is the same for all requests.
         argv: The template of the arguments; None for the default.
-        rules: The limits.
-        outbound: Which hosts its guests may call.
+        allowed_hosts: Which hosts its guests may call.
     """
 
     entry: int
@@ -69,8 +42,12 @@ class PlannedRoute:
     demand: MemoryDemand
     variables: RouteVariables
     argv: str | None
-    rules: RouteRules
-    outbound: OutboundOptions
+    allowed_hosts: tuple[str, ...]
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the entry."""
+        return self.spec.limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +71,7 @@ class Plan:
     @property
     def limited_entries(self) -> set[str]:
         """The routes of the entries that have a ``max_concurrency``."""
-        return {r.entry_route for r in self.routes if r.rules.max_concurrency is not None}
+        return {r.entry_route for r in self.routes if r.limits.max_concurrency is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +83,7 @@ class Route:
         handler: The compiled module.
         variables: The part of the environment that is the same for all requests.
         argv: The template of the arguments; None for the default.
-        rules: The limits.
+        limits: The limits of the entry.
         share: The entry's share of the slots for guests and of their memory.
         log: Where the stderr of its guests goes.
         client: Sends the outbound requests of the entry's guests; None if they may send none.
@@ -116,7 +93,7 @@ class Route:
     handler: Handler
     variables: RouteVariables
     argv: str | None
-    rules: RouteRules
+    limits: Limits
     share: Share
     log: ModuleLog
     client: OutboundClient | None

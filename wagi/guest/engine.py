@@ -33,7 +33,7 @@ from wagi.guest.capi.engine import (
 from wagi.guest.capi.linker import InstancePre, Linker
 from wagi.guest.capi.store import Image, ImagePlace, StoreLimits, StorePlan
 from wagi.guest.description import Description, Import, signature
-from wagi.guest.handler import Handler, HandlerSpec, Limits, Preopen
+from wagi.guest.handler import Handler, HandlerSpec, Preopen
 from wagi.guest.image import DataImage, extract_data
 from wagi.guest.imports import explain
 from wagi.guest.outcome import EngineError, Trap
@@ -41,6 +41,7 @@ from wagi.guest.scheduler import Ticker
 from wagi.guest.targets import Target, this_processor
 from wagi.guest.wasi.abi import UNSTABLE
 from wagi.guest.wasi.unstable import rename
+from wagi.limits import Limits
 
 selftest.check()  # here, so that a process does it once and its forks do not
 
@@ -188,7 +189,7 @@ class Module:
                 f"{self.name}: the entrypoint {entrypoint!r} {what}; it exports: {names}"
                 f"{self._hint(entrypoint)}"
             )
-        store_limits = self._store_limits(limits.memory)
+        store_limits = self._store_limits(limits.memory_limit)
         self._check_instantiation(store_limits)
         # A reactor is initialised before anything else of it is called (WASI's application ABI).
         first = (b"_initialize",) if self._exports.get("_initialize") else ()

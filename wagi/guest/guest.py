@@ -66,7 +66,7 @@ class Guest:
         self._wasi: WasiContext | None = None  # made when a host call first needs it
         self._is_new = True
         self.output_buffer = handler.spec.limits.output_buffer
-        self.memory_limit = handler.spec.limits.memory
+        self.memory_limit = handler.spec.limits.memory_limit
         self.cpu_seconds = 0.0
         self.outcome: Outcome | None = None
         # The only reference from here to the instance: closing it frees everything.

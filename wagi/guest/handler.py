@@ -7,19 +7,7 @@ from dataclasses import dataclass
 from wagi.guest.capi.engine import Memory
 from wagi.guest.capi.linker import InstancePre
 from wagi.guest.capi.store import Image, ImagePlace, StoreLimits, StorePlan
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a guest may use.
-
-    Attributes:
-        memory: Bytes of linear memory; tables get an eighth of it besides.
-        output_buffer: Bytes of output that have not been sent at which the guest has to wait.
-    """
-
-    memory: int
-    output_buffer: int = 256 * 1024
+from wagi.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +28,7 @@ class HandlerSpec:
         key: The key of its artefact.
         memory: The allocator of the engine that it was compiled for.
         calls: The exports to call, in order.
-        limits: What a guest may use.
+        limits: The limits of its entry.
         store_limits: What the store of a guest allows.
         preopens: The directories that its guests see.
         image: The place of the data that is mapped into its guests' memory, if any is.

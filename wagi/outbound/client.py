@@ -12,7 +12,6 @@ import re
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ from yarl import URL
 
 from wagi import __version__
 from wagi.guest.wasi.http_session import Failure, OutboundError, OutboundRequest
+from wagi.limits import Limits
 from wagi.outbound.destinations import Destinations
 
 _MAX_REDIRECTS = 10
@@ -40,38 +40,23 @@ _REDIRECTS = (*_REWRITING_REDIRECTS, 307, 308)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class OutboundOptions:
-    """The options of outbound requests of an entry's handlers.
-
-    Attributes:
-        allowed_hosts: The allowlist.
-        max_open: Maximum number of responses that a guest holds open.
-        timeout: Time limit of a request including its response, in seconds; None for no limit.
-        response_limit: Maximum size of a response body in bytes; None for no limit.
-    """
-
-    allowed_hosts: tuple[str, ...]
-    max_open: int
-    timeout: float | None
-    response_limit: int | None
-
-
 class OutboundClient:
     """Sends the requests of an entry's guests. The owner closes it."""
 
-    def __init__(self, options: OutboundOptions) -> None:
-        """Create a client.
+    def __init__(self, allowed_hosts: tuple[str, ...], limits: Limits) -> None:
+        """Make a client; it opens its first connection when it sends its first request.
 
         Args:
-            options: The options of the entry.
+            allowed_hosts: Which hosts the guests may call.
+            limits: The limits of the entry.
 
         Raises:
-            ValueError: An item of ``allowed_hosts`` is invalid.
+            ValueError: If an item of ``allowed_hosts`` is not valid.
         """
-        self.max_open = options.max_open
-        self._options = options
-        self._destinations = Destinations(options.allowed_hosts)
+        self.max_open = limits.http_max_concurrency
+        self._timeout = limits.http_timeout
+        self._response_limit = limits.http_response_limit
+        self._destinations = Destinations(allowed_hosts)
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
@@ -81,10 +66,8 @@ class OutboundClient:
             # number of connections is bounded by the slots for guests times max_open.
             connector=aiohttp.TCPConnector(resolver=_Resolver(self._destinations), limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=self._options.timeout, sock_connect=_CONNECT_TIMEOUT_S
-            ),
-            auto_decompress=False,  # guests get headers and body as sent
+            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=_CONNECT_TIMEOUT_S),
+            auto_decompress=False,  # headers and body stay as they were sent
             skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
         )
 
@@ -107,7 +90,7 @@ class OutboundClient:
             response = await self._send_one(method, url, headers, body)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
-                return OutboundResponse(response, self._options.response_limit)
+                return OutboundResponse(response, self._response_limit)
             response.close()
             next_url = _parse_url(location, url)
             if response.status == 303 or (

@@ -32,7 +32,7 @@ from wagi.server import listeners
 from wagi.server.supervisor import Supervisor, WorkerSpec
 from wagi.server.tls import read_certificate, tls_context
 from wagi.server.worker import Worker
-from wagi.sources.modules import Report
+from wagi.sources.module_request import Report
 from wagi.storage import new_folder
 
 _log = logging.getLogger("wagi")

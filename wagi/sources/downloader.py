@@ -25,7 +25,7 @@ from yarl import URL
 from wagi import __version__
 from wagi.sources.cache import ModuleCache
 from wagi.sources.errors import FetchError, SourceError, UnreachableError
-from wagi.sources.modules import Report
+from wagi.sources.module_request import Report
 from wagi.sources.references import LOOPBACK, origin_of
 
 ATTEMPTS = 4

@@ -29,7 +29,7 @@ from wagi.sources.images import (
     parse_manifest,
 )
 from wagi.sources.invoices import Invoice
-from wagi.sources.modules import (
+from wagi.sources.module_request import (
     FetchedModule,
     FetchOptions,
     ModuleRequest,

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from wagi.config.validation import explain_validation_error
 from wagi.sources.cache import digest_of
 from wagi.sources.errors import FetchError, SourceError
 
@@ -84,9 +85,8 @@ def parse_manifest(content: bytes) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "document"
-        raise FetchError(f"invalid manifest: {place}: {first['msg']}") from None
+        first, *_ = explain_validation_error(error, Manifest)
+        raise FetchError(f"invalid manifest: {first.message}") from None
     if manifest.layers is None and manifest.manifests is None:
         raise FetchError("invalid manifest: no layers")
     return manifest

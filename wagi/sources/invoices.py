@@ -9,6 +9,7 @@ from typing import Annotated
 import tomli
 from pydantic import BaseModel, Field, ValidationError
 
+from wagi.config.validation import explain_validation_error
 from wagi.sources.errors import FetchError
 
 WASM = "application/wasm"
@@ -140,9 +141,8 @@ def parse_invoice(name: str, content: bytes) -> Invoice:
     except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         raise FetchError(f"invalid invoice: not valid TOML: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise FetchError(f"invalid invoice: {place}: {first['msg']}") from None
+        first, *_ = explain_validation_error(error, Invoice)
+        raise FetchError(f"invalid invoice: {first.message}") from None
     found = f"{invoice.bindle.name}/{invoice.bindle.version}"
     if found != name:
         raise FetchError(f"invalid invoice: expected the bindle {name}, found {found}")

@@ -10,7 +10,7 @@ from wagi.sources.downloader import Downloader
 from wagi.sources.errors import SourceError
 from wagi.sources.fetch import error_context
 from wagi.sources.images import Layout, build_image
-from wagi.sources.modules import FetchOptions, Report
+from wagi.sources.module_request import FetchOptions, Report
 from wagi.sources.references import ImageReference, parse_reference
 from wagi.sources.registry import Registry
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tomli
 from pydantic import (
@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from wagi.config.text import read_text
+from wagi.config.validation import explain_validation_error
 from wagi.errors import ConfigurationError, Problem
 from wagi.testing.local_gateway import Answer
 
@@ -36,7 +37,10 @@ _OMITTED_HEADERS = frozenset(("date", "x-request-id", "server", "content-length"
 def _base64(value: object) -> bytes:
     if not isinstance(value, str):
         raise ValueError("expected base64")
-    return base64.b64decode(value, validate=True)
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        raise ValueError("expected base64") from None
 
 
 Header = tuple[StrictStr, StrictStr]
@@ -123,14 +127,8 @@ def _read(path: Path) -> Case:
         raise ConfigurationError(problem) from None
     except ValidationError as error:
         raise ConfigurationError(
-            Problem(f"{'.'.join(map(str, item['loc']))}: {_message(item)}", path)
-            for item in error.errors()
+            Problem(mistake.message, path) for mistake in explain_validation_error(error, Case)
         ) from None
-
-
-def _message(item: Any) -> str:
-    found = f", found {item['input']!r}" if isinstance(item["input"], str | int) else ""
-    return str(item.get("ctx", {}).get("error", item["msg"])) + found
 
 
 def differences(expected: RecordedResponse, answer: Answer) -> Iterator[str]:

@@ -15,10 +15,12 @@ from typing import Any, Literal, cast
 import yaml
 from pydantic import ValidationError
 
-from wagi.config.entries import ModuleEntry, RouteMap
 from wagi.config.text import read_text
+from wagi.config.validation import KeyPath, explain_validation_error
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem
+from wagi.routemap.entries import Location, ModuleEntry, RouteMap
+from wagi.routemap.lines import LineMap
 
 MODULES = "alpha.wagi.krustlet.dev/modules"
 DEFAULT_HOST = "alpha.wagi.krustlet.dev/default-host"
@@ -39,55 +41,37 @@ _NEEDS_PROCESS = {
     "workingDir": "a handler has no working directory: remove it",
 }
 
-_Place = tuple[str | int, ...]
-
 
 def read_pods(path: Path) -> RouteMap:
     """Read a file of pod manifests, which are served together.
 
-    Raises: ConfigurationError with every mistake.
+    Raises:
+        ConfigurationError: With every mistake in the file.
     """
-    found = _Found()
+    result = _Result()
     for document in _documents(path, read_text(path)):
-        _Pod(path, document, found).read()
-    if not found.hosts and not found.problems:
-        found.problems.append(Problem("expected a v1/Pod, found no document", path))
-    if found.problems:
-        raise ConfigurationError(sorted(found.problems, key=lambda problem: problem.line or 0))
-    entries = found.entries
-    address = next(iter(found.hosts))
-
-    def place(message: str, index: int | None, key: str, exit_status: int) -> Problem:
-        line = None if index is None else entries[index].line(key)
-        name = "" if index is None else f"container {entries[index].name!r}: "
-        return Problem(name + message, path, line, exit_status)
-
-    def describe(index: int) -> str:
-        return f"container {entries[index].name!r}, line {entries[index].line('route')}"
-
+        _PodReader(path, document, result).read()
+    if not result.hosts and not result.problems:
+        result.problems.append(Problem("expected a v1/Pod, found no document", path))
+    if result.problems:
+        raise ConfigurationError(sorted(result.problems, key=lambda problem: problem.line or 0))
+    address = next(iter(result.hosts))
     return RouteMap(
-        [entry.module for entry in entries],
+        result.entries,
         path.absolute().parent,
-        place,
-        describe,
+        Location(path),
         default_host=address,
         listen=HostPort.parse(address),
-        warnings=tuple(found.warnings),
+        warnings=tuple(result.warnings),
     )
 
 
+@dataclass(frozen=True, slots=True)
 class _Document:
-    """A YAML document with the line of each of its nodes."""
+    """A YAML document with the lines of its nodes."""
 
-    def __init__(self, value: Any, node: yaml.Node) -> None:
-        self.value = value
-        self._lines = dict(_lines(node, (), set()))
-
-    def line(self, place: _Place) -> int:
-        """The line of a node, or of its nearest ancestor that has one."""
-        while place not in self._lines:
-            place = place[:-1]
-        return self._lines[place]
+    value: Any
+    lines: LineMap
 
 
 def _documents(path: Path, text: str) -> Iterator[_Document]:
@@ -98,7 +82,7 @@ def _documents(path: Path, text: str) -> Iterator[_Document]:
             assert node is not None  # check_node said so
             value = loader.construct_document(node)
             if value is not None:
-                yield _Document(value, node)
+                yield _Document(value, LineMap(dict(_lines(node, (), set()))))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise ConfigurationError(Problem(f"not valid YAML: {error.problem}", path, line)) from None
@@ -108,7 +92,7 @@ def _documents(path: Path, text: str) -> Iterator[_Document]:
         loader.dispose()
 
 
-def _lines(node: yaml.Node, place: _Place, seen: set[int]) -> Iterator[tuple[_Place, int]]:
+def _lines(node: yaml.Node, place: KeyPath, seen: set[int]) -> Iterator[tuple[KeyPath, int]]:
     yield place, node.start_mark.line + 1
     if id(node) in seen:  # an alias
         return
@@ -124,75 +108,60 @@ def _lines(node: yaml.Node, place: _Place, seen: set[int]) -> Iterator[tuple[_Pl
             yield from _lines(item, (*place, index), seen)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """An entry with where its parts are: the container's, and those in the annotation."""
+class _ParseError(Exception):
+    """A mistake that makes it impossible to read the rest of the pod or container.
 
-    name: str
-    module: ModuleEntry
-    document: _Document
-    container: _Place
+    Attributes:
+        place: Where it is in the document.
+    """
 
-    def line(self, key: str) -> int:
-        """The line that the value of a key of the entry came from."""
-        places: dict[str, _Place] = {
-            "module": (*self.container, "image"),
-            "volumes": (*self.container, "volumeMounts"),
-            "environment": (*self.container, "env"),
-        }
-        return self.document.line(places.get(key, ("metadata", "annotations", MODULES)))
-
-
-class _Mistake(Exception):
-    """A mistake in a document that leaves nothing to go on with."""
-
-    def __init__(self, message: str, place: _Place) -> None:
+    def __init__(self, message: str, place: KeyPath) -> None:
         super().__init__(message)
         self.place = place
 
 
 @dataclass(slots=True)
-class _Found:
-    """What all pods of a file have, and the line of each address that they want."""
+class _Result:
+    """What has been read of all pods of a file; ``hosts`` has the line of each address."""
 
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[ModuleEntry] = field(default_factory=list)
     hosts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
 
-class _Pod:
+class _PodReader:
     """Reads one pod, and adds what it has to what others have."""
 
-    def __init__(self, path: Path, document: _Document, found: _Found) -> None:
+    def __init__(self, path: Path, document: _Document, result: _Result) -> None:
         self._path = path
         self._document = document
-        self._found = found
+        self._result = result
 
     def read(self) -> None:
         """Read the pod."""
         try:
             self._pod()
-        except _Mistake as mistake:
-            self._problem(str(mistake), mistake.place)
+        except _ParseError as error:
+            self._problem(str(error), error.place)
 
-    def _problem(self, message: str, place: _Place) -> None:
-        self._found.problems.append(Problem(message, self._path, self._document.line(place)))
+    def _problem(self, message: str, place: KeyPath) -> None:
+        self._result.problems.append(Problem(message, self._path, self._document.lines.line(place)))
 
-    def _warn(self, message: str, place: _Place) -> None:
-        self._found.warnings.append(Problem(message, self._path, self._document.line(place)))
+    def _warn(self, message: str, place: KeyPath) -> None:
+        self._result.warnings.append(Problem(message, self._path, self._document.lines.line(place)))
 
     def _get(self, kind: type[Any], *place: str | int) -> Any:
-        """The value at a place, or the kind's empty one. Raises: _Mistake for another kind."""
+        """The value at a place, or the kind's empty one. Raises: _ParseError for another kind."""
         value = self._document.value
         for at, key in enumerate(place):
             if isinstance(key, str) and not isinstance(value, dict):
-                raise _Mistake(_expected(place[:at], dict, value), place[:at])
+                raise _ParseError(_expected(place[:at], dict, value), place[:at])
             value = value.get(key) if isinstance(key, str) else value[key]
             if value is None:
                 return kind()
         if not isinstance(value, kind):
-            raise _Mistake(_expected(place, kind, value), place)
+            raise _ParseError(_expected(place, kind, value), place)
         return value
 
     def _pod(self) -> None:
@@ -200,7 +169,9 @@ class _Pod:
         kind = (value.get("apiVersion"), value.get("kind")) if isinstance(value, dict) else None
         if kind != ("v1", "Pod"):
             found = f"{kind[0]}/{kind[1]}" if kind and all(kind) else "something else"
-            raise _Mistake(f"expected a pod (apiVersion: v1, kind: Pod), found {found}", ("kind",))
+            raise _ParseError(
+                f"expected a pod (apiVersion: v1, kind: Pod), found {found}", ("kind",)
+            )
         self._default_host()
         annotation = ("metadata", "annotations", MODULES)
         modules = self._modules(annotation)
@@ -208,7 +179,7 @@ class _Pod:
             if self._get(dict, "spec").get(key):
                 self._problem(f"spec.{key}: {why}", ("spec", key))
         volumes = self._volumes()
-        places: dict[str, _Place] = {}
+        places: dict[str, KeyPath] = {}
         for index in range(len(self._get(list, "spec", "containers"))):
             place = ("spec", "containers", index)
             name = self._get(str, *place, "name")
@@ -225,8 +196,8 @@ class _Pod:
                 continue
             try:
                 self._container(name, rules, places[name], volumes)
-            except _Mistake as mistake:
-                self._problem(f"container {name!r}: {mistake}", mistake.place)
+            except _ParseError as error:
+                self._problem(f"container {name!r}: {error}", error.place)
 
     def _default_host(self) -> None:
         place = ("metadata", "annotations", DEFAULT_HOST)
@@ -236,11 +207,11 @@ class _Pod:
             if address.port is None or not address.host:
                 raise ValueError
         except ValueError:
-            raise _Mistake(
+            raise _ParseError(
                 f"{DEFAULT_HOST}: expected ADDRESS:PORT, found {text!r}", place
             ) from None
-        hosts = self._found.hosts
-        hosts.setdefault(text, self._document.line(place))
+        hosts = self._result.hosts
+        hosts.setdefault(text, self._document.lines.line(place))
         if len(hosts) > 1:
             first, line = next(iter(hosts.items()))
             self._problem(
@@ -249,16 +220,16 @@ class _Pod:
                 place,
             )
 
-    def _modules(self, place: _Place) -> dict[str, dict[str, Any]]:
+    def _modules(self, place: KeyPath) -> dict[str, dict[str, Any]]:
         text = self._get(str, *place)
         if not text:
-            raise _Mistake(f"metadata.annotations: {MODULES} is missing", place)
+            raise _ParseError(f"metadata.annotations: {MODULES} is missing", place)
         try:
             modules = json.loads(text)
         except ValueError as error:
-            raise _Mistake(f"{MODULES}: not valid JSON: {error}", place) from None
+            raise _ParseError(f"{MODULES}: not valid JSON: {error}", place) from None
         if not isinstance(modules, dict):
-            raise _Mistake(f"{MODULES}: expected a JSON object: container names to rules", place)
+            raise _ParseError(f"{MODULES}: expected a JSON object: container names to rules", place)
         good: dict[str, dict[str, Any]] = {}
         for name, rules in modules.items():
             if not isinstance(rules, dict) or not isinstance(rules.get("route"), str):
@@ -271,7 +242,7 @@ class _Pod:
         return good
 
     def _container(
-        self, name: str, rules: dict[str, Any], place: _Place, volumes: dict[str, str | None]
+        self, name: str, rules: dict[str, Any], place: KeyPath, volumes: dict[str, str | None]
     ) -> None:
         container = self._get(dict, *place)
         for key, why in _NEEDS_PROCESS.items():
@@ -282,10 +253,10 @@ class _Pod:
             self._warn(message, (*place, "resources"))
         image = self._get(str, *place, "image")
         if not image:
-            raise _Mistake("image: expected REGISTRY/NAME:TAG", (*place, "image"))
+            raise _ParseError("image: expected REGISTRY/NAME:TAG", (*place, "image"))
         policy = self._get(str, *place, "imagePullPolicy")
         if policy and policy not in _PULL:
-            raise _Mistake(
+            raise _ParseError(
                 f"imagePullPolicy: expected {', '.join(_PULL)}, found {policy!r}",
                 (*place, "imagePullPolicy"),
             )
@@ -302,18 +273,29 @@ class _Pod:
                 volumes=self._mounts(place, volumes),
             )
         except ValidationError as error:
-            item = error.errors()[0]
-            key = ".".join(map(str, item["loc"]))
-            raise _Mistake(f"{key}: {item['msg']}", place) from None
-        self._found.entries.append(_Entry(name, entry, self._document, place))
+            first, *_ = explain_validation_error(error, ModuleEntry)
+            raise _ParseError(first.message, place) from None
+        places = {
+            "module": (*place, "image"),
+            "volumes": (*place, "volumeMounts"),
+            "environment": (*place, "env"),
+        }
+        label = f"container {name!r}"
+        lines = self._document.lines
+        self._result.entries.append(
+            entry.located(
+                Location(self._path, lines.line(("metadata", "annotations", MODULES)), label),
+                {key: Location(self._path, lines.line(at), label) for key, at in places.items()},
+            )
+        )
 
-    def _environment(self, container: _Place) -> dict[str, str]:
+    def _environment(self, container: KeyPath) -> dict[str, str]:
         variables: dict[str, str] = {}
         for index, item in enumerate(self._get(list, *container, "env")):
             place = (*container, "env", index)
             name = self._get(str, *place, "name")
             if isinstance(item, dict) and item.get("valueFrom"):
-                raise _Mistake(
+                raise _ParseError(
                     f"env {name!r}: valueFrom needs a cluster: write the value itself", place
                 )
             variables[name] = self._get(str, *place, "value")
@@ -336,14 +318,14 @@ class _Pod:
         return folders
 
     def _mounts(
-        self, container: _Place, volumes: dict[str, str | None]
+        self, container: KeyPath, volumes: dict[str, str | None]
     ) -> dict[str, dict[str, object]]:
         mounts: dict[str, dict[str, object]] = {}
         for index, item in enumerate(self._get(list, *container, "volumeMounts")):
             place = (*container, "volumeMounts", index)
             name, path = self._get(str, *place, "name"), self._get(str, *place, "mountPath")
             if name not in volumes:
-                raise _Mistake(f"volumeMounts: there is no volume {name!r}", place)
+                raise _ParseError(f"volumeMounts: there is no volume {name!r}", place)
             for key in item.keys() - {"name", "mountPath", "readOnly", "mountPropagation"}:
                 self._problem(f"volumeMounts {name!r}: {key} is not supported", place)
             if folder := volumes[name]:
@@ -351,7 +333,7 @@ class _Pod:
         return mounts
 
 
-def _expected(place: _Place, kind: type[Any], value: object) -> str:
+def _expected(place: KeyPath, kind: type[Any], value: object) -> str:
     names = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false"}
     where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
     return f"{where.lstrip('.') or 'the document'}: expected {names[kind]}, found {value!r:.80}"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from wagi.config.entries import RouteMap
-from wagi.config.pod import read_pods
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError
+from wagi.routemap.entries import RouteMap
+from wagi.routemap.pod import read_pods
 
 pytestmark = pytest.mark.fast
 
@@ -149,7 +149,7 @@ def test_several_documents(tmp_path: Path) -> None:
         ('"first": {"route": "/"}', '"first": {"route": 5}', 7, 'first: expected {"route": '),
         ('"first": {"route"', '"first": {"rout": 1, "route"', 7, "first: unknown key 'rout'"),
         ('"first": {"route"', '"fist": {"route"', 7, "modules: there is no container 'fist'"),
-        ('["https://a.b"]', '"https://a.b"', 23, "allowed_hosts: Input should be a valid list"),
+        ('["https://a.b"]', '"https://a.b"', 23, "allowed_hosts: expected an array, found 'https://a.b'"),
         ("|\n      {", ">\n      [", 7, "modules: not valid JSON"),
         ("0.0.0.0:3001", "nonsense", 6, "default-host: expected ADDRESS:PORT, found 'nonsense'"),
         ("0.0.0.0:3001", ":3001", 6, "default-host: expected ADDRESS:PORT"),

@@ -1,38 +1,49 @@
-"""Where the keys of a TOML document are: the parser that gives values forgets their lines.
-
-A mistake in a value is reported with the line of its key. This scanner knows just enough of TOML
-to find keys: table headers, and keys at the start of a statement. It runs on documents that tomli
-has accepted.
-"""
+"""Lines of the keys of a document: the parsers that produce values do not keep them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-Position = tuple[str | int, ...]
+from wagi.config.validation import KeyPath
 
 _KEY_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _KEY = re.compile(rf"\s*({_KEY_PART}(?:\s*\.\s*{_KEY_PART})*)\s*")
 _PART = re.compile(_KEY_PART)
 
 
-class Positions:
-    """Answers: on which line (1-based) is the value at this path of keys and indices?"""
+class LineMap:
+    """The lines of a document by the paths of its keys.
 
-    def __init__(self, text: str) -> None:
-        self._lines = {(): 1, **dict(_scan(text))}
+    Args:
+        lines: The lines, counted from 1.
+    """
 
-    def line(self, path: Position) -> int:
-        """The line of the key at ``path``, or of its nearest ancestor that has one."""
+    def __init__(self, lines: Mapping[KeyPath, int]) -> None:
+        self._lines = {(): 1, **lines}
+
+    def line(self, path: KeyPath) -> int:
+        """The line of a key, or of its nearest ancestor that has one."""
         while path not in self._lines:
             path = path[:-1]
         return self._lines[path]
 
 
-def _scan(text: str) -> Iterator[tuple[Position, int]]:
-    table: Position = ()
-    counts: dict[Position, int] = {}
+def toml_lines(text: str) -> LineMap:
+    """Find the keys of a TOML document.
+
+    The scanner knows just enough of TOML for that: table headers, and keys at the start of a
+    statement. A key in an inline table has the line of that table.
+
+    Args:
+        text: A document that tomli has accepted.
+    """
+    return LineMap(dict(_scan(text)))
+
+
+def _scan(text: str) -> Iterator[tuple[KeyPath, int]]:
+    table: KeyPath = ()
+    counts: dict[KeyPath, int] = {}
     for line, statement in _statements(text):
         if statement.startswith("[["):
             name = _parts(statement[2:])
@@ -49,7 +60,7 @@ def _scan(text: str) -> Iterator[tuple[Position, int]]:
             yield (*table, *_parts(statement)), line
 
 
-def _parts(text: str) -> Position:
+def _parts(text: str) -> KeyPath:
     match = _KEY.match(text)
     if not match:
         return ()
@@ -57,7 +68,7 @@ def _parts(text: str) -> Position:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Each statement with the line it starts on: a value may go on over several lines."""
+    """Each statement with the line on which it starts: a value may span several lines."""
     depth, delimiter, start = 0, "", 0
     for number, line in enumerate(text.splitlines(), 1):
         if depth == 0 and not delimiter:
@@ -71,7 +82,7 @@ _TOKEN = re.compile(r"\"\"\"|'''|\"(?:[^\"\\]|\\.)*\"|'[^']*'|#|[\[\]{}]|\\.", r
 
 
 def _end_of_line(line: str, depth: int, delimiter: str) -> tuple[int, str]:
-    """How deep in brackets, and in which multi-line string, the next line begins."""
+    """The depth of brackets, and the open multi-line string, at the start of the next line."""
     at = 0
     while at < len(line):
         if delimiter:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wagi.config.positions import Position, Positions
+from wagi.config.validation import KeyPath
+from wagi.routemap.lines import toml_lines
 
 pytestmark = pytest.mark.fast
 
@@ -49,5 +50,5 @@ DEEP = "1"
         (("unknown",), 1),
     ],
 )
-def test_lines(path: Position, line: int) -> None:
-    assert Positions(TEXT).line(path) == line
+def test_lines(path: KeyPath, line: int) -> None:
+    assert toml_lines(TEXT).line(path) == line

@@ -1,0 +1,38 @@
+"""The options of a server: what derives from a field, and the exceptions."""
+
+from __future__ import annotations
+
+import pytest
+
+from wagi.config.settings import Settings
+
+EXCEPTIONS = {
+    "listen": (("-l", "--listen"), "WAGI_LISTEN"),
+    "hostname": (("--hostname", "--default-host"), "WAGI_HOSTNAME"),
+    "env": (("-e", "--env"), None),
+    "env_file": (("--env-file",), None),
+    "bindle": (("-b", "--bindle"), "WAGI_BINDLE"),
+    "bindle_url": (("--bindle-url",), "BINDLE_URL"),
+    "bindle_http_user": (("--bindle-http-user",), "BINDLE_HTTP_USER"),
+    "bindle_http_password": (("--bindle-http-password",), "BINDLE_HTTP_PASSWORD"),
+    "bindle_insecure": (("-k", "--bindle-insecure"), "WAGI_BINDLE_INSECURE"),
+}
+"""Those of the original Wagi."""
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_flags_and_variables(name: str) -> None:
+    derived = (f"--{name.replace('_', '-')}",), f"WAGI_{name.upper()}"
+    option = Settings.option(name)
+    assert (option.flags, option.variable) == EXCEPTIONS.get(name, derived)
+    assert option.help.endswith(".")
+
+
+def test_what_takes_no_value() -> None:
+    switches = {name for name in Settings.model_fields if not Settings.option(name).metavar}
+    assert switches == {"bindle_insecure", "watch", "dev"}
+
+
+def test_what_can_be_given_more_than_once() -> None:
+    names = {name for name in Settings.model_fields if Settings.option(name).is_repeatable}
+    assert names == {"env", "env_file", "insecure_registry", "trusted_proxy"}

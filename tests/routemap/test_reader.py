@@ -1,0 +1,38 @@
+"""The format of a route map is chosen by the name of its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.routemap.test_pod import POD
+from wagi.errors import ConfigurationError
+from wagi.routemap.entries import Location
+from wagi.routemap.reader import read_route_map
+
+
+@pytest.mark.parametrize("suffix", [".wasm", ".wat"])
+def test_a_module_answers_every_path(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"hello{suffix}"
+    path.write_text("")
+    found = read_route_map(path)
+    (entry,) = found.entries
+    assert (entry.route, entry.module, found.folder) == ("/...", path.name, tmp_path)
+    assert entry.location("module") == found.location == Location(path)
+
+
+def test_a_module_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no such file: .*hello\.wasm"):
+        read_route_map(tmp_path / "hello.wasm")
+
+
+@pytest.mark.parametrize("name", ["pod.yaml", "pod.yml"])
+def test_a_pod(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(POD)
+    assert len(read_route_map(tmp_path / name).entries) == 2
+
+
+def test_any_other_name_is_a_modules_toml(tmp_path: Path) -> None:
+    (tmp_path / "routes").write_text('[[module]]\nroute = "/"\nmodule = "a.wasm"\n')
+    assert [entry.route for entry in read_route_map(tmp_path / "routes").entries] == ["/"]
