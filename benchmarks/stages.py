@@ -38,7 +38,7 @@ _STEPS: dict[tuple[type, str], str] = {
     (RequestParser, "next_event"): "parse the head",
     (RequestCycle, "__init__"): "make its record",
     (RequestCycle, "_find_route"): "find the route",
-    (RequestCycle, "_describe"): "make variables and arguments",
+    (RequestCycle, "_build_environment"): "make variables and arguments",
     (RequestCycle, "_admit"): "admit the guest",
     (RequestCycle, "_start_guest"): "make the guest",
     (RequestCycle, "_step"): "run the guest",

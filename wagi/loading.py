@@ -239,11 +239,13 @@ class _PlanBuilder:
         if pattern.text in known:
             first = known[pattern.text].location("route")
             self._report(f"{pattern.text!r} is already the route of {first}", entry, "route")
-        elif earlier := next((text for text in pattern.covering() if text in known), None):
+        elif earlier := next(
+            (text for text in pattern.covering_wildcards() if text in known), None
+        ):
             first = known[earlier].location("route")
             reason = f"{earlier!r} in {first} comes first"
             self._warn(f"{pattern.text!r} can never match: {reason}", entry, "route")
-        if obstacle := pattern.why_unreachable():
+        if obstacle := pattern.unreachable_reason():
             self._warn(f"{pattern.text!r} can never match: {obstacle}", entry, "route")
         known.setdefault(pattern.text, entry)
         return pattern

@@ -1,4 +1,4 @@
-"""From the path of a request to the route that answers it (docs/contract.md, "Routes"). Pure.
+"""Match the path of a request to a route (docs/contract.md, "Routes"). Pure.
 
 A path is matched as the client sent it: not decoded, not folded. The first route of the table that
 matches wins.
@@ -17,9 +17,12 @@ _WILDCARD = "/..."
 
 @dataclass(frozen=True, slots=True)
 class RoutePattern:
-    """A route as configured: one path, or with ``/...`` at its end a path and all below it.
+    """A configured route: a path, or with the suffix ``/...`` a path and everything below it.
 
-    Attributes: ``text`` as written; ``stem`` without ``/...`` (empty for ``/...``); ``wildcard``.
+    Attributes:
+        text: The route as configured.
+        stem: The route without ``/...``; empty for ``/...``.
+        wildcard: Whether the route ends with ``/...``.
     """
 
     text: str
@@ -28,7 +31,11 @@ class RoutePattern:
 
     @classmethod
     def parse(cls, text: str) -> RoutePattern:
-        """Read a route. Raises: ValueError saying what was expected."""
+        """Parse a route.
+
+        Raises:
+            ValueError: The route is invalid; the message states the expected form.
+        """
         if not text.startswith("/"):
             raise ValueError(f'expected a path that begins with "/", found {text!r}')
         wildcard = text.endswith(_WILDCARD)
@@ -40,7 +47,7 @@ class RoutePattern:
         return cls(text, stem, wildcard)
 
     def join(self, subpath: str) -> RoutePattern:
-        """The pattern of a dynamic route below this one, one slash between.
+        """Return the pattern of a dynamic route below this one, joined by one slash.
 
         See docs/contract.md, "Dynamic routes".
         """
@@ -51,15 +58,15 @@ class RoutePattern:
         """SCRIPT_NAME of the requests it matches."""
         return self.stem or "/"
 
-    def covering(self) -> Iterator[str]:
-        """The texts of the wildcard routes that match every path that this one matches."""
+    def covering_wildcards(self) -> Iterator[str]:
+        """Yield the wildcard routes that match every path that this route matches."""
         end = len(self.stem)
         while end >= 0:
             yield self.stem[:end] + _WILDCARD
             end = self.stem.rfind("/", 0, end)
 
-    def why_unreachable(self) -> str | None:
-        """Why no path that a client may send can match, or None if one can."""
+    def unreachable_reason(self) -> str | None:
+        """Return the reason why no valid request can match, or None if one can."""
         if self.stem == HEALTH_PATH and not self.wildcard:
             return f"{HEALTH_PATH} is answered by the gateway itself"
         if has_dot_segment(self.stem):
@@ -74,7 +81,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Match(Generic[T]):
-    """What a path led to: a route's target, its pattern, and the rest of the path as sent."""
+    """A matched route: its target, its pattern, and the rest of the path as sent."""
 
     target: T
     pattern: RoutePattern
@@ -82,21 +89,21 @@ class Match(Generic[T]):
 
 
 class RouteTable(Generic[T]):
-    """Routes in the order in which they are tried, each with its target. Immutable."""
+    """An immutable list of routes with their targets, in order of precedence."""
 
     def __init__(self, routes: Iterable[tuple[RoutePattern, T]]) -> None:
         self._routes: Sequence[tuple[RoutePattern, T]] = tuple(routes)
         self._exact: dict[str, int] = {}
         self._wildcards: dict[str, int] = {}
         for index, (pattern, _) in enumerate(self._routes):
-            places = self._wildcards if pattern.wildcard else self._exact
-            places.setdefault(pattern.stem, index)
+            indices = self._wildcards if pattern.wildcard else self._exact
+            indices.setdefault(pattern.stem, index)
 
     def __iter__(self) -> Iterator[tuple[RoutePattern, T]]:
         return iter(self._routes)
 
     def match(self, path: str) -> Match[T] | None:
-        """The first route that matches ``path`` (as sent, without query), or None."""
+        """Return the first route that matches ``path`` (as sent, without query), or None."""
         # A look-up for each prefix instead of a walk over the routes: the cost grows with the
         # depth of the path, not with the number of routes.
         none = len(self._routes)
@@ -114,11 +121,15 @@ class RouteTable(Generic[T]):
 
 
 def dynamic_routes(parent: RoutePattern, listing: str) -> list[tuple[RoutePattern, str]]:
-    """Read what a module's ``_routes`` printed: lines of ``SUBPATH ENTRYPOINT`` (docs/contract.md,
-    "Dynamic routes").
+    """Parse the output of a module's ``_routes``: lines of ``SUBPATH ENTRYPOINT``.
 
-    Returns: patterns with entrypoints in the order in which they are tried: last line first.
-    Raises: ValueError for no output and for any other line.
+    See docs/contract.md, "Dynamic routes".
+
+    Returns:
+        Patterns with entrypoints in order of precedence: last line first.
+
+    Raises:
+        ValueError: The output is empty or has an invalid line.
     """
     routes = []
     for number, line in enumerate(listing.splitlines(), 1):
@@ -137,7 +148,7 @@ def dynamic_routes(parent: RoutePattern, listing: str) -> list[tuple[RoutePatter
 
 
 def has_dot_segment(path: str) -> bool:
-    """Whether a segment of the path is ``.`` or ``..``, plain or percent-encoded."""
+    """Return whether a segment of the path is ``.`` or ``..``, plain or percent-encoded."""
     if "." not in path and "%2" not in path:
         return False
     return any(segment in (b".", b"..") for segment in unquote_to_bytes(path).split(b"/"))

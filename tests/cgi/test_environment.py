@@ -96,13 +96,13 @@ def test_each_value_has_an_encoding_of_its_own() -> None:
     assert found["HTTP_COOKIE"] == "a=ÿ"
 
 
-def test_header_like_configuration_yields_to_the_request() -> None:
+def test_request_headers_override_header_like_configuration() -> None:
     assert environment([], HTTP_X="configured")["HTTP_X"] == "configured"
     assert environment([(b"X", b"sent")], HTTP_X="configured")["HTTP_X"] == "sent"
 
 
 @pytest.mark.parametrize("variable", sorted({*variables_of(scheme="https")}))
-def test_configuration_replaces_no_variable_of_a_request(variable: str) -> None:
+def test_configuration_cannot_override_request_variables(variable: str) -> None:
     """Not even one that this request does not have, such as HTTPS."""
     assert environment([], **{variable: "configured"}) == environment([])
 
@@ -171,7 +171,7 @@ def test_the_uri_is_as_sent(query: str | None, uri: str) -> None:
     assert found["X_FULL_URL"] == f"http://example.com{uri}"
 
 
-def test_the_ends_of_the_connection() -> None:
+def test_connection_addresses() -> None:
     found = variables_of()
     assert (found["REMOTE_PORT"], found["SERVER_ADDR"]) == ("51234", "192.0.2.2")
     found = variables_of(remote_port="", server_address="")

@@ -42,12 +42,12 @@ def parse(pieces: list[bytes], limit: int = LARGE) -> tuple[ResponseHead, bytes]
     body = b""
     try:
         for piece in pieces:
-            held = parser.held
+            buffered = parser.buffered
             parser.feed(piece)
-            assert parser.held == held + len(piece)
+            assert parser.buffered == buffered + len(piece)
             if parser.head() is not None:
                 body += parser.take_body()
-                assert parser.held == 0
+                assert parser.buffered == 0
         head = parser.end()
     except BadResponse as error:
         return f"{error.status} {error.reason}"
@@ -90,7 +90,7 @@ def error_of(output: bytes) -> BadResponse:
 @example(b"X: " + b"a" * 61 + b"\r\n\r\n", [66, 67], 64)
 @example(b"Status: 200\r\r\n\r\r\nbody", [11, 12, 13, 14, 15, 16], 17)
 @example(b"Status: 200\r\r\n\r\r\nbody", [11, 12, 13, 14, 15, 16], 16)
-def test_cuts_make_no_difference(output: bytes, cuts: list[int], limit: int) -> None:
+def test_results_do_not_depend_on_splits(output: bytes, cuts: list[int], limit: int) -> None:
     places = [0, *sorted(min(cut, len(output)) for cut in cuts), len(output)]
     pieces = [output[start:end] for start, end in pairwise(places)]
     whole = parse_at_once(output, limit)
@@ -137,13 +137,13 @@ def test_a_large_body_is_copied_once() -> None:
     try:
         parser.feed(output)
         parser.end()
-        assert parser.held == size
+        assert parser.buffered == size
         body = parser.take_body()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert body == bytes(size)
-    assert parser.held == 0
+    assert parser.buffered == 0
     assert size <= peak < size * 1.5
     # After the head, a piece of the body is handed out as it came.
     parser.feed(body)
@@ -327,7 +327,7 @@ def test_a_control_header_that_cannot_be_used(name: str, character: str) -> None
         assert "found 'a" in error.reason
 
 
-def test_an_overruled_control_header_is_no_error() -> None:
+def test_an_overridden_control_header_is_not_an_error() -> None:
     """The last one counts, so what is wrong with an earlier one does not matter."""
     head = head_of("Location: /a\0b\nLocation: /c\nStatus: fine\nStatus: 307")
     assert (head.status, head.headers) == (307, ((b"Location", b"/c"),))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wagi.gateway.admission import Admission, Busy, Share
+from wagi.gateway.admission import Admission, Overloaded, Share
 from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits
 from wagi.guest.budget import Lease, MemoryAccount, MemoryBudget, unlimited_account
 from wagi.guest.demand import MemoryDemand
@@ -60,7 +60,7 @@ async def holders(admission: Admission, wanted: Share, count: int) -> list[async
 
 
 def test_one_share_may_hold_every_slot() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         only = share()
         admission = admission_of(10, only)
         tasks = await holders(admission, only, 11)
@@ -68,22 +68,22 @@ def test_one_share_may_hold_every_slot() -> None:
         admission.release(only, tasks[0].result())
         await asyncio.wait_for(tasks[-1], 1)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_flood_leaves_a_fifth_of_the_slots() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         flood, other = share(), share()
         admission = admission_of(100, flood, other)
         await holders(admission, flood, 100)
         assert flood.held == 80
         assert all(task.done() for task in await holders(admission, other, 15))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_free_slots_go_to_the_shares_in_turn() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         first, second = share(), share()
         admission = admission_of(2, first, second)
         running = await holders(admission, first, 2)
@@ -97,28 +97,28 @@ def test_free_slots_go_to_the_shares_in_turn() -> None:
         for task in (*long_queue, *short_queue):
             task.cancel()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_the_queue_is_bounded_in_length_and_time() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         narrow = share(1, max_queue=1, timeout=0.05)
         admission = admission_of(10, narrow)
         lease = await admission.acquire(narrow)
         (waiting,) = await holders(admission, narrow, 1)
-        with pytest.raises(Busy, match="already queued"):
+        with pytest.raises(Overloaded, match="already queued"):
             await admission.acquire(narrow)
-        with pytest.raises(Busy, match=r"no free slot within 0\.05 s"):
+        with pytest.raises(Overloaded, match=r"no free slot within 0\.05 s"):
             await waiting
         assert not narrow.waiting
         admission.release(narrow, lease)
         await admission.acquire(narrow)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_slot_granted_to_a_request_that_has_gone_is_given_on() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         narrow = share(1)
         admission = admission_of(10, narrow)
         lease = await admission.acquire(narrow)
@@ -128,13 +128,13 @@ def test_a_slot_granted_to_a_request_that_has_gone_is_given_on() -> None:
         await asyncio.wait_for(patient, 1)
         assert narrow.held == 1
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_guests_wait_for_memory() -> None:
     """Two of 120 MiB have room in 256: the others wait for them to end, in this worker..."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         large = of_memory(120)
         admission = Admission(10, [large], *accounts(256), NO_LIMITS)
         tasks = await holders(admission, large, 4)
@@ -145,13 +145,13 @@ def test_guests_wait_for_memory() -> None:
         assert not tasks[3].done()
         tasks[3].cancel()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_memory_of_another_worker_gets_free() -> None:
+def test_guests_wait_for_memory_of_another_worker() -> None:
     """...or in another worker, which sends no notification."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         large, other = of_memory(120), of_memory(200)
         here, there = accounts(256, 2)
         lease = there.lease(200 * MIB, 200 * MIB)
@@ -164,16 +164,16 @@ def test_memory_of_another_worker_gets_free() -> None:
         there.trim_idle()
         await asyncio.wait_for(waiting, 5)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_the_wait_for_memory_ends() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         large = of_memory(120, timeout=0.05)
         admission = Admission(10, [large], *accounts(200), NO_LIMITS)
         lease = await admission.acquire(large)
         with pytest.raises(
-            Busy,
+            Overloaded,
             match=r"not enough free memory \(a guest needs 120\.0 MiB to start, 80\.0 MiB of"
             r" 200\.0 MiB are free: see --memory-budget\) within 0\.05 s",
         ):
@@ -182,24 +182,24 @@ def test_the_wait_for_memory_ends() -> None:
         assert not large.waiting
         assert await admission.acquire(large)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_flood_of_large_guests_leaves_memory() -> None:
     """It gets at most four fifths, so another module's guest is started at once."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         flood, other = of_memory(64), of_memory(20)
         admission = Admission(100, [flood, other], *accounts(256), NO_LIMITS)
         await holders(admission, flood, 10)
         assert flood.held == 3
         assert all(task.done() for task in await holders(admission, other, 2))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_guest_that_needs_everything_gets_it() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         large, other = of_memory(250), of_memory(20)
         admission = Admission(100, [large, other], *accounts(256), NO_LIMITS)
         lease = await admission.acquire(other)
@@ -208,13 +208,13 @@ def test_a_guest_that_needs_everything_gets_it() -> None:
         admission.release(other, lease)
         await asyncio.wait_for(waiting, 5)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_guests_that_have_grown_make_the_next_ones_wait() -> None:
     """What a module's guests have lately grown to is free before another one is started."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         growing = of_memory(1)
         admission = Admission(100, [growing], *accounts(256), NO_LIMITS)
         lease = await admission.acquire(growing)
@@ -233,13 +233,13 @@ def test_guests_that_have_grown_make_the_next_ones_wait() -> None:
             admission.release(growing, lease)
         assert growing.expected_memory < 4 * MIB
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_an_idle_worker_gives_its_memory_back() -> None:
     """Also what it keeps so that its guests can grow without a look at the others."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         small = of_memory(1)
         here, there = accounts(4096, 2)
         admission = Admission(100, [small], here, NO_LIMITS)
@@ -254,7 +254,7 @@ def test_an_idle_worker_gives_its_memory_back() -> None:
             await asyncio.sleep(0.05)
         assert admission._timer is None  # nothing is left to be looked at
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @given(
@@ -266,12 +266,12 @@ def test_an_idle_worker_gives_its_memory_back() -> None:
         )
     ),
 )
-def test_nothing_is_lost_or_made_up(
+def test_slots_and_memory_are_conserved(
     slots: int, memory: int, moves: list[tuple[int, str, int]]
 ) -> None:
     """Whatever comes and goes in whatever order, slots and memory stay as many as they were."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         demand = MemoryDemand(MIB, 8 * MIB)
         shares = [share(2, demand=demand), share(demand=demand), share(None, 2)]
         budget = MemoryBudget(memory * MIB, 1)
@@ -311,4 +311,4 @@ def test_nothing_is_lost_or_made_up(
         account.trim_idle()
         assert budget.reserved == 0
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wagi.gateway.admission import Admission, Busy, Share
+from wagi.gateway.admission import Admission, Overloaded, Share
 from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits, now
 from wagi.guest.budget import Lease, unlimited_account
 from wagi.guest.demand import MemoryDemand
@@ -97,14 +97,14 @@ def test_a_reload_keeps_the_count(limits: ConcurrencyLimits) -> None:
     assert open_worker(limits).entry("/a", 3).try_acquire()
 
 
-def test_there_are_cells_for_so_many_workers(limits: ConcurrencyLimits) -> None:
+def test_the_number_of_workers_is_limited(limits: ConcurrencyLimits) -> None:
     workers = [open_worker(limits) for _ in range(4)]
     assert limits.open_worker() is None
     limits.close_worker(workers[3])
     assert open_worker(limits).index == 3
 
 
-def test_being_woken_is_read_once(limits: ConcurrencyLimits) -> None:
+def test_wakeups_are_consumed(limits: ConcurrencyLimits) -> None:
     holder, waiting = open_worker(limits), open_worker(limits)
     slots = holder.entry("/a", 1)
     waiting.entry("/a", 1).set_waiting(1)
@@ -201,7 +201,7 @@ def test_a_request_that_gives_up_lets_others_go_on() -> None:
     async def run() -> None:
         both = TwoWorkers(limit=1, timeout=0.1)
         lease = await both.acquire(0)
-        with pytest.raises(Busy, match="no free slot"):
+        with pytest.raises(Overloaded, match="no free slot"):
             await both.acquire(1)
         both.release(0, lease)
         for index in (0, 1, 0):

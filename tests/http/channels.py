@@ -15,32 +15,32 @@ ENDPOINT = Endpoint("192.0.2.1", "50000", "http", "127.0.0.1", "127.0.0.1", "300
 
 
 class MemoryChannel:
-    """A channel of a response. It takes ``room`` bytes at a time, None for any number."""
+    """A channel of a response. It takes ``capacity`` bytes at a time, None for any number."""
 
-    def __init__(self, room: int | None = None) -> None:
+    def __init__(self, capacity: int | None = None) -> None:
         self.written = b""
         self.closes = False
         self.aborted: bool | None = None
         self.is_draining = False
         self.drains = 0
-        self._room = room
-        self._held = 0
+        self._capacity = capacity
+        self._buffered = 0
 
     @property
     def can_write(self) -> bool:
-        return not self._held
+        return not self._buffered
 
     def write(self, data: bytes) -> None:
         assert self.aborted is None
         self.written += data
-        if self._room is not None and len(data) > self._room:
-            self._held = len(data) - self._room
+        if self._capacity is not None and len(data) > self._capacity:
+            self._buffered = len(data) - self._capacity
 
     async def drain(self) -> None:
         self.drains += 1
-        self._held = 0
+        self._buffered = 0
 
-    def start_answer(self, request: Request) -> None:
+    def dispatch(self, request: Request) -> None:
         raise NotImplementedError
 
     def close_after_response(self) -> None:
@@ -99,7 +99,7 @@ def request(
 ) -> Request:
     """A request without a body."""
     head = Head(method, "/", protocol, {}, (), keep_alive, 0)
-    body = BodyStream(is_complete=True, on_room=lambda: None)
+    body = BodyStream(is_complete=True, on_drain=lambda: None)
     return Request(head, ClientInfo("192.0.2.1"), ENDPOINT, body, channel or MemoryChannel())
 
 

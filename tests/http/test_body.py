@@ -17,7 +17,7 @@ pytestmark = pytest.mark.fast
 def stream() -> tuple[BodyStream, list[None]]:
     """A stream, and how often it has asked for more."""
     asked: list[None] = []
-    return BodyStream(is_complete=False, on_room=lambda: asked.append(None)), asked
+    return BodyStream(is_complete=False, on_drain=lambda: asked.append(None)), asked
 
 
 def reader(body: BodyStream, length: int = 10, **limits: int) -> BodyReader:
@@ -28,7 +28,7 @@ def reader(body: BodyStream, length: int = 10, **limits: int) -> BodyReader:
     )
 
 
-def test_what_has_arrived_can_be_taken() -> None:
+def test_arrived_data_can_be_taken() -> None:
     body, _ = stream()
     read = reader(body)
     assert read.take() == b""
@@ -56,22 +56,22 @@ def test_a_full_stream_asks_for_more_when_it_has_room() -> None:
     assert not body.is_full
 
 
-def test_a_client_that_sends_is_not_quiet() -> None:
+def test_a_client_that_sends_is_not_idle() -> None:
     """Whether or not the guest reads: also while there is no room for what would come next."""
 
     async def run() -> None:
         body, _ = stream()
         read = reader(body)
         await asyncio.sleep(0.02)
-        assert read.quiet_seconds >= 0.02
-        before = read.quiet_seconds
+        assert read.idle_seconds >= 0.02
+        before = read.idle_seconds
         body.feed(b"x", is_last=False)
-        assert read.quiet_seconds < before
+        assert read.idle_seconds < before
         body.feed(b"x" * 300_000, is_last=False)
         await asyncio.sleep(0.02)
-        assert read.quiet_seconds == 0
+        assert read.idle_seconds == 0
         read.take()
-        assert read.quiet_seconds >= 0.02
+        assert read.idle_seconds >= 0.02
 
     asyncio.run(run())
 
@@ -100,7 +100,7 @@ def test_a_client_that_goes_away_ends_the_wait() -> None:
     asyncio.run(run())
 
 
-def test_failing_after_the_end_makes_no_difference() -> None:
+def test_failing_after_the_end_has_no_effect() -> None:
     body, _ = stream()
     body.feed(b"all", is_last=True)
     body.fail(ConnectionResetError("gone"))
@@ -170,7 +170,7 @@ def test_the_limit_of_a_body_without_a_length(size: int, limit: int, status: int
     assert error.value.status == status
 
 
-def test_a_body_that_does_not_arrive_in_time() -> None:
+def test_a_body_that_times_out() -> None:
     async def run() -> None:
         body, _ = stream()
         with closing(reader(body)) as read:
@@ -181,10 +181,10 @@ def test_a_body_that_does_not_arrive_in_time() -> None:
     assert error.value.status == 408
 
 
-def test_a_client_is_invited_once() -> None:
+def test_100_continue_is_sent_once() -> None:
     invited: list[None] = []
     body, _ = stream()
     read = BodyReader(body, 5, BodyLimits(10, 10, 0), lambda: invited.append(None))
-    read.invite()
-    read.invite()
+    read.send_continue()
+    read.send_continue()
     assert len(invited) == 1

@@ -275,9 +275,9 @@ def test_requests_sent_ahead_stop_the_client() -> None:
         client = Client(HttpServer(wait, reject, OPTIONS))
         await client.send(get("/a") * 5000)
         assert client.transport.is_paused
-        assert client.connection in client.server.unread
+        assert client.connection in client.server.paused
         client.connection.connection_lost(None)
-        assert not client.server.unread
+        assert not client.server.paused
         await settle()
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Whom to believe about the client."""
+"""The client behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def client(
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "2001:db8::1", None])
-def test_untrusted_peers_are_what_they_are(peer: str | None) -> None:
+def test_headers_of_untrusted_peers_are_ignored(peer: str | None) -> None:
     found = client(
         peer,
         ("X-Forwarded-For", "6.6.6.6"),
@@ -97,6 +97,6 @@ def test_forwarded(value: str, expected: ClientInfo) -> None:
     assert client("10.0.0.1", ("Forwarded", value)) == expected
 
 
-def test_x_forwarded_goes_before_forwarded() -> None:
+def test_x_forwarded_takes_precedence_over_forwarded() -> None:
     found = client("10.0.0.1", ("Forwarded", "for=6.6.6.6"), ("X-Forwarded-For", "192.0.2.1"))
     assert found.address == "192.0.2.1"

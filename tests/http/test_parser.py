@@ -1,4 +1,4 @@
-"""From the bytes of a connection to requests."""
+"""The request parser."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_sequences(name: str, size: int) -> None:
     st.lists(st.sampled_from([data for data, _ in SEQUENCES.values()]), min_size=1, max_size=4),
     st.lists(st.integers(1, 40), min_size=1, max_size=20),
 )
-def test_where_bytes_are_cut_makes_no_difference(parts: list[bytes], sizes: list[int]) -> None:
+def test_events_do_not_depend_on_splits(parts: list[bytes], sizes: list[int]) -> None:
     data = b"".join(parts)
     pieces, at = [], 0
     while at < len(data):
@@ -113,8 +113,8 @@ def test_where_bytes_are_cut_makes_no_difference(parts: list[bytes], sizes: list
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
-def test_no_bytes_are_too_strange(data: bytes, size: int) -> None:
-    """They are requests or an error. Nothing else is raised, however they are cut."""
+def test_arbitrary_bytes(data: bytes, size: int) -> None:
+    """They yield requests or an HTTPError, regardless of how they are split."""
     whole, pieces = summarize([data]), summarize(cut(data, size))
     assert pieces == whole
 

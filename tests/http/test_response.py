@@ -161,7 +161,7 @@ def test_a_draining_server_ends_connections() -> None:
 
 def test_a_slow_client_holds_the_writer_back() -> None:
     """Each flush waits until the client has read; more than one write is never held."""
-    channel = MemoryChannel(room=10)
+    channel = MemoryChannel(capacity=10)
     writer = ResponseWriter(request(channel=channel), LIMIT, [])
     writer.feed(HEAD + b"x" * 50)
     assert writer.fits_in_one_write

@@ -31,7 +31,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def take_all(spool: Spool) -> bytes:
     taken = b""
-    while spool.left:
+    while spool.remaining:
         taken += spool.take()
     assert spool.take() == b""
     return taken
@@ -46,7 +46,7 @@ def test_bytes_come_back_in_order(files: list[Any], count: int, file_count: int)
     pieces = [b"%06d" % number + _PIECE for number in range(count)]
     for piece in pieces:
         spool.write(piece)
-    assert space.used == spool.size == spool.left == sum(map(len, pieces))
+    assert space.used == spool.size == spool.remaining == sum(map(len, pieces))
     assert take_all(spool) == b"".join(pieces)
     assert len(files) == file_count
     spool.close()
@@ -54,7 +54,7 @@ def test_bytes_come_back_in_order(files: list[Any], count: int, file_count: int)
     assert all(file.closed for file in files)
 
 
-def test_many_bodies_together_leave_memory(files: list[Any]) -> None:
+def test_many_large_bodies_overflow_into_files(files: list[Any]) -> None:
     space = SpoolSpace(total=1 << 30)
     spools = [Spool(space) for _ in range(64)]
     for number, spool in enumerate(spools):

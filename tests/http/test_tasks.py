@@ -29,7 +29,7 @@ def test_an_error_before_the_first_wait_is_raised() -> None:
         start(work())
 
 
-def test_a_coroutine_that_waits_goes_on_in_a_task() -> None:
+def test_a_coroutine_that_waits_continues_in_a_task() -> None:
     async def work(steps: list[str]) -> None:
         steps.append("before")
         await enter_task()
@@ -67,7 +67,7 @@ def test_cancelling_reaches_the_coroutine() -> None:
     asyncio.run(run())
 
 
-def test_waiting_without_entering_a_task_is_a_mistake() -> None:
+def test_waiting_without_entering_a_task_is_an_error() -> None:
     async def work() -> None:
         await asyncio.sleep(1)
 

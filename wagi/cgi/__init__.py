@@ -1,1 +1,1 @@
-"""CGI's two halves: the variables of a request, and the response in a guest's output."""
+"""CGI: the environment built from a request, and the response parsed from a guest's output."""

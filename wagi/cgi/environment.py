@@ -1,13 +1,13 @@
-"""The environment variables and arguments that a guest gets for a request (RFC 3875 §4.1). Pure.
+"""Build the environment and the arguments of a guest from a request (RFC 3875 §4.1). Pure.
 
-Each request header becomes a variable, so a client that chooses names of headers chooses names of
-variables. These headers are withheld from the guest:
+Each request header becomes a variable, so clients control the names of variables. These
+headers are withheld from the guest:
 
 - ``Proxy`` would become HTTP_PROXY, which programs take for their configuration (CVE-2016-5385).
 - A name with an underscore could pass for another header: ``X_Real_IP`` and ``X-Real-IP`` would
   become the same variable.
 - ``Authorization`` and ``Proxy-Authorization`` hold credentials (RFC 3875 §4.1.18 and §9.2). The
-  first is passed on where a route asks for it.
+  first is passed on if the route is configured to do so.
 - ``Connection`` and ``Transfer-Encoding`` describe the connection between the client and the
   gateway, not the request.
 """
@@ -57,10 +57,10 @@ class RequestHead(NamedTuple):
         method: The method.
         path: The path as sent, valid UTF-8.
         query: The query as sent, valid UTF-8; None for a target without ``?``.
-        protocol: The protocol as the client spoke it, such as ``HTTP/1.1``.
+        protocol: The protocol version that the client used, such as ``HTTP/1.1``.
         headers: Names and values in arrival order, undecoded.
         content_length: The length of the body in bytes, whether or not the client sent it.
-        scheme: The scheme of the URL that the client asked for, ``http`` or ``https``.
+        scheme: The scheme of the requested URL, ``http`` or ``https``.
         server_name: The host of that URL; an IPv6 address is in brackets.
         server_port: The port of that URL.
         remote_address: The IP address of the client, empty if unknown.
@@ -87,7 +87,7 @@ class RouteVariables:
     """The part of the environment that is the same for all requests of a route, encoded once.
 
     Attributes:
-        fixed: The variables that no request changes, each as ``NAME=value`` and ended by a NUL.
+        fixed: The variables that do not depend on the request, each as ``NAME=value`` and a NUL.
         header_like: Configured variables whose names begin with HTTP_; headers replace them.
         pass_authorization: Whether guests get the Authorization header.
     """
@@ -104,7 +104,7 @@ class RouteVariables:
         configured: Mapping[str, str],
         pass_authorization: bool = False,
     ) -> RouteVariables:
-        """Encode what is known before any request.
+        """Encode the variables that do not depend on the request.
 
         Args:
             script_name: The matched route without ``/...``.
@@ -127,7 +127,7 @@ class RouteVariables:
         return cls(fixed, header_like, pass_authorization)
 
     def environment(self, head: RequestHead, raw_path_info: str) -> bytes:
-        """All variables of a request, each as ``NAME=value`` and ended by a NUL.
+        """Return all variables of a request, each as ``NAME=value`` and terminated by a NUL.
 
         Args:
             head: The request.
@@ -171,7 +171,7 @@ class RouteVariables:
 
 
 def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The HTTP_* variables; the values of a repeated header are joined in arrival order."""
+    """Return the HTTP_* variables; values of a repeated header are joined in arrival order."""
     values: dict[str, str] = {}
     for raw_name, raw_value in headers:
         name = _variable_name(raw_name)
@@ -191,11 +191,11 @@ def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return values
 
 
-# Browsers send the same few dozen names. The size bounds the memory that a client can fill by
-# making names up.
+# Browsers send the same few dozen names. The size bounds the memory that a client can use by
+# inventing names.
 @lru_cache(maxsize=1024)
 def _variable_name(raw_name: bytes) -> str | None:
-    """The variable that a header becomes; None for a header that is withheld."""
+    """Return the variable for a header; None if the header is withheld."""
     lower = raw_name.lower()
     if lower in _WITHHELD_HEADERS or b"_" in lower:
         return None
@@ -221,7 +221,7 @@ def arguments(template: str | None, path: str, query: str | None) -> bytes:
 
     The template is split before parts of the request are substituted into it, so a client cannot
     add words to its fixed part. ``${SCRIPT_NAME}`` stands for the path of the request, not for
-    the variable SCRIPT_NAME: so it was in the original. ``${ARGS}`` as a word of its own becomes
+    the variable SCRIPT_NAME, as in the original. ``${ARGS}`` as a word of its own becomes
     one word for each query item.
 
     Args:

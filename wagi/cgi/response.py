@@ -71,7 +71,7 @@ class ResponseHead:
             are left out.
         content_length: Length of the body in bytes if the guest gave one, otherwise None.
         warnings: For the module's log: which headers were dropped, and why.
-        is_small: Whether it is worth keeping what is made of it.
+        is_small: Whether the formatted head should be cached.
     """
 
     status: int
@@ -84,7 +84,7 @@ class ResponseHead:
 class ResponseParser:
     """Splits the output of a guest into head and body.
 
-    The answers depend only on the bytes that have been fed, never on how they were cut into pieces.
+    The results depend only on the bytes that have been fed, not on how they were split.
     """
 
     __slots__ = ("_block", "_body", "_head", "_is_split", "_limit", "_searched")
@@ -118,7 +118,7 @@ class ResponseParser:
             self._block += data
 
     @property
-    def held(self) -> int:
+    def buffered(self) -> int:
         """Number of bytes that were fed and belong neither to the head nor to a body taken."""
         return len(self._block) + sum(map(len, self._body))
 
@@ -137,11 +137,15 @@ class ResponseParser:
         return self._head
 
     def _split(self) -> bool:
-        """Split the output where the header block ends. Returns: whether its end is there."""
+        """Split the output at the end of the header block.
+
+        Returns:
+            Whether the end was found.
+        """
         block = self._block
         found = _BLOCK_END.search(block, self._searched, self._limit)
         if found is None:
-            # What ends the block may have begun in the last bytes.
+            # The end of the block may have begun in the last bytes.
             self._searched = max(0, len(block) - (_BLOCK_END_MAX - 1))
             return False
         end = found.end()
@@ -227,7 +231,7 @@ def _parse(block: bytes) -> ResponseHead:
     return ResponseHead(status, headers, content_length, tuple(_bounded(warnings)), is_small)
 
 
-# Most handlers print the same header block every time; large ones would fill the memory.
+# Most handlers print the same header block every time. Large ones are not cached to save memory.
 _parse_cached = lru_cache(maxsize=256)(_parse)
 
 
@@ -278,9 +282,8 @@ def _status(control: dict[bytes, tuple[bytes, bytes]]) -> int:
 def _content_length(values: list[bytes], warnings: list[str]) -> int | None:
     """Return the Content-Length in bytes, or None if the guest gave none that can be used.
 
-    Equal ones count as one. Where they differ, or one is not a number, nobody can tell which one is
-    true, so none is used, with a warning: the gateway then frames the body by its real length, and
-    the client gets no false one.
+    Equal values count as one. If values differ or one is not a number, it is unknown which one is
+    correct, so all are dropped with a warning, and the gateway uses the actual length.
     """
     if not values:
         return None

@@ -1,1 +1,1 @@
-"""The gateway: requests in, guests run, responses out. ``cycle`` is the journey of one request."""
+"""The gateway: runs a guest for each request. ``cycle`` implements the request cycle."""

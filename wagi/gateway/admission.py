@@ -1,17 +1,17 @@
-"""Admission of guests: who may run at once, who waits, and for how long.
+"""Admission control: grants slots and memory to guests, or queues their requests.
 
 A worker has a number of slots for guests, and all workers together have a memory budget. A guest
-needs a slot and the memory that it starts with. Two rules keep one module's flood from starving
-the others:
+needs a slot and its initial memory. Two rules prevent one module under heavy load from starving the
+others:
 
 - A share may hold at most four times as many slots as are free, and four times as much memory
-  (dynamic thresholds, Choudhury and Hahne 1998): a flood alone gets four fifths, and there is
-  always something left for another module.
-- What gets free goes to the shares in turn, not to the longest queue.
+  (dynamic thresholds, Choudhury and Hahne 1998): a single busy share gets four fifths, and the rest
+  remains available to other modules.
+- Freed slots are granted to the shares in round-robin order, not to the longest queue.
 
-What other workers do with the memory is not announced: while requests wait for memory, admission
-looks again at an interval. That a guest of an entry with ``max_concurrency`` has ended in another
-worker is announced (``gateway.concurrency``).
+Workers do not notify each other when they release memory: while requests wait for memory, admission
+polls. They do notify each other when a guest of an entry with ``max_concurrency`` has ended
+(``gateway.concurrency``).
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ from wagi.guest.demand import MemoryDemand
 from wagi.limits import Limits
 
 _SHARE_FACTOR = 4
-_MEMORY_POLL_INTERVAL_S = 0.02  # seconds; a guest that waited for memory mostly runs for longer
-_TRIM_INTERVAL_S = 0.25  # seconds for which an idle worker may keep memory that others could use
+_MEMORY_POLL_INTERVAL_S = 0.02  # guests that wait for memory mostly run for longer
+_TRIM_INTERVAL_S = 0.25  # after which an idle worker returns unused memory
 _MEMORY_DECAY = 8
-"""By which part of the difference an expectation falls after a guest that needed less: half of it
-is gone after five such guests, nine tenths after seventeen."""
+"""Divisor of the surplus by which ``expected_memory`` falls after a guest that needed less: the
+surplus is halved after five such guests, and down to a tenth after seventeen."""
 _MIB = 1024**2
 
 
-class Busy(Exception):
-    """No guest can be started: the queue is full, or the wait took too long."""
+class Overloaded(Exception):
+    """No guest can be started: the queue is full, or the request timed out in it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    """A request that waits."""
+class _WaitingRequest:
+    """A queued request."""
 
     granted: asyncio.Future[Lease]
     since: int  # in nanoseconds of ``concurrency.now``
 
 
 class Share:
-    """An entry's share of the slots and of the memory. All its routes have one.
+    """The share of slots and memory of an entry, common to all its routes.
 
     Args:
-        limit: How many of its guests may run in all workers; None for no limit of its own.
-        limits: The limits of the entry, which include how many requests may wait and how long.
+        limit: The concurrency limit of the entry; None for no limit.
+        limits: The limits of the entry, including those of its queue.
         demand: The memory that a guest needs.
 
     Attributes:
-        held: Slots that its guests have.
-        expected_memory: Bytes of linear memory with which a guest is started. That is what the
-            module starts with, or more if its guests have lately grown to more: they would
-            otherwise all start, and fail together when they grow.
+        held: Number of slots held by its guests.
+        expected_memory: Linear memory reserved for a new guest, in bytes. It is the initial size of
+            the module, or more if recent guests have grown: otherwise too many would start, and
+            fail together when they grow.
     """
 
     def __init__(
@@ -75,26 +75,26 @@ class Share:
         self.held = 0
         self.expected_memory = demand.initial
         self.leases = LeaseGroup()
-        self.waiting: deque[_Waiting] = deque()
+        self.waiting: deque[_WaitingRequest] = deque()
 
-    def expect(self, size: int) -> None:
-        """Learn from a guest that has ended.
+    def update_expected_memory(self, size: int) -> None:
+        """Update the estimate after a guest has ended.
 
         Args:
-            size: Bytes of linear memory that it had at the end.
+            size: Final size of its linear memory in bytes.
         """
         surplus = self.expected_memory - max(size, self.demand.initial)
         self.expected_memory -= surplus if surplus < 0 else surplus // _MEMORY_DECAY
 
 
 class Admission:
-    """Admits guests to a worker. Every lease that is acquired is released once.
+    """The admission control of a worker. Each acquired lease must be released once.
 
     Args:
-        slots: How many guests may run at a time.
-        shares: Those among which slots and memory are divided; a single one may hold all.
-        account: The worker's part of the memory budget.
-        limits: The worker's part of the limits of entries.
+        slots: Maximum number of running guests.
+        shares: The shares that compete for slots and memory; a single share may hold everything.
+        account: The worker's account of the memory budget.
+        limits: The worker's side of the concurrency limits.
     """
 
     def __init__(
@@ -108,24 +108,28 @@ class Admission:
         self._share_factor = _SHARE_FACTOR if len(shares) > 1 else slots
         self._account = account
         self._limits = limits
-        self._is_listening = False  # to other workers
-        self._queue: deque[Share] = deque()  # those in which requests wait, the next one first
+        self._is_listening = False  # for wake-ups from other workers
+        self._queue: deque[Share] = deque()  # shares with queued requests, the next one first
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0  # in seconds of the loop's clock
         for share in shares:
             share.leases.share_factor = _SHARE_FACTOR if len(shares) > 1 else None
 
     async def acquire(self, share: Share) -> Lease:
-        """Take a slot and the memory for a guest, or wait for them.
+        """Acquire a slot and memory for a guest, waiting for them if necessary.
 
         Raises:
-            Busy: If they cannot be had in time.
+            Overloaded: The queue is full, or the request timed out in it.
         """
         lease = self.try_acquire(share)
         return lease if lease is not None else await self._wait(share)
 
     def try_acquire(self, share: Share) -> Lease | None:
-        """Take a slot and the memory for a guest, unless others wait or there is not enough."""
+        """Acquire a slot and memory for a guest without waiting.
+
+        Returns:
+            The lease; None if there is not enough, or other requests are queued.
+        """
         if share.waiting:
             return None
         lease = self._take(share)
@@ -134,9 +138,9 @@ class Admission:
         return lease
 
     def release(self, share: Share, lease: Lease) -> None:
-        """Give back what a guest had. Its memory has been freed."""
+        """Release the slot and the memory of a guest. Its linear memory must have been freed."""
         lease.close()
-        share.expect(lease.size)
+        share.update_expected_memory(lease.size)
         share.held -= 1
         self._free += 1
         if share.limit is not None:
@@ -167,10 +171,10 @@ class Admission:
 
     async def _wait(self, share: Share) -> Lease:
         if len(share.waiting) >= share.max_queue:
-            missing = self._missing(share)
-            raise Busy(f"{missing}, and {share.max_queue} requests are already queued")
+            shortage = self._shortage(share)
+            raise Overloaded(f"{shortage}, and {share.max_queue} requests are already queued")
         granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        request = _Waiting(granted, now())
+        request = _WaitingRequest(granted, now())
         if not share.waiting:
             self._queue.append(share)
         share.waiting.append(request)
@@ -182,17 +186,17 @@ class Admission:
             async with asyncio.timeout(share.queue_timeout):
                 return await granted
         except BaseException as error:
-            missing = self._missing(share)
+            shortage = self._shortage(share)
             if granted.done() and not granted.cancelled():
-                self.release(share, granted.result())  # it was granted, but too late
+                self.release(share, granted.result())  # granted, but too late
             else:
-                self._forget(share, request)
+                self._dequeue(share, request)
             if isinstance(error, TimeoutError):
-                raise Busy(f"{missing} within {share.queue_timeout:g} s") from None
+                raise Overloaded(f"{shortage} within {share.queue_timeout:g} s") from None
             raise
 
-    def _missing(self, share: Share) -> str:
-        """What a request of this share has to wait for, for the log."""
+    def _shortage(self, share: Share) -> str:
+        """Return the resource that a request of this share waits for, for the log."""
         if not self._has_slot(share):
             return "no free slot"
         needed = share.expected_memory + share.demand.tables
@@ -202,7 +206,7 @@ class Admission:
             " are free: see --memory-budget)"
         )
 
-    def _forget(self, share: Share, request: _Waiting) -> None:
+    def _dequeue(self, share: Share, request: _WaitingRequest) -> None:
         if request in share.waiting:
             share.waiting.remove(request)
         if not share.waiting and share in self._queue:
@@ -210,7 +214,7 @@ class Admission:
         self._announce_waiting(share)
 
     def _announce_waiting(self, share: Share) -> None:
-        """Let other workers know since when the longest waiting request of a share waits."""
+        """Publish the time of the oldest queued request of a share to other workers."""
         if share.limit is None:
             return
         share.limit.set_waiting(share.waiting[0].since if share.waiting else 0)
@@ -224,12 +228,12 @@ class Admission:
         self._grant()
 
     def _grant(self) -> None:
-        """Start those that wait, one of each share in turn."""
+        """Grant free slots to queued requests, one of each share in turn."""
         passed_over = 0
         while self._free and passed_over < len(self._queue):
             share = self._queue.popleft()
             while share.waiting and share.waiting[0].granted.done():
-                share.waiting.popleft()  # given up in this pass of the loop
+                share.waiting.popleft()  # cancelled in this iteration of the loop
             if not share.waiting:
                 continue
             lease = self._take(share)
@@ -244,12 +248,12 @@ class Admission:
                 self._queue.append(share)
 
     def _poll_memory(self, share: Share) -> None:
-        """Look at an interval if it is memory that a share waits for."""
+        """Start to poll if a share waits for memory."""
         if self._has_slot(share):
             self._set_timer(_MEMORY_POLL_INTERVAL_S)
 
     def _set_timer(self, delay: float) -> None:
-        """Have ``_on_timer`` called after ``delay`` seconds, or sooner."""
+        """Schedule a call of ``_on_timer`` within ``delay`` seconds."""
         if not self._account.is_limited:
             return
         loop = asyncio.get_running_loop()

@@ -1,21 +1,22 @@
-"""``max_concurrency`` of an entry, which holds for all workers together.
+"""Enforces ``max_concurrency`` of an entry across all workers.
 
-The supervisor makes a ``ConcurrencyLimits`` before it forks, and gives each worker a ``Worker``
-of it. For each entry with a limit they share an anonymous mapping with two 64-bit cells per worker:
+The supervisor creates ``ConcurrencyLimits`` before it forks, and passes ``WorkerLimits`` to each
+worker. For each entry with a limit, they share an anonymous mapping with two 64-bit cells per
+worker:
 
 ====== ============================================================================
-held   how many guests of the entry run in the worker
-since  when its longest waiting request of the entry began to wait; 0 if none waits
+held   number of running guests of the entry in the worker
+since  when its oldest queued request of the entry was queued; 0 if none is queued
 ====== ============================================================================
 
-Only their owner writes them, and there are no locks, so a worker that is killed leaves none held:
-the supervisor clears its cells. The mapping belongs to the route of the entry and stays when routes
-are reloaded: guests of the old and of the new workers count together.
+Only its owner writes a cell. There are no locks, so a worker that is killed leaves none locked: the
+supervisor clears its cells. The mapping is kept by the entry's route when routes are reloaded, so
+the guests of old and new workers count together.
 
-A worker takes a slot by raising its cell and looking at the sum then. If the sum is over the limit,
-it takes that back. It does not even try while a request of another worker has waited longer: slots
-are granted in the order in which requests have come, whichever worker they came to. Whoever lowers
-a cell wakes the worker with the longest waiting request, through a pipe.
+To acquire a slot, a worker increments its cell and then reads the sum. If the sum exceeds the
+limit, it reverts the increment. It does not try while another worker has an older queued request:
+slots are granted in order of arrival across workers. A worker that decrements a cell wakes the
+worker with the oldest queued request, through a pipe.
 """
 
 from __future__ import annotations
@@ -40,11 +41,10 @@ class _Cells:
 
 
 class ConcurrencyLimits:
-    """The limits of all entries, on the supervisor's side.
+    """The supervisor's side of the concurrency limits of all entries.
 
     Args:
-        processes: How many worker processes there may be at a time, those included that are being
-            replaced.
+        processes: Maximum number of worker processes, including those being replaced.
     """
 
     def __init__(self, processes: int) -> None:
@@ -54,10 +54,10 @@ class ConcurrencyLimits:
         self._pipes: list[tuple[int, int]] = []
 
     def prepare(self, entries: Iterable[str]) -> None:
-        """Make the cells of entries with a limit. Call it before the workers that serve them fork.
+        """Create the cells of entries with a limit. Call it before forking their workers.
 
         Args:
-            entries: Their routes.
+            entries: Routes of the entries.
         """
         for entry in entries:
             if entry not in self._entries:
@@ -70,17 +70,17 @@ class ConcurrencyLimits:
             self._pipes.append(pipe)
 
     def open_worker(self) -> WorkerLimits | None:
-        """Make the part of one worker; call it before the fork.
+        """Create the limits of a worker. Call it before forking the worker.
 
         Returns:
-            None if too many are open.
+            The limits; None if the maximum number of workers is reached.
         """
         if not self._unused:
             return None
         return WorkerLimits(self._unused.pop(0), self._entries, self._pipes)
 
     def close_worker(self, worker: WorkerLimits) -> None:
-        """Take back all slots that a worker holds. Its process must have ended."""
+        """Release all slots of a worker whose process has ended."""
         for cells in self._entries.values():
             cells.held[worker.index] = cells.since[worker.index] = 0
         for _, writer in self._pipes:
@@ -97,10 +97,10 @@ class ConcurrencyLimits:
 
 
 class WorkerLimits:
-    """The limits of all entries, in one worker. Not thread-safe.
+    """A worker's side of the concurrency limits of all entries. Not thread-safe.
 
     Attributes:
-        index: Which cells are this worker's.
+        index: Index of this worker's cells.
     """
 
     def __init__(
@@ -112,31 +112,31 @@ class WorkerLimits:
 
     @property
     def descriptor(self) -> int | None:
-        """Becomes readable when a slot may be free; None if no other worker can free one."""
+        """A descriptor that becomes readable when a slot may be free; None for a single worker."""
         return self._pipes[self.index][0] if self._pipes else None
 
     def clear(self) -> None:
-        """Read what has made ``descriptor`` readable."""
+        """Consume pending wake-ups from ``descriptor``."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self._pipes[self.index][0], 4096):
                 pass
 
     def entry(self, route: str, limit: int) -> EntryLimit:
-        """The limit of an entry.
+        """Return the limit of an entry.
 
         Args:
-            route: The entry's route.
-            limit: Guests at a time.
+            route: Route of the entry.
+            limit: Maximum number of running guests in all workers.
         """
         return EntryLimit(self._entries[route], limit, self.index, self._pipes)
 
 
 @contextlib.contextmanager
 def single_worker(entries: Iterable[str]) -> Iterator[WorkerLimits]:
-    """The limits of a gateway that is its own and only worker.
+    """Provide the limits of a gateway without a supervisor and other workers.
 
     Args:
-        entries: The routes of the entries with a limit.
+        entries: Routes of the entries with a limit.
     """
     with contextlib.closing(ConcurrencyLimits(processes=1)) as limits:
         limits.prepare(entries)
@@ -146,13 +146,13 @@ def single_worker(entries: Iterable[str]) -> Iterator[WorkerLimits]:
 
 
 class EntryLimit:
-    """The slots of one entry, as one worker sees them.
+    """A worker's side of the concurrency limit of one entry.
 
     Args:
-        cells: Shared with the other workers.
-        limit: Guests at a time, in all workers together.
-        index: Which cells are this worker's.
-        pipes: Those of all workers.
+        cells: Cells shared with the other workers.
+        limit: Maximum number of running guests in all workers.
+        index: Index of this worker's cells.
+        pipes: Wake-up pipes of all workers.
     """
 
     def __init__(self, cells: _Cells, limit: int, index: int, pipes: list[tuple[int, int]]) -> None:
@@ -161,22 +161,22 @@ class EntryLimit:
         self._index = index
         self._pipes = pipes
         self._held = 0
-        self._fence = threading.Lock()
+        self._barrier = threading.Lock()
 
     @property
     def has_free_slot(self) -> bool:
-        """Whether fewer guests run than may."""
+        """Whether fewer guests are running than the limit allows."""
         return sum(self._cells.held) < self.limit
 
     def try_acquire(self) -> bool:
-        """Take a slot, unless all are taken or a request of another worker has waited longer."""
+        """Acquire a slot, unless all are held or another worker has an older queued request."""
         cells, index = self._cells, self._index
         if any(cells.since) and self._longest_waiting() != index:
             return False
         cells.held[index] = self._held + 1
-        # A processor may read the other cells before its own write has become visible: two workers
-        # would then not see each other. Taking a lock is a full barrier (Dekker's algorithm).
-        with self._fence:
+        # Without a barrier, the processor may read the other cells before its own write is visible,
+        # so that two workers miss each other (Dekker's algorithm). Locking is a full barrier.
+        with self._barrier:
             pass
         if sum(cells.held) > self.limit:
             cells.held[index] = self._held
@@ -186,31 +186,31 @@ class EntryLimit:
         return True
 
     def release(self) -> None:
-        """Give back a slot."""
+        """Release a slot."""
         self._held -= 1
         self._cells.held[self._index] = self._held
         self._wake_longest_waiting()
 
     def set_waiting(self, since: int) -> None:
-        """Say since when this worker's longest waiting request waits.
+        """Publish when this worker's oldest queued request was queued.
 
-        After this, try to acquire once more: a slot that became free before is not announced.
+        Try to acquire again after this call: slots freed before it cause no wake-up.
 
         Args:
-            since: In nanoseconds of ``time.monotonic_ns``; 0 if none waits any more.
+            since: Time in nanoseconds of ``time.monotonic_ns``; 0 if no request is queued.
         """
         had_waited = self._cells.since[self._index]
         self._cells.since[self._index] = since
-        if had_waited and since != had_waited:  # it may be another worker's turn now
+        if had_waited and since != had_waited:  # another worker may now have the oldest request
             self._wake_longest_waiting()
 
     def _longest_waiting(self) -> int:
-        """The index of the worker whose request has waited longest; -1 if none waits."""
+        """Return the index of the worker with the oldest queued request, or -1."""
         waiting = [(since, index) for index, since in enumerate(self._cells.since) if since]
         return min(waiting)[1] if waiting else -1
 
     def _wake_longest_waiting(self) -> None:
-        with self._fence:  # see try_acquire
+        with self._barrier:  # see try_acquire
             pass
         if any(self._cells.since):
             index = self._longest_waiting()
@@ -219,10 +219,10 @@ class EntryLimit:
 
 
 def now() -> int:
-    """The time for ``set_waiting``: one clock for all processes."""
+    """Return the time for ``set_waiting``, from a clock common to all processes."""
     return time.monotonic_ns()
 
 
 def _wake(writer: int) -> None:
-    with contextlib.suppress(BlockingIOError):  # it is full: the worker will be woken
+    with contextlib.suppress(BlockingIOError):  # a full pipe wakes the worker as well
         os.write(writer, b"\0")

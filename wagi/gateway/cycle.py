@@ -1,8 +1,9 @@
-"""The journey of one request: match, admission, environment, guest, response.
+"""The request cycle: route, body, environment, admission, guest, response.
 
-A guest is a coroutine of the event loop, and ``RequestCycle.run`` is the loop that drives it: send
-what it has printed, wait for what it waits for, let it go on. Because one task does all three in
-turn, a slow client holds the guest back, and a guest that does not read holds the client back.
+A guest runs as a coroutine of the event loop. ``RequestCycle.run`` drives it in a loop: send its
+output, wait for the event that it waits for, resume it. One task performs these steps in turn, so
+back-pressure works both ways: a slow client stalls the guest, and a guest that does not read stalls
+the client.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from wagi.cgi.environment import BadRequest, RequestTooLarge, arguments, check_s
 from wagi.cgi.response import BadResponse
 from wagi.errors import WagiError
 from wagi.gateway import hints
-from wagi.gateway.admission import Busy
+from wagi.gateway.admission import Overloaded
 from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Route
 from wagi.guest.budget import Lease
@@ -26,7 +27,7 @@ from wagi.guest.guest import Guest
 from wagi.guest.outcome import Exit, Trap
 from wagi.http.body import BodyReader
 from wagi.http.errors import RETRY_SOON, HTTPError
-from wagi.http.request import Request, Target, read_head
+from wagi.http.request import Request, Target, make_request_head
 from wagi.http.response import ResponseWriter, send_text
 from wagi.http.tasks import enter_task
 from wagi.observe.exchange import Exchange, GuestRecord
@@ -34,18 +35,18 @@ from wagi.observe.module_log import Stderr
 from wagi.observe.text import one_line, paragraph
 from wagi.routing import HEALTH_PATH, Match
 
-_CLIENT_GONE = 499  # nginx's number, for the access log only
-_QUICK_CPU_S = 0.01  # CPU time in which a guest may still end with one write
-_QUIET_S = 0.1  # without a byte of the body, after which a client is taken to wait for the response
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # of a trusted proxy
+_CLIENT_CLOSED_REQUEST = 499  # nginx's status 499, for the access log only
+_QUICK_CPU_S = 0.01  # CPU time during which output waits for the guest to end
+_BODY_IDLE_S = 0.1  # after which a client is assumed to wait for the response
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # accepted from a trusted proxy
 _log = logging.getLogger("wagi")
 
 
 async def answer(gateway: Gateway, request: Request) -> None:
-    """Answer a request and record it: what connections call, through ``http.tasks.start``.
+    """Answer a request and log it. Connections run this with ``http.tasks.start``.
 
     Raises:
-        ConnectionError: The response cannot be finished.
+        ConnectionError: The response cannot be completed.
     """
     cycle = RequestCycle(gateway, request)
     try:
@@ -56,8 +57,8 @@ async def answer(gateway: Gateway, request: Request) -> None:
     except HTTPError as error:
         cycle.answer_error(error)
     except (asyncio.CancelledError, ConnectionError):
-        if not cycle.has_answered:  # a client may close as soon as it has the whole response
-            cycle.exchange.status = _CLIENT_GONE
+        if not cycle.has_responded:  # clients may close after a complete response
+            cycle.exchange.status = _CLIENT_CLOSED_REQUEST
         raise
     except Exception:
         _log.exception("[%s] internal error in the gateway", cycle.exchange.request_id)
@@ -67,10 +68,10 @@ async def answer(gateway: Gateway, request: Request) -> None:
 
 
 def reject(gateway: Gateway, request: Request, error: HTTPError) -> None:
-    """Answer what is not a valid HTTP request, and record it.
+    """Answer a request that is not valid HTTP, and log it.
 
     Raises:
-        ConnectionError: The client is gone.
+        ConnectionError: The client has disconnected.
     """
     cycle = RequestCycle(gateway, request)
     try:
@@ -79,7 +80,7 @@ def reject(gateway: Gateway, request: Request, error: HTTPError) -> None:
         gateway.access_log(cycle.exchange)
 
 
-# How far a request has come, and with it what has to be closed
+# Stages of a request, which determine the resources to release
 _RECEIVED = 0
 _ROUTED = 1  # it has a route and a body
 _ADMITTED = 2  # it has a slot and memory
@@ -94,9 +95,9 @@ class RequestCycle:
     """
 
     def __init__(self, gateway: Gateway, request: Request) -> None:
-        # Of the worker
+        # Shared
         self._gateway = gateway
-        # From the beginning
+        # From the start
         self._request = request
         head, client = request.head, request.client
         request_id = head.headers.get("X-Request-Id", "") if client.trusted else ""
@@ -106,19 +107,19 @@ class RequestCycle:
             request_id, head.method, head.target, head.protocol, client.address, head.headers
         )
         self._stage = _RECEIVED
-        # When it is ROUTED
+        # From _ROUTED on
         self._target: Target
         self._match: Match[Route]
         self._route: Route
         self._body: BodyReader | None  # None if the request has none
         self._argv: bytes
         self._environment: bytes
-        # When it is ADMITTED
+        # From _ADMITTED on
         self._lease: Lease
-        # When it is RUNNING
+        # From _RUNNING on
         self._guest: Guest
         self._response: ResponseWriter
-        self._stderr: Stderr | None = None  # None while the guest has not written to it
+        self._stderr: Stderr | None = None  # created by the first write
         self._warnings: list[str]
         self._first_output = b""
 
@@ -126,17 +127,17 @@ class RequestCycle:
         """Answer the request.
 
         Raises:
-            HTTPError: It gets an error page.
-            ConnectionError: The client is gone.
+            HTTPError: The request is answered with an error page.
+            ConnectionError: The client has disconnected.
         """
         if not self._find_route():
             return
         await self._receive_body()
-        self._describe()
+        self._build_environment()
         await self._admit()
         self._start_guest()
         ended = self._step()
-        if ended and self._response.fits_in_one_write:  # most guests: nobody waits for anything
+        if ended and self._response.fits_in_one_write:  # no wait, as for most guests
             await self._finish()
             return
         await enter_task()
@@ -152,12 +153,12 @@ class RequestCycle:
             raise _timed_out(timeout, "time limit", "timeout") from None
 
     @property
-    def has_answered(self) -> bool:
-        """Whether the client has been sent a whole response, though its guest may still run."""
+    def has_responded(self) -> bool:
+        """Whether a complete response has been sent, even if the guest is still running."""
         return self._stage == _RUNNING and self._response.is_complete
 
     def close(self) -> None:
-        """Free everything the request has, and complete its record."""
+        """Release all resources of the request and complete its record."""
         if self._stage >= _RUNNING:
             guest, exchange = self._guest, self.exchange
             exchange.cpu_seconds = guest.cpu_seconds
@@ -167,7 +168,7 @@ class RequestCycle:
             if self._stderr is not None:
                 self._stderr.close()
             guest.close()
-            del self._guest  # it refers to this request, for its stderr
+            del self._guest  # break the reference cycle through its stderr
             for warning in self._warnings:
                 self._write_log(logging.WARNING, warning)
         if self._stage >= _ADMITTED:
@@ -179,7 +180,7 @@ class RequestCycle:
         """Send an error page, or break the connection if the response has begun.
 
         Raises:
-            ConnectionError: The client is gone.
+            ConnectionError: The client has disconnected.
         """
         if self._stage == _RUNNING and self._response.is_started:
             self._write_log(logging.ERROR, error.reason)
@@ -187,8 +188,8 @@ class RequestCycle:
             return
         exchange = self.exchange
         exchange.status = error.status.value
-        is_ours = error.status >= 500 and error.status not in _CLIENT_MISTAKES
-        level = logging.ERROR if is_ours else logging.DEBUG
+        is_server_error = error.status >= 500 and error.status not in _CLIENT_ERRORS
+        level = logging.ERROR if is_server_error else logging.DEBUG
         self._write_log(level, f"answered {error.status.value}: {error.reason}")
         notice = self._gateway.notice(exchange, error) if self._gateway.notice else ""
         text = f"{error.status.value} {error.status.phrase}\n\n{error.message}\n\n"
@@ -196,10 +197,14 @@ class RequestCycle:
         headers = (("X-Request-Id", exchange.request_id), *error.headers)
         exchange.sent = send_text(self._request, error.status, text, headers, error.closes)
 
-    # The steps of run, in their order
+    # The steps of run, in order
 
     def _find_route(self) -> bool:
-        """Find the route. Returns: False if the gateway has answered by itself."""
+        """Find the route.
+
+        Returns:
+            False if the gateway itself has answered the request.
+        """
         head = self._request.head
         try:
             target = Target.parse(head.method, head.target)
@@ -218,7 +223,7 @@ class RequestCycle:
         return True
 
     async def _receive_body(self) -> None:
-        """Open the body; read it whole if its length is unknown."""
+        """Open the body. If its length is unknown, read it to its end."""
         limits, length = self._route.limits, self._request.head.content_length
         self._body = None
         if length != 0:
@@ -228,13 +233,13 @@ class RequestCycle:
             await enter_task()
             await self._body.read_ahead(limits.body_limit, limits.timeout)
 
-    def _describe(self) -> None:
-        """Make the arguments and the variables of the guest."""
+    def _build_environment(self) -> None:
+        """Build the arguments and the environment of the guest."""
         route, match, target = self._route, self._match, self._target
         default_host = self._gateway.default_host
         try:
             length = 0 if self._body is None else self._body.length
-            head = read_head(self._request, target, default_host, length)
+            head = make_request_head(self._request, target, default_host, length)
             self._environment = route.variables.environment(head, match.raw_path_info)
             self._argv = arguments(route.argv, target.path, target.query)
             check_size(self._environment, self._argv, route.limits.environment_limit)
@@ -244,14 +249,14 @@ class RequestCycle:
             raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from None
 
     async def _admit(self) -> None:
-        """Take a slot and memory for the guest, or wait for them."""
+        """Acquire a slot and memory for the guest, waiting if necessary."""
         admission, share = self._gateway.admission, self._route.share
         lease = admission.try_acquire(share)
         if lease is None:
             await enter_task()
             try:
                 lease = await admission.acquire(share)
-            except Busy as error:
+            except Overloaded as error:
                 raise HTTPError(
                     HTTPStatus.SERVICE_UNAVAILABLE,
                     "Too many requests are running.",
@@ -262,12 +267,12 @@ class RequestCycle:
         self._stage = _ADMITTED
 
     def _start_guest(self) -> None:
-        """Make the guest, and give it what has arrived of the body."""
+        """Create the guest and feed it the part of the body that has arrived."""
         route, argv, environment = self._route, self._argv, self._environment
         self._warnings = []
         write: Callable[[bytes], None] = self._write_stderr
         if self._gateway.records_guests:
-            self.exchange.guest = GuestRecord(_split(argv), _split(environment))
+            self.exchange.guest = GuestRecord(_split_strings(argv), _split_strings(environment))
             write = self.exchange.guest.tee(write)
         try:
             self._guest = Guest(
@@ -302,7 +307,11 @@ class RequestCycle:
             self._guest.end_input()
 
     def _step(self) -> bool:
-        """Run the guest for a slice, and take its output. Returns: whether it has ended."""
+        """Run the guest for a slice and take its output.
+
+        Returns:
+            Whether the guest has ended.
+        """
         guest = self._guest
         ended = guest.step()
         output = guest.take_output()
@@ -318,67 +327,68 @@ class RequestCycle:
         return ended
 
     async def _exchange_data(self) -> None:
-        """Send what the guest has printed, then wait for what it waits for."""
+        """Send the output of the guest, then wait for the event that it waits for."""
         if self._body and self._guest.wait.input and not self._response.is_started:
-            self._body.invite()
+            self._body.send_continue()
         if await self._may_send():
             await self._send()
         await self._wait_for_guest()
 
     async def _may_send(self) -> bool:
-        """Whether to send what the guest has printed, but not while the client is still sending.
+        """Return whether to send output now, after spooling the body if that is necessary.
 
-        nginx stops sending a request when its response begins, and simple clients read nothing
-        before they have sent everything. So the response begins when the body is all here, when
-        the client pauses, or when the guest has printed a lot: then the rest is spooled first.
+        nginx stops sending a request when the response begins, and simple clients do not read
+        before they have sent the whole request. The response therefore begins when the body is
+        complete, when the client pauses, or when the guest has filled its output buffer. In the
+        last case the rest of the body is spooled first.
         """
         guest, body = self._guest, self._body
         if self._response.is_started:
             return True
-        client_waits = body is None or body.is_complete or body.quiet_seconds >= _QUIET_S
-        if self._response.held < guest.output_buffer:
+        client_waits = body is None or body.is_complete or body.idle_seconds >= _BODY_IDLE_S
+        if self._response.buffered < guest.output_buffer:
             is_quick = guest.wait.is_turn and guest.cpu_seconds < _QUICK_CPU_S
             return client_waits and not is_quick
         if body is not None and not client_waits and not body.is_spooled:
-            await body.spool(self._gateway.body_limits.spool_limit, _QUIET_S)
+            await body.spool(self._gateway.body_limits.spool_limit, _BODY_IDLE_S)
         return True
 
     async def _send(self) -> None:
         try:
             await self._response.flush()
         except BadResponse as error:
-            raise self._explain(error) from None
+            raise self._to_http_error(error) from None
 
     async def _wait_for_guest(self) -> None:
-        """Wait for what the guest waits for; not at all if that is only its turn."""
+        """Wait for the event that the guest waits for; return at once if it is runnable."""
         wait, body = self._guest.wait, self._body
-        # Before the response begins, a client that pauses is a reason to look again.
+        # Before the response begins, a pause of the client ends the wait: see _may_send.
         is_sending = body is not None and not body.is_complete
-        patience = _QUIET_S if is_sending and not self._response.is_started else None
+        timeout = _BODY_IDLE_S if is_sending and not self._response.is_started else None
         if wait.future is not None:
-            await asyncio.wait((wait.future,), timeout=patience)
+            await asyncio.wait((wait.future,), timeout=timeout)
             return
         if wait.wake_at is None and not wait.input:
             return
-        delay = patience
+        delay = timeout
         if wait.wake_at is not None:
             delay = max(0.0, wait.wake_at - time.monotonic())
-            delay = delay if patience is None else min(delay, patience)
+            delay = delay if timeout is None else min(delay, timeout)
         if not wait.input:
             assert delay is not None
             await asyncio.sleep(delay)
             return
-        assert body is not None  # otherwise its stdin has ended
+        assert body is not None  # without a body, stdin is at its end
         self._feed(body, await body.read(delay))
 
     async def _finish(self) -> None:
-        """Send the rest of the response of a guest that has ended."""
+        """Complete the response of a guest that has ended."""
         match self._guest.outcome:
             case Trap(message):
                 if self._response.is_started:
                     message = f"trap after the headers were sent: {message}"
                 else:
-                    hint = hints.about_trap(self._guest.memory_size, self._guest.memory_limit)
+                    hint = hints.trap_hint(self._guest.memory_size, self._guest.memory_limit)
                     message = f"trap: {message}{hint}"
                 raise HTTPError(HTTPStatus.INTERNAL_SERVER_ERROR, "The handler failed.", message)
             case Exit(status) if status:
@@ -386,15 +396,15 @@ class RequestCycle:
         try:
             await self._response.finish()
         except BadResponse as error:
-            raise self._explain(error) from None
+            raise self._to_http_error(error) from None
 
-    def _explain(self, error: BadResponse) -> HTTPError:
-        """The response to output that is not a response, with a hint for the log."""
+    def _to_http_error(self, error: BadResponse) -> HTTPError:
+        """Return the error response to invalid output, with a hint for the log."""
         reason = error.reason
         if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             outcome = self._guest.outcome
             status = outcome.status if isinstance(outcome, Exit) else 0
-            hint = hints.about_output(self._first_output, self._stderr is not None, status)
+            hint = hints.output_hint(self._first_output, self._stderr is not None, status)
             reason = reason.rstrip(".") + hint
         return HTTPError(error.status, str(error), reason)
 
@@ -412,11 +422,11 @@ class RequestCycle:
         )
 
 
-_CLIENT_MISTAKES = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+_CLIENT_ERRORS = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
 
 
-def _split(strings: bytes) -> list[bytes]:
-    """Strings of which each is ended by a NUL."""
+def _split_strings(strings: bytes) -> list[bytes]:
+    """Split NUL-terminated strings."""
     return strings.split(b"\0")[:-1]
 
 

@@ -1,4 +1,4 @@
-"""What all requests of a worker share: the routes, the slots for guests, the limits, the logs."""
+"""The state that all requests of a worker share: routes, slots, limits and logs."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from wagi.observe.exchange import Exchange
 from wagi.routing import RouteTable
 
 Notice = Callable[[Exchange, HTTPError], str]
-"""Returns what an error page says besides, for developers of handlers; empty for nothing."""
+"""Returns text to append to an error page, for developers of handlers; may be empty."""
 
 
 class Gateway:
-    """What all requests of a worker share.
+    """The state that all requests of a worker share.
 
     Attributes:
         table: The routes.
-        default_host: The configured host for requests that name no host or no port.
-        body_limits: What request bodies may take.
-        admission: The slots for guests and their memory.
-        scheduler: The turns of guests that are not done in their first slice.
-        access_log: Called with the record of each request when it has ended.
-        records_guests: Whether the records say what guests saw and did.
-        notice: Returns what an error page says besides; None in production.
-        request_ids: An identifier for each request.
+        default_host: Configured default for requests that specify no host or no port.
+        body_limits: Limits of request bodies.
+        admission: Admission control for guests.
+        scheduler: Scheduler of guests that need more than one slice.
+        access_log: Called with the record of each completed request.
+        records_guests: Whether to record the inputs and outputs of guests.
+        notice: Returns text to append to error pages; None in production.
+        request_ids: Generator of request IDs.
     """
 
     def __init__(
@@ -48,18 +48,18 @@ class Gateway:
         records_guests: bool = False,
         notice: Notice | None = None,
     ) -> None:
-        """Prepare to serve.
+        """Create the state of a worker.
 
         Args:
             table: The routes.
-            default_host: The configured host for requests that name no host or no port.
-            body_limits: What request bodies may take.
-            slots: How many guests may run at a time.
-            account: The worker's part of the memory budget.
-            limits: The worker's part of the limits of entries.
-            access_log: Called with the record of each request when it has ended.
-            records_guests: Whether the records say what guests saw and did.
-            notice: Returns what an error page says besides; None in production.
+            default_host: Configured default for requests that specify no host or no port.
+            body_limits: Limits of request bodies.
+            slots: Maximum number of running guests.
+            account: The worker's account of the memory budget.
+            limits: The worker's side of the concurrency limits.
+            access_log: Called with the record of each completed request.
+            records_guests: Whether to record the inputs and outputs of guests.
+            notice: Returns text to append to error pages; None in production.
         """
         self.table = table
         self.default_host = default_host
@@ -72,6 +72,6 @@ class Gateway:
         self.request_ids: Iterator[str] = map(f"{secrets.token_hex(6)}-{{}}".format, count(1))
 
     async def close(self) -> None:
-        """Close what the routes have opened."""
+        """Close the outbound clients of the routes."""
         for client in {route.client for _, route in self.table if route.client}:
             await client.close()

@@ -1,17 +1,17 @@
-"""Hints for the log: how to mend the typical mistakes of handlers. Pure."""
+"""Hints for the log on how to fix common mistakes of handlers. Pure."""
 
 from __future__ import annotations
 
-_SHOWN = 200  # bytes
+_EXCERPT_SIZE = 200  # bytes
 
 
-def about_output(output: bytes, wrote_stderr: bool, status: int) -> str:
-    """Return a hint for output that is not a response.
+def output_hint(output: bytes, wrote_stderr: bool, status: int) -> str:
+    """Return a hint for invalid output.
 
     Args:
         output: The beginning of the output.
         wrote_stderr: Whether the handler wrote to stderr.
-        status: The status with which the handler exited.
+        status: Exit status of the handler.
     """
     if not output:
         if status:
@@ -20,17 +20,17 @@ def about_output(output: bytes, wrote_stderr: bool, status: int) -> str:
         if wrote_stderr:
             return "; it wrote to stderr, but a response has to be written to stdout"
         return "; check that it writes to stdout, and flushes it before it exits"
-    shown = repr(output[:_SHOWN].decode(errors="replace"))
+    shown = repr(output[:_EXCERPT_SIZE].decode(errors="replace"))
     advice = "headers such as Content-Type: text/plain, then an empty line, then the body"
     return f"; its output begins with {shown}: expected {advice}"
 
 
-def about_trap(memory: int, limit: int) -> str:
-    """Return a hint for a trap, or an empty text.
+def trap_hint(memory: int, limit: int) -> str:
+    """Return a hint for a trap, or an empty string.
 
     Args:
-        memory: Bytes of memory that the guest had.
-        limit: Bytes of memory that it may have.
+        memory: Size of the memory of the guest in bytes.
+        limit: Maximum size of the memory in bytes.
     """
     if memory * 10 >= limit * 9:
         return f"\nIt used {memory} bytes of memory; memory_limit is {limit} and may be too low."

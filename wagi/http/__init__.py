@@ -1,4 +1,4 @@
-"""HTTP/1.1: from the bytes of a connection to a request, and from a response to bytes.
+"""The HTTP/1.1 server: parses requests from a connection and writes responses to it.
 
 ::
 
@@ -6,6 +6,7 @@
                    ▲                                                          │
     bytes  ◀───────┴──────────────────── response ◀──────────────────────────┘
 
-``server`` has the connections of a worker, ``forwarded`` finds the client behind trusted proxies,
-``errors`` has the exception that becomes an error page. Only ``parser`` touches aiohttp.
+``server`` manages the connections of a worker, ``forwarded`` determines the client behind trusted
+proxies, and ``errors`` defines the exception that becomes an error page. Only ``parser`` depends on
+aiohttp.
 """

@@ -1,8 +1,8 @@
-"""The body of a request: what has arrived of it, and how a worker reads it.
+"""Request bodies: buffering what the client sends and reading it for a guest.
 
-The connection feeds a ``BodyStream``. While more has arrived than is read, it stops reading from
-the client. A ``BodyReader`` takes the bytes for one guest: with a lower limit on the client's rate,
-and into a spool where the whole body has to be here first.
+The connection feeds a ``BodyStream`` and stops reading from the client while the stream is full
+(back-pressure). A ``BodyReader`` reads the stream for one guest. It enforces a minimum upload rate,
+and spools the body where all of it has to arrive first.
 """
 
 from __future__ import annotations
@@ -17,31 +17,39 @@ from http import HTTPStatus
 from wagi.http.errors import RETRY_SOON, HTTPError
 from wagi.http.spool import Spool, SpoolFull, SpoolSpace
 
-_RATE_GRACE_S = 5.0  # seconds of waiting before the lowest rate counts, as in Kestrel
-# Bytes that have arrived and that are not read; then the client waits. It is what the event loop
-# reads at a time: with less, it would stop and start to watch the socket for each read.
+_RATE_GRACE_S = 5.0  # before the minimum upload rate is enforced, as in Kestrel
+# Maximum number of buffered bytes. This is the size of one read of the event loop: with a smaller
+# buffer, the loop would unregister and register the socket for each read.
 _BUFFER_LIMIT = 256 * 1024
 
 
 class BodyStream:
-    """What has arrived of a body and has not been taken.
+    """The bytes of a body that have arrived but have not been read.
 
     Attributes:
-        is_complete: Whether all of it has arrived.
-        last_arrival: When the last bytes have arrived, in seconds of ``time.monotonic``.
+        is_complete: Whether the whole body has arrived.
+        last_arrival: Time of the last arrival, in seconds of ``time.monotonic``.
     """
 
-    __slots__ = ("_error", "_on_room", "_pieces", "_size", "_waiter", "is_complete", "last_arrival")
+    __slots__ = (
+        "_error",
+        "_on_drain",
+        "_pieces",
+        "_size",
+        "_waiter",
+        "is_complete",
+        "last_arrival",
+    )
 
-    def __init__(self, is_complete: bool, on_room: Callable[[], None]) -> None:
-        """Start a body.
+    def __init__(self, is_complete: bool, on_drain: Callable[[], None]) -> None:
+        """Create a stream.
 
         Args:
-            is_complete: Whether it is empty.
-            on_room: Called when a stream that was full has room again.
+            is_complete: Whether the body is empty.
+            on_drain: Called when a full stream can be fed again.
         """
         self.is_complete = is_complete
-        self._on_room = on_room
+        self._on_drain = on_drain
         self.last_arrival = time.monotonic()
         self._pieces: deque[bytes] = deque()
         self._size = 0
@@ -50,16 +58,16 @@ class BodyStream:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more should be fed before some of it is taken."""
+        """Whether the buffer is full, so that nothing more should be fed until it is read."""
         return self._size >= _BUFFER_LIMIT
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether all of it has been taken."""
+        """Whether the whole body has been read."""
         return self.is_complete and not self._pieces
 
     def feed(self, data: bytes, is_last: bool) -> None:
-        """Add what has arrived."""
+        """Append bytes that have arrived; ``is_last`` marks the end of the body."""
         if data:
             self._pieces.append(data)
             self._size += len(data)
@@ -69,16 +77,16 @@ class BodyStream:
             self._wake_reader()
 
     def fail(self, error: Exception) -> None:
-        """No more of it will arrive: reading raises ``error`` from now on."""
+        """Mark an incomplete body as failed: further reads raise ``error``."""
         if not self.is_complete:
             self._error = error
             self._wake_reader()
 
     def take(self) -> bytes:
-        """Everything that has arrived and has not been taken; empty if there is nothing.
+        """Return and remove all buffered bytes; empty if there are none.
 
         Raises:
-            Exception: What ``fail`` was called with.
+            Exception: The error passed to ``fail``.
         """
         if self._error is not None:
             raise self._error
@@ -87,16 +95,16 @@ class BodyStream:
         self._pieces.clear()
         self._size = 0
         if was_full:
-            self._on_room()
+            self._on_drain()
         return data
 
     def discard(self) -> None:
-        """Drop what has not been taken: the response has been sent without it."""
+        """Drop the buffered bytes: the response was sent without them."""
         self._pieces.clear()
         self._size = 0
 
     async def wait(self) -> None:
-        """Return when there is something to take, or when the body has ended or failed."""
+        """Wait until there are bytes to take, or the body has ended or failed."""
         while not (self._pieces or self.is_complete or self._error):
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -111,12 +119,12 @@ class BodyStream:
 
 @dataclass(slots=True)
 class BodyLimits:
-    """What request bodies may take of a worker; one for all of them.
+    """Limits shared by all request bodies of a worker.
 
     Attributes:
-        spool_limit: Bytes of one body that is read ahead.
-        spool_space: The space for all bodies that are read ahead.
-        min_rate: Bytes per second that a client has to send while it is waited for; 0 for none.
+        spool_limit: Maximum size of one spooled body in bytes.
+        spool_space: The space that all spools share.
+        min_rate: Minimum upload rate in bytes per second; 0 disables it.
     """
 
     spool_limit: int
@@ -125,10 +133,10 @@ class BodyLimits:
 
 
 class BodyReader:
-    """Reads a body as it arrives. While nothing is read, the client is held back.
+    """Reads a body as it arrives. If it does not read, back-pressure stops the client.
 
     Attributes:
-        length: Bytes of it.
+        length: Size of the body in bytes.
     """
 
     def __init__(
@@ -136,41 +144,41 @@ class BodyReader:
         stream: BodyStream,
         length: int,
         limits: BodyLimits,
-        send_continue: Callable[[], None] | None,
+        write_continue: Callable[[], None] | None,
     ) -> None:
-        """Begin to read.
+        """Create a reader.
 
         Args:
-            stream: What has arrived.
-            length: Bytes of the body.
-            limits: What it may take.
-            send_continue: Asks a client that waits for it to send the body; None if it does not.
+            stream: The body as it arrives.
+            length: Size of the body in bytes.
+            limits: The limits of the worker.
+            write_continue: Sends ``100 Continue``; None if the client does not expect it.
         """
         self.length = length
         self._stream = stream
         self._limits = limits
-        self._send_continue = send_continue
+        self._write_continue = write_continue
         self._spool: Spool | None = None
         self._arrived = 0
-        self._waited = 0.0  # seconds in which the client was waited for
+        self._waited = 0.0  # seconds spent waiting for the client
 
     @property
     def is_complete(self) -> bool:
-        """Whether the client has sent all of it."""
+        """Whether the client has sent the whole body."""
         return self._stream.is_complete
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether everything has been taken."""
+        """Whether the whole body has been read."""
         return not self._has_spooled and self._stream.is_exhausted
 
     @property
     def _has_spooled(self) -> bool:
-        return self._spool is not None and self._spool.left > 0
+        return self._spool is not None and self._spool.remaining > 0
 
     @property
-    def quiet_seconds(self) -> float:
-        """For how many seconds the client has sent nothing, although there was room for it."""
+    def idle_seconds(self) -> float:
+        """Seconds since the client last sent data; 0 while the buffer is full."""
         return 0.0 if self._stream.is_full else time.monotonic() - self._stream.last_arrival
 
     @property
@@ -179,30 +187,30 @@ class BodyReader:
         return self._spool is not None
 
     def take(self) -> bytes:
-        """What can be had without waiting."""
-        if self._spool is not None and self._spool.left:
+        """Return the bytes that are available without waiting."""
+        if self._spool is not None and self._spool.remaining:
             return self._spool.take()
         return self._stream.take()
 
-    async def read(self, patience: float | None) -> bytes | None:
-        """Wait for more.
+    async def read(self, max_wait: float | None) -> bytes | None:
+        """Wait for more data.
 
         Args:
-            patience: For how many seconds; None for as long as it takes.
+            max_wait: Maximum wait in seconds; None for no limit.
 
         Returns:
-            What has arrived, empty at the end; None if nothing did.
+            The data, empty at the end of the body; None if nothing arrived in time.
 
         Raises:
-            HTTPError: 408 for a client that sends more slowly than it has to.
+            HTTPError: 408 if the client is below the minimum upload rate.
         """
         if self._has_spooled:
             return self.take()
         allowance = self._allowance()
-        too_slow_first = allowance is not None and (patience is None or allowance <= patience)
+        too_slow_first = allowance is not None and (max_wait is None or allowance <= max_wait)
         began = time.monotonic()
         try:
-            async with asyncio.timeout(allowance if too_slow_first else patience):
+            async with asyncio.timeout(allowance if too_slow_first else max_wait):
                 await self._stream.wait()
         except TimeoutError:
             self._waited += time.monotonic() - began
@@ -215,31 +223,34 @@ class BodyReader:
         return data
 
     def _allowance(self) -> float | None:
-        """Seconds for which the client may still be waited for."""
+        """Return the seconds left before the client falls below the minimum rate."""
         if not self._limits.min_rate:
             return None
         return _RATE_GRACE_S + self._arrived / self._limits.min_rate - self._waited
 
-    def invite(self) -> None:
-        """Ask a client that waits for it to send (RFC 9110 §10.1.1). Before any response."""
-        if self._send_continue is not None:
-            self._send_continue()
-            self._send_continue = None
+    def send_continue(self) -> None:
+        """Send ``100 Continue`` if the client expects it (RFC 9110 §10.1.1).
+
+        Must be called before the response begins.
+        """
+        if self._write_continue is not None:
+            self._write_continue()
+            self._write_continue = None
 
     async def read_ahead(self, limit: int | None, seconds: float | None) -> None:
-        """Read a body whole that is sent without its length, and set ``length``.
+        """Read a body of unknown length to its end, and set ``length``.
 
-        CGI has no way to say "unknown": CONTENT_LENGTH is a number (RFC 3875 §4.1.2).
+        CGI cannot express an unknown length: CONTENT_LENGTH is a number (RFC 3875 §4.1.2).
 
         Args:
-            limit: Bytes that it may have; None for no limit besides ``spool_limit``.
-            seconds: For how long it may take; None for no limit.
+            limit: Maximum size in bytes; None for no limit other than ``spool_limit``.
+            seconds: Maximum duration in seconds; None for no limit.
 
         Raises:
-            HTTPError: 413 for a longer body, 408 for a slower one, 400 for an invalid one.
+            HTTPError: 413 if the body is too long, 408 if it is too slow, 400 if it is invalid.
         """
         limit = self._limits.spool_limit if limit is None else min(limit, self._limits.spool_limit)
-        self.invite()
+        self.send_continue()
         try:
             async with asyncio.timeout(seconds):
                 self.length = await self.spool(limit, None)
@@ -248,24 +259,27 @@ class BodyReader:
         if self.length > limit:
             raise too_large("The request body is too large to be sent without a Content-Length.")
 
-    async def spool(self, limit: int, patience: float | None) -> int:
-        """Read on into a spool, to be taken later. Once.
+    async def spool(self, limit: int, max_wait: float | None) -> int:
+        """Read into a spool, from which ``take`` returns the data later.
+
+        May be called once. It stops at the end of the body, beyond ``limit``, or when the client
+        pauses.
 
         Args:
-            limit: Bytes after which it stops.
-            patience: For how many seconds it waits for the client to go on.
+            limit: Number of bytes beyond which reading stops.
+            max_wait: Maximum pause of the client in seconds; None for no limit.
 
         Returns:
-            The bytes that were read.
+            The number of bytes read.
 
         Raises:
-            HTTPError: 408 for a client that is too slow, 503 if there is no space.
+            HTTPError: 408 if the client is too slow, 503 if there is no space.
         """
         assert self._spool is None
         spool = Spool(self._limits.spool_space)
         try:
             while spool.size <= limit:
-                data = await self.read(patience)
+                data = await self.read(max_wait)
                 if not data:
                     break
                 spool.write(data)
@@ -276,13 +290,13 @@ class BodyReader:
         return spool.size
 
     def close(self) -> None:
-        """Free the spool. The connection discards what the client still sends."""
+        """Free the spool. The connection discards the rest of the body."""
         if self._spool is not None:
             self._spool.close()
 
 
 def too_large(message: str) -> HTTPError:
-    """The response to a body that is longer than it may be."""
+    """Return the error for a body that exceeds a limit."""
     return HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
 
 

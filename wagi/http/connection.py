@@ -1,21 +1,21 @@
-"""A client's connection: requests in, one at a time, and their responses out, in order.
+"""The connection of a client, which processes one request at a time.
 
 ========== ================================================== ============== ======================
-state      meaning                                            at most        next
+state      meaning                                            timeout        next
 ========== ================================================== ============== ======================
-IDLE       between two requests                               keep_alive     HEAD ANSWERING
-HEAD       a head has begun to arrive                         header_timeout ANSWERING
-ANSWERING  a request is answered; its body may still arrive   route's limits IDLE DISCARDING LINGERING
-DISCARDING the response is sent; the rest of the body is read 10 s           IDLE
-LINGERING  the last response is sent; what arrives is dropped 10 s           CLOSED
-CLOSED     nothing is received; what was written is flushed   10 s
+IDLE       waiting for a request                              keep_alive     HEAD ANSWERING
+HEAD       part of a head has arrived                         header_timeout ANSWERING
+ANSWERING  answering a request; its body may still arrive     route's limits IDLE DISCARDING LINGERING
+DISCARDING response sent; reading the rest of the body        10 s           IDLE
+LINGERING  last response sent; dropping further input         10 s           CLOSED
+CLOSED     not reading; flushing the write buffer             10 s
 ========== ================================================== ============== ======================
 
-CLOSED may follow every state. A new connection is IDLE for ``header_timeout`` seconds. A request
-that is not valid HTTP is answered by the gateway itself, in ANSWERING, and then LINGERING follows:
+Every state may change to CLOSED. The IDLE timeout of a new connection is ``header_timeout``. If a
+request is not valid HTTP, the gateway sends an error response (ANSWERING) and lingers (LINGERING):
 closing a socket with unread data would reset the connection before the client has read the
-response. Requests that are sent ahead (pipelining) wait unparsed until it is their turn, which
-does not come before the client has read enough of the responses to those before.
+response. Pipelined requests stay unparsed until the previous response has been sent and the write
+buffer is below its high-water mark.
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from wagi.http.parser import Data, Head, HeadLimits, RequestParser
 from wagi.http.request import Endpoint, Request
 from wagi.http.tasks import start
 
-_TURN_S = 0.001  # how long one connection may parse and answer before others have their turn
-_BUFFER_LIMIT = 64 * 1024  # bytes that are received and not parsed; then the client waits
+_TIME_SLICE_S = 0.001  # after which a connection yields to the others
+_BUFFER_LIMIT = 64 * 1024  # maximum number of unparsed bytes before reading pauses
 _DISCARD_S = 10.0
 _LINGER_S = 10.0
-_LINGER_QUIET_S = 1.0  # without a byte, after which a client is taken to have read the response
+_LINGER_IDLE_S = 1.0  # without input, after which the client is assumed to have read the response
 _FLUSH_S = 10.0
-FIRST_REQUEST_S = 0.5
-"""How long a new connection is kept during shutdown: its first request may be on the way."""
+NEW_CONNECTION_GRACE_S = 0.5
+"""Minimum age before a shutdown closes an unused connection: its request may be in flight."""
 _log = logging.getLogger("wagi")
 
 
@@ -58,20 +58,20 @@ _NEXT: dict[State, frozenset[State]] = {
     "LINGERING": frozenset(),
     "CLOSED": frozenset(),
 }
-_NO_BODY = BodyStream(is_complete=True, on_room=lambda: None)
-_NOT_HTTP = Head("-", "-", "HTTP/1.1", {}, (), False, 0)
+_NO_BODY = BodyStream(is_complete=True, on_drain=lambda: None)
+_INVALID_HEAD = Head("-", "-", "HTTP/1.1", {}, (), False, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """What clients may take and say.
+    """Limits and timeouts of connections.
 
     Attributes:
-        head: How large a request head may be.
-        header_timeout: Seconds for a head.
-        keep_alive: Seconds for which an idle connection is kept.
-        connections: Connections at a time.
-        proxies: The peers that may say who the client is.
+        head: Maximum size of a request head.
+        header_timeout: Maximum time to receive a head, in seconds.
+        keep_alive: Time after which an idle connection is closed, in seconds.
+        connections: Maximum number of open connections.
+        proxies: Proxies whose forwarding headers are trusted.
     """
 
     head: HeadLimits
@@ -82,56 +82,60 @@ class HttpOptions:
 
 
 class Server(Protocol):
-    """The server of a connection.
+    """The interface of the server for its connections.
 
     Attributes:
-        handle: Answers a request, as a coroutine for ``tasks.start``.
-        reject: Answers at once what is not valid HTTP.
-        options: What clients may take and say.
-        is_draining: Whether connections end after the request that they are in.
-        unread: The connections from which nothing is read at the moment.
+        handle: Coroutine function that answers a request, run by ``tasks.start``.
+        reject: Function that answers a request that is not valid HTTP.
+        options: Limits and timeouts of connections.
+        is_draining: Whether connections close after their current request.
+        paused: Connections that do not read from their client at the moment.
     """
 
     handle: Callable[[Request], Coroutine[Any, Any, None]]
     reject: Callable[[Request, HTTPError], None]
     options: HttpOptions
     is_draining: bool
-    unread: set[Connection]
+    paused: set[Connection]
 
     def add(self, connection: Connection) -> bool:
-        """Count a connection. Returns: False if there are too many."""
+        """Track a connection.
+
+        Returns:
+            False if the limit is reached; the connection has to be closed.
+        """
 
     def remove(self, connection: Connection) -> None:
-        """Forget a connection that has ended."""
+        """Stop tracking a connection that has ended."""
 
     def enqueue(self, request: Request) -> None:
-        """Have ``start_answer`` of its connection called in this pass of the event loop."""
+        """Schedule a call of ``dispatch`` in the next iteration of the event loop."""
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection. Requests and responses see it as a ``Channel``.
+    """The connection of one client. It implements ``Channel`` for requests and responses.
 
     Attributes:
-        endpoint: Its two ends.
+        endpoint: Addresses of the connection.
     """
 
     __slots__ = (
         "_body",
         "_closes",
+        "_created_at",
         "_deadline",
+        "_direct_client",
         "_drain_waiter",
-        "_has_turn_scheduled",
         "_is_broken",
         "_is_new",
+        "_is_processing_scheduled",
         "_is_reading",
         "_is_write_paused",
         "_linger_until",
         "_loop",
-        "_made_at",
         "_parser",
         "_server",
         "_state",
-        "_stranger",
         "_task",
         "_timer",
         "_transport",
@@ -139,31 +143,33 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-        # As long as the connection
+        # Constant for the connection
         self._server = server
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._parser = RequestParser(server.options.head)
         self.endpoint: Endpoint
-        self._stranger: ClientInfo | None = None  # the client, if the peer is not a trusted proxy
-        self._made_at = loop.time()
+        self._direct_client: ClientInfo | None = (
+            None  # the client, if the peer is not a trusted proxy
+        )
+        self._created_at = loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        # Changes as it goes on
+        # Mutable state of the connection
         self._state: State = "IDLE"
-        self._deadline = math.inf  # of the state, in seconds of the loop's clock
+        self._deadline = math.inf  # of the current state, in seconds of the loop's clock
         self._linger_until = 0.0
-        self._is_new = True  # no request has been received
-        self._is_broken = False  # what follows cannot be parsed
+        self._is_new = True  # before the first request
+        self._is_broken = False  # the rest of the input cannot be parsed
         self._is_reading = True
         self._is_write_paused = False
         self._drain_waiter: asyncio.Future[None] | None = None
-        self._has_turn_scheduled = False
-        # Of the request that is answered
+        self._is_processing_scheduled = False
+        # State of the current request
         self._task: asyncio.Task[None] | None = None
-        self._body: BodyStream | None = None  # of which more has to arrive
-        self._closes = False  # whether its response is the last one
+        self._body: BodyStream | None = None  # if it has not arrived completely
+        self._closes = False  # whether the connection closes after the response
 
-    # What the server asks
+    # Interface for the server
 
     @property
     def is_answering(self) -> bool:
@@ -172,58 +178,58 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for a request that may never come."""
+        """Whether the connection waits for a request, and may be closed."""
         if self._state != "IDLE" or self._transport is None:
             return False
-        is_expected = self._is_new and self._loop.time() - self._made_at < FIRST_REQUEST_S
+        is_expected = self._is_new and self._loop.time() - self._created_at < NEW_CONNECTION_GRACE_S
         return not is_expected and not self._transport.get_write_buffer_size()
 
     @property
     def descriptor(self) -> int | None:
-        """The file descriptor, while there is one."""
+        """The file descriptor of the socket; None if it is closed."""
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
         descriptor: int = -1 if sock is None else sock.fileno()
         return descriptor if descriptor >= 0 else None
 
     def cancel(self) -> asyncio.Task[None] | None:
-        """Cancel the request that is being answered.
+        """Cancel the current request.
 
         Returns:
-            Its task, if it has one.
+            The task of the request; None if it has none.
         """
         if self._task is not None:
             self._task.cancel()
         return self._task
 
     def close(self) -> None:
-        """End the connection; what has been written is sent first."""
+        """Close the connection after flushing the write buffer."""
         if self._transport is not None and self._state != "CLOSED":
             self._enter("CLOSED", _FLUSH_S)
             self._transport.close()
 
     def abort(self) -> None:
-        """End the connection, whatever has not been sent."""
+        """Close the connection immediately, without flushing the write buffer."""
         if self._transport is not None:
             self._enter("CLOSED", math.inf)
             self._transport.abort()
 
-    # What the event loop calls
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or close it if there are too many."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        """Initialize the connection, or abort it if the limit is reached."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
         if not self._server.add(self):
             self.abort()
             return
         self.endpoint = Endpoint.of(transport)
-        self._stranger = self._server.options.proxies.stranger(self.endpoint.peer)
+        self._direct_client = self._server.options.proxies.direct_client(self.endpoint.peer)
         sock = transport.get_extra_info("socket")
-        if sock is not None:  # a client that vanished is noticed in the end
+        if sock is not None:  # to detect clients that vanish without closing
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._set_deadline(self._server.options.header_timeout)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Cancel the request that is being answered: the client is gone."""
+        """Cancel the current request and release the connection."""
         self._transport = None
         self._enter("CLOSED", math.inf)
         if self._timer is not None:
@@ -231,69 +237,80 @@ class Connection(asyncio.Protocol):
             self._timer = None
         self._server.remove(self)
         if self._body is not None:
-            self._body.fail(_gone())
+            self._body.fail(_disconnected())
         if self._drain_waiter is not None and not self._drain_waiter.done():
-            self._drain_waiter.set_exception(_gone())
+            self._drain_waiter.set_exception(_disconnected())
         if self._task is not None:
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client has sent."""
+        """Parse input, and answer the requests in it."""
         if self._state == "LINGERING":
             remaining = self._linger_until - self._loop.time()
-            self._set_deadline(max(0.0, min(remaining, _LINGER_QUIET_S)))
+            self._set_deadline(max(0.0, min(remaining, _LINGER_IDLE_S)))
         elif self._state != "CLOSED" and not self._is_broken:
             self._parser.feed(data)
-            if not self._has_turn_scheduled:
-                self._take_turn()
+            if not self._is_processing_scheduled:
+                self._process_received()
 
     def pause_writing(self) -> None:
-        """Have ``drain`` and further requests wait: the client does not read what is sent."""
+        """Block ``drain`` and further requests: the write buffer is full."""
         self._is_write_paused = True
 
     def resume_writing(self) -> None:
-        """End the wait of ``drain`` and of further requests."""
+        """Unblock ``drain`` and further requests."""
         self._is_write_paused = False
         if self._parser.received:
-            self._schedule_turn()
+            self._schedule_processing()
         if self._drain_waiter is not None and not self._drain_waiter.done():
             self._drain_waiter.set_result(None)
 
-    # What requests and responses call: Channel
+    # Channel
 
     @property
     def can_write(self) -> bool:
-        """Whether the client has read everything so far."""
+        """Whether the write buffer is empty."""
         return self._transport is not None and not self._transport.get_write_buffer_size()
 
     @property
     def is_draining(self) -> bool:
-        """Whether the server stops."""
+        """Whether the server is draining."""
         return self._server.is_draining
 
     def write(self, data: bytes) -> None:
-        """Send bytes, or keep them until the client reads."""
+        """Send bytes, or buffer them until the client reads.
+
+        Raises:
+            ConnectionError: The client has disconnected.
+        """
         if self._transport is None or self._transport.is_closing():
-            raise _gone()
+            raise _disconnected()
         self._transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the client has read enough. Raises: ConnectionError if it is gone."""
+        """Wait until the write buffer has room.
+
+        Raises:
+            ConnectionError: The client has disconnected.
+        """
         if self._transport is None:
-            raise _gone()
+            raise _disconnected()
         if self._is_write_paused:
             self._drain_waiter = self._loop.create_future()
             await self._drain_waiter
 
     def close_after_response(self) -> None:
-        """End the connection when the response has been sent."""
+        """Close the connection after the current response."""
         self._closes = True
 
     def abort_response(self, has_framing: bool) -> None:
-        """Break the connection so that the client notices that the response is not whole.
+        """Break the connection so that the client detects the truncated response.
 
-        Where only the end of the connection ends the response, as in HTTP/1.0, an orderly close
-        would look like success: it has to be a reset.
+        If the response is delimited by the end of the connection, as in HTTP/1.0, an orderly close
+        would indicate success, so the connection is reset.
+
+        Args:
+            has_framing: Whether the response has a Content-Length or is chunked.
         """
         if self._transport is None:
             return
@@ -308,7 +325,7 @@ class Connection(asyncio.Protocol):
     # States
 
     def _enter(self, state: State, seconds: float) -> None:
-        """Go to a state. ``seconds`` for which it may last."""
+        """Change to a state that times out after ``seconds``."""
         assert state == "CLOSED" or state in _NEXT[self._state], (self._state, state)
         self._state = state
         if seconds == math.inf:
@@ -317,10 +334,10 @@ class Connection(asyncio.Protocol):
             self._set_deadline(seconds)
 
     def _set_deadline(self, seconds: float) -> None:
-        """Set when the current state ends.
+        """Set the deadline of the current state.
 
-        One timer serves all deadlines: to put one off, as each request of a busy connection does,
-        costs nothing.
+        One timer serves all deadlines: extending a deadline, as each request of a busy connection
+        does, does not touch the timer.
         """
         self._deadline = deadline = self._loop.time() + seconds
         if self._timer is not None:
@@ -341,16 +358,16 @@ class Connection(asyncio.Protocol):
         elif self._state == "CLOSED":
             self.abort()
         elif self._state == "IDLE" and not self.can_write:
-            self.abort()  # a client that has not read its responses will not
+            self.abort()  # closing would wait for a client that does not read
         else:
             self.close()
 
     # Requests
 
-    def _take_turn(self) -> None:
-        """Parse and answer what has been received, for about a millisecond."""
-        self._has_turn_scheduled = False
-        parser, turn_ends = self._parser, 0.0
+    def _process_received(self) -> None:
+        """Parse received bytes and answer requests, for at most about a millisecond."""
+        self._is_processing_scheduled = False
+        parser, slice_end = self._parser, 0.0
         while parser.received and self._can_parse():
             try:
                 event = parser.next_event()
@@ -362,15 +379,15 @@ class Connection(asyncio.Protocol):
             if isinstance(event, Data):
                 self._take_data(event)
             else:
-                self._answer(event)
+                self._begin_request(event)
             if parser.received:
                 now = time.monotonic()
-                turn_ends = turn_ends or now + _TURN_S
-                if now >= turn_ends:
-                    self._schedule_turn()
+                slice_end = slice_end or now + _TIME_SLICE_S
+                if now >= slice_end:
+                    self._schedule_processing()
                     break
         if parser.received or not self._is_reading or self._body is not None:
-            is_in_head = not self._has_turn_scheduled and not self._is_write_paused
+            is_in_head = not self._is_processing_scheduled and not self._is_write_paused
             if self._state == "IDLE" and parser.received and is_in_head:
                 self._enter("HEAD", self._server.options.header_timeout)
             self._adjust_reading()
@@ -382,29 +399,29 @@ class Connection(asyncio.Protocol):
             return False
         return self._state not in ("LINGERING", "CLOSED") and not self._is_broken
 
-    def _schedule_turn(self) -> None:
-        if not self._has_turn_scheduled and self._state != "CLOSED":
-            self._has_turn_scheduled = True
-            self._loop.call_soon(self._take_turn)
+    def _schedule_processing(self) -> None:
+        if not self._is_processing_scheduled and self._state != "CLOSED":
+            self._is_processing_scheduled = True
+            self._loop.call_soon(self._process_received)
 
     def _adjust_reading(self) -> None:
-        """Read from the client only what there is room for."""
+        """Pause or resume reading, depending on how much input is buffered."""
         if self._transport is None or self._state == "CLOSED":
             return
         is_full = self._body is not None and self._body.is_full
-        # The parser bounds a head itself.
-        is_in_head = self._state == "HEAD" and not self._has_turn_scheduled
+        # The parser limits the size of a head.
+        is_in_head = self._state == "HEAD" and not self._is_processing_scheduled
         reads = not is_full and (is_in_head or len(self._parser.received) < _BUFFER_LIMIT)
         if self._is_broken or self._state == "LINGERING":
-            reads = True  # and dropped
+            reads = True  # input is dropped
         if reads is self._is_reading:
             return
         self._is_reading = reads
         if reads:
-            self._server.unread.discard(self)
+            self._server.paused.discard(self)
             self._transport.resume_reading()
         else:
-            self._server.unread.add(self)
+            self._server.paused.add(self)
             self._transport.pause_reading()
 
     def _take_data(self, event: Data) -> None:
@@ -417,14 +434,14 @@ class Connection(asyncio.Protocol):
         elif event.is_last:
             self._enter("IDLE", self._server.options.keep_alive)
 
-    def _answer(self, head: Head) -> None:
+    def _begin_request(self, head: Head) -> None:
         self._enter("ANSWERING", math.inf)
         self._is_new = False
         self._closes = False
         body = _NO_BODY
         if head.content_length != 0:
-            body = self._body = BodyStream(is_complete=False, on_room=self._schedule_turn)
-            # A short body has often arrived with its head.
+            body = self._body = BodyStream(is_complete=False, on_drain=self._schedule_processing)
+            # A short body often arrives together with its head.
             try:
                 event = self._parser.next_event()
             except HTTPError as error:
@@ -435,14 +452,14 @@ class Connection(asyncio.Protocol):
         self._server.enqueue(Request(head, self._client(head), self.endpoint, body, self))
 
     def _client(self, head: Head) -> ClientInfo:
-        if self._stranger is not None:
-            return self._stranger
+        if self._direct_client is not None:
+            return self._direct_client
         return self._server.options.proxies.client(self.endpoint.peer, head.raw_headers)
 
-    def start_answer(self, request: Request) -> None:
-        """Answer a request that has been enqueued, as far as that needs no waiting."""
+    def dispatch(self, request: Request) -> None:
+        """Start to answer a request that has been enqueued, in a task only if it has to wait."""
         if self._state == "CLOSED":
-            return  # the client has gone meanwhile
+            return  # the client has disconnected in the meantime
         try:
             self._task = start(self._server.handle(request))
         except ConnectionError:
@@ -468,7 +485,7 @@ class Connection(asyncio.Protocol):
             self._end_response()
 
     def _end_response(self) -> None:
-        """Go on with the connection, or end it, after a whole response."""
+        """Reuse or close the connection after a complete response."""
         if self._state == "CLOSED":
             return
         if self._closes or self._is_broken:
@@ -482,29 +499,29 @@ class Connection(asyncio.Protocol):
         else:
             self._enter("IDLE", self._server.options.keep_alive)
         if self._parser.received:
-            self._schedule_turn()
+            self._schedule_processing()
         elif not self._is_reading:
             self._adjust_reading()
 
     def _linger(self) -> None:
-        self._enter("LINGERING", _LINGER_QUIET_S)
+        self._enter("LINGERING", _LINGER_IDLE_S)
         self._linger_until = self._loop.time() + _LINGER_S
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
 
     def _reject(self, error: HTTPError) -> None:
-        """Answer what is not HTTP; nothing that follows can be understood."""
+        """Answer a request that is not valid HTTP. Further input cannot be parsed."""
         self._is_broken = True
         if self._state == "ANSWERING":
             assert self._body is not None
-            self._body.fail(error)  # its reader gets the error
+            self._body.fail(error)  # the error is raised by the reader
         elif self._state == "DISCARDING":
             self.close()
         else:
             self._enter("ANSWERING", math.inf)
             try:
-                client = self._client(_NOT_HTTP)
-                request = Request(_NOT_HTTP, client, self.endpoint, _NO_BODY, self)
+                client = self._client(_INVALID_HEAD)
+                request = Request(_INVALID_HEAD, client, self.endpoint, _NO_BODY, self)
                 self._server.reject(request, error)
             except ConnectionError:
                 self.abort()
@@ -512,5 +529,5 @@ class Connection(asyncio.Protocol):
                 self._end_response()
 
 
-def _gone() -> ConnectionResetError:
+def _disconnected() -> ConnectionResetError:
     return ConnectionResetError("the client has closed the connection")

@@ -1,11 +1,11 @@
-"""The error response to a request that no handler answers."""
+"""The exception that the gateway turns into an error response."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 
 RETRY_SOON = (("Retry-After", "1"),)
-"""The header of a response that reports a shortage that will pass (RFC 9110 §10.2.3)."""
+"""The header of responses to temporary shortages (RFC 9110 §10.2.3)."""
 _CLOSING = frozenset((400, 408, 413, 414, 431, 501, 505))
 
 
@@ -13,10 +13,10 @@ class HTTPError(Exception):
     """Ends a request with an error page.
 
     Args:
-        status: The status of the response.
+        status: Status of the response.
         message: One sentence for the client.
-        reason: What the log says; the message if it is empty.
-        headers: Further headers of the response.
+        reason: Message for the log; defaults to ``message``.
+        headers: Additional headers of the response.
     """
 
     def __init__(
@@ -34,5 +34,5 @@ class HTTPError(Exception):
 
     @property
     def closes(self) -> bool:
-        """Whether the connection ends: what the client sends next may be a part of this request."""
+        """Whether to close the connection: the next bytes may belong to this request."""
         return self.status in _CLOSING

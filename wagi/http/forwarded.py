@@ -1,6 +1,6 @@
-"""The client of a request, behind the proxies that the operator trusts (RFC 7239). Pure.
+"""Determine the client of a request that arrives through trusted proxies (RFC 7239). Pure.
 
-From any other peer, X-Forwarded-* and Forwarded are ordinary headers.
+X-Forwarded-* and Forwarded are ordinary headers unless they come from a trusted proxy.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """What is known of the client.
+    """The client of a request.
 
     Attributes:
-        address: Its IP address, empty if unknown.
-        scheme: The scheme of the URL that it asked for; None if only the connection has it.
-        host: The host of that URL, likewise.
+        address: IP address, empty if unknown.
+        scheme: Scheme of the requested URL; None to use that of the connection.
+        host: Host of the requested URL; None to use that of the request.
         trusted: Whether the peer of the connection is a trusted proxy.
-        is_peer: Whether the address is that of the peer: no proxy has named another client.
+        is_peer: Whether the address is that of the peer, not one from a forwarding header.
     """
 
     address: str
@@ -39,7 +39,7 @@ class ClientInfo:
 
 
 class TrustedProxies:
-    """The proxies whose X-Forwarded-* and Forwarded headers are used."""
+    """The proxies whose X-Forwarded-* and Forwarded headers are honored."""
 
     def __init__(self, peers: Iterable[Network | Literal["unix"]] = ()) -> None:
         peers = tuple(peers)
@@ -47,15 +47,15 @@ class TrustedProxies:
         self._networks = tuple(peer for peer in peers if peer != "unix")
 
     def client(self, peer: str | None, headers: Headers) -> ClientInfo:
-        """Find the client of a request.
+        """Determine the client of a request.
 
         Args:
-            peer: The IP address of the peer; None for a unix socket.
-            headers: The header fields of the request.
+            peer: IP address of the peer; None for a unix socket.
+            headers: Header fields of the request.
         """
-        stranger = self.stranger(peer)
-        if stranger is not None:
-            return stranger
+        direct_client = self.direct_client(peer)
+        if direct_client is not None:
+            return direct_client
         forwarded = _x_forwarded(headers) or _forwarded(headers)
         client = next((a for a in reversed(forwarded.chain) if not self._trusts(a)), None)
         if client is None:
@@ -64,18 +64,18 @@ class TrustedProxies:
                 if forwarded.chain
                 else ""
                 if peer is None
-                else plain_address(peer)
+                else normalize_address(peer)
             )
         return ClientInfo(
             client, forwarded.scheme, forwarded.host, trusted=True, is_peer=not forwarded.chain
         )
 
-    def stranger(self, peer: str | None) -> ClientInfo | None:
-        """The client of a connection, the same for all its requests; None for a trusted proxy."""
-        address = "" if peer is None else plain_address(peer)
+    def direct_client(self, peer: str | None) -> ClientInfo | None:
+        """Return the client of a connection, or None if the peer is a trusted proxy."""
+        address = "" if peer is None else normalize_address(peer)
         if self._unix if peer is None else self._trusts(address):
             return None
-        return _stranger(address)
+        return _direct_client(address)
 
     def _trusts(self, address: str) -> bool:
         if not self._networks:
@@ -88,18 +88,18 @@ class TrustedProxies:
 
 
 @lru_cache(maxsize=4096)
-def _stranger(address: str) -> ClientInfo:
+def _direct_client(address: str) -> ClientInfo:
     return ClientInfo(address)
 
 
 @dataclass(frozen=True, slots=True)
 class _Forwarded:
-    """What the headers of proxies say.
+    """The values of the forwarding headers.
 
     Attributes:
-        chain: The client first, then the peer of each proxy; the last one is nearest to us.
-        scheme: The scheme that the client used.
-        host: The host that the client used.
+        chain: The client first, then the peer of each proxy; the last one is the nearest.
+        scheme: Scheme that the client used.
+        host: Host that the client used.
     """
 
     chain: tuple[str, ...] = ()
@@ -130,20 +130,20 @@ def _forwarded(headers: Headers) -> _Forwarded:
 
 
 def _addresses(names: Iterable[str]) -> tuple[str, ...]:
-    """The IP addresses of the nearest hops. Anything before an invalid entry is untrusted."""
+    """Return the IP addresses after the last invalid entry; what precedes it is untrusted."""
     found: list[str] = []
     for name in reversed(list(names)):
-        address = plain_address(name)
+        address = normalize_address(name)
         if not address:
             break
         found.append(address)
     return tuple(reversed(found))
 
 
-# The same clients and proxies return; parsing an address costs as much as finding a route.
+# Clients and proxies recur, and parsing an address costs as much as matching a route.
 @lru_cache(maxsize=4096)
-def plain_address(name: str) -> str:
-    """Return an IP address without port and brackets, or an empty text if it is not valid."""
+def normalize_address(name: str) -> str:
+    """Return an IP address without port and brackets, or an empty string if it is invalid."""
     match = re.fullmatch(r"\[([^\]]+)\](?::\d+)?|([0-9.]+):\d+", name)
     text = (match[1] or match[2]) if match else name
     try:

@@ -1,16 +1,16 @@
-"""From the bytes of a connection to requests. Fed and asked; it never reads and never waits.
+"""An incremental parser for HTTP/1.1 requests. It performs no I/O and never waits.
 
-aiohttp's compiled parser (llhttp) reads heads and bodies. What it leaves open is done here:
+It wraps aiohttp's compiled parser (llhttp) and works around these limitations:
 
-- It drops requests that it has parsed when a later one in the same bytes is invalid, and everything
-  behind an ``Upgrade`` that it does not support. So it gets one head, or a piece of one body, at a
-  time, and never a byte of what comes behind.
-- It has limits for single fields. Here are those for the whole head, and the status that a client
-  gets for exceeding one.
-- It accepts every transfer coding before ``chunked``, and only the versions 1.0 and 1.1.
+- aiohttp's parser drops requests that it has already parsed when a later one in the same buffer is
+  invalid, and all data after an ``Upgrade`` that it does not support. It is therefore fed one head,
+  or one piece of a body, at a time, and never a byte of the message that follows.
+- It limits single fields only. This module limits the whole head, and chooses the status of the
+  error response.
+- It accepts any transfer coding before ``chunked``, and only the versions 1.0 and 1.1.
 
-Heads end, and so do chunked bodies, with an empty line: CR LF CR LF (RFC 9112 §2.1, §7.1). Cutting
-there separates messages; a CR LF CR LF within chunk data only makes one more piece.
+A head ends with an empty line, CR LF CR LF, and so does a chunked body (RFC 9112 §2.1, §7.1).
+Splitting there separates messages; a CR LF CR LF within chunk data only makes one more piece.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from wagi.errors import WagiError
 from wagi.http.errors import HTTPError
 
 MAX_FIELDS = 128
-"""Header fields of a request; 431 beyond. Apache allows 100."""
+"""Maximum number of header fields; more are answered with 431. Apache allows 100."""
 _EMPTY_LINE = b"\r\n\r\n"
-_CHUNKED_PIECE = 2 * 1024
-"""Bytes of a chunked body that are parsed at a time. With one-byte chunks, six bytes each, parsing
-them takes about a millisecond; the connection lets others have their turn between two pieces."""
-_METHOD_SO_FAR = re.compile(rb"[A-Z-]{1,32}(?: |\Z)")
+_CHUNKED_READ_SIZE = 2 * 1024
+"""Number of bytes of a chunked body that are parsed at a time. If all chunks have one byte, which
+takes six, this takes about a millisecond; the connection can yield to others after each piece."""
+_METHOD_PREFIX = re.compile(rb"[A-Z-]{1,32}(?: |\Z)")
 _VERSION = re.compile(rb" HTTP/([0-9])\.([0-9])\Z")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _SPACE_AROUND_CODING = re.compile(
     rb"(\ntransfer-encoding:)[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE
 )
 _CODINGS = re.compile(rb"\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
-_STREAM_LIMIT = 1024**3  # bytes, never reached: what the parser has read is taken at once
+_STREAM_LIMIT = 1024**3  # bytes; never reached, because parsed data is read at once
 
 
 class Head(NamedTuple):
     """The head of a request.
 
     Attributes:
-        method: As sent.
-        target: The request target as sent; bytes that are not UTF-8 are surrogates.
-        protocol: ``HTTP/1.1`` or ``HTTP/1.0``, as SERVER_PROTOCOL has it.
-        headers: By their names, in any letter case.
-        raw_headers: In the order of arrival, undecoded.
-        keep_alive: Whether the client would send another request on the connection.
-        content_length: Bytes of the body; None for a chunked one.
+        method: Method as sent.
+        target: Request target as sent; bytes that are not UTF-8 are surrogates.
+        protocol: ``HTTP/1.1`` or ``HTTP/1.0``, the value of SERVER_PROTOCOL.
+        headers: Header fields by case-insensitive name.
+        raw_headers: Header fields in arrival order, undecoded.
+        keep_alive: Whether the client supports a persistent connection.
+        content_length: Size of the body in bytes; None for a chunked body.
     """
 
     method: str
@@ -68,7 +68,7 @@ class Head(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A piece of a body, perhaps empty. ``is_last`` if the body has ended with it."""
+    """A piece of a body, possibly empty. ``is_last`` marks the end of the body."""
 
     data: bytes
     is_last: bool
@@ -79,11 +79,11 @@ Event = Head | Data
 
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """How large a head may be.
+    """Maximum size of a request head.
 
     Attributes:
-        target: Bytes of the request target; 414 beyond.
-        fields: Bytes of all header fields together; 431 beyond.
+        target: Maximum size of the request target in bytes; longer ones are answered with 414.
+        fields: Maximum size of all header fields in bytes; larger ones are answered with 431.
     """
 
     target: int
@@ -91,17 +91,17 @@ class HeadLimits:
 
 
 class RequestParser:
-    """The requests of one connection, one event after the other.
+    """Parses the requests of one connection into events.
 
     Attributes:
-        received: What has been fed and not parsed.
+        received: Bytes that have been fed but not parsed.
     """
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
-        # A head of this many bytes has neither a target nor fields that are too large.
+        # A head of at most this many bytes cannot exceed either limit.
         self._unchecked_size = min(limits.target, limits.fields)
-        # aiohttp's own limits hold for a line or a field. They are never reached before ours.
+        # aiohttp's limits apply to a single line or field, and are never reached before ours.
         self._parser = HttpRequestParser(
             _FLOW,
             _NO_LOOP,
@@ -112,24 +112,27 @@ class RequestParser:
             auto_decompress=False,
         )
         self.received = b""
-        self._searched = 0  # bytes of it in which no head ends
-        self._body: StreamReader | None = None  # of the request whose body is being parsed
-        self._body_left: int | None = None  # bytes of it to come; None for a chunked one
-        self._last_bytes = b""  # the last three that were parsed of a chunked body
+        self._searched = 0  # bytes of it that have been searched for the end of a head
+        self._body: StreamReader | None = None  # of the body that is being parsed
+        self._body_remaining: int | None = (
+            None  # bytes that have not arrived; None if it is chunked
+        )
+        self._last_bytes = b""  # the last three parsed bytes of a chunked body
 
     def feed(self, data: bytes) -> None:
-        """Add what the client has sent. Nothing is parsed before the next question."""
+        """Append bytes from the client. They are parsed by the next call of ``next_event``."""
         self.received = self.received + data if self.received else data
 
     def next_event(self) -> Event | None:
-        """Parse on.
+        """Parse the next event.
 
         Returns:
-            A head, or a piece of the body of the last head; None while there is not enough.
+            A head, or a piece of the body that belongs to the last head; None if more bytes are
+            needed.
 
         Raises:
-            HTTPError: The client sent something that is not HTTP, or too much of it. Nothing that
-                follows can be understood.
+            HTTPError: The bytes are not valid HTTP or exceed a limit. What follows them cannot be
+                parsed.
         """
         if not self.received:
             return None
@@ -149,16 +152,16 @@ class RequestParser:
         return self._parse_head(head)
 
     def _early_error(self, head: bytes, checked: int = 0) -> HTTPError | None:
-        """The first reason why bytes cannot be, or become, the head of a request.
+        """Return the first error of a head that may be incomplete, or None if it can be valid.
 
-        It is found as soon as the byte has arrived that makes it certain, so that the error is the
-        same wherever the bytes are cut.
+        An error is detected at the first byte that makes it certain, so the result does not depend
+        on how the bytes were split.
 
         Args:
-            head: The bytes so far.
-            checked: How many of them have been checked before.
+            head: The bytes received so far.
+            checked: Number of bytes that an earlier call has checked.
         """
-        if not _METHOD_SO_FAR.match(head):
+        if not _METHOD_PREFIX.match(head):
             return _bad_request("it does not begin with a method")
         bare_lf = _BARE_LF.search(head, checked)
         certain_at = bare_lf.start() if bare_lf else len(head)
@@ -168,13 +171,13 @@ class RequestParser:
         return _bad_request("a line ends without a carriage return") if bare_lf else None
 
     def _size_errors(self, head: bytes) -> Iterator[tuple[int, HTTPError]]:
-        """What is too large, and the position of the byte that is too many, in order."""
+        """Yield the errors of exceeded limits with the position of the first excess byte."""
         limits = self._limits
         line_end = head.find(b"\r\n")
         line = head if line_end < 0 else head[:line_end]
         target = line.find(b" ") + 1
         version = _VERSION.search(line)
-        # While the line has not ended, as much as a version has may not belong to the target.
+        # Until the line has ended, its last bytes may be the version rather than the target.
         position = target + limits.target + len(" HTTP/1.1\r")
         if line_end >= 0:
             target_end = version.start() if version else line_end
@@ -213,19 +216,19 @@ class RequestParser:
         line_end = head.find(b"\r\n")
         if head[line_end - 9 : line_end] not in _KNOWN_VERSIONS:
             head = _with_known_version(head, line_end)
-        if b"\t" in head:  # the parser takes no tab behind a transfer coding: RFC 9110 §5.6.3
+        if b"\t" in head:  # which the parser rejects around a transfer coding: RFC 9110 §5.6.3
             head = _SPACE_AROUND_CODING.sub(rb"\1 \2", head)
         try:
             messages, upgraded, _ = self._parser.feed_data(head)
         except http_exceptions.HttpProcessingError as error:
-            raise _explain(error, head) from None
+            raise _to_http_error(error, head) from None
         if upgraded:
-            self._parser.set_upgraded(False)  # an offer that is not taken: RFC 9110 §7.8
+            self._parser.set_upgraded(False)  # the offer is ignored: RFC 9110 §7.8
         if len(messages) != 1:
             raise _bad_request("its header fields have no end")
         message, payload = messages[0]
         if message.version not in _VERSIONS:
-            raise _unknown_version()  # the parser takes a line without one for HTTP/0.9
+            raise _unknown_version()  # the parser treats a line without a version as HTTP/0.9
         headers = message.headers
         if "Transfer-Encoding" in headers and not _is_chunked(headers):
             raise _unknown_coding()
@@ -234,7 +237,7 @@ class RequestParser:
             self._body = payload
             self._last_bytes = b""
             content_length = None if message.chunked else int(headers["Content-Length"])
-            self._body_left = content_length
+            self._body_remaining = content_length
         return Head(
             message.method,
             message.path,
@@ -246,12 +249,12 @@ class RequestParser:
         )
 
     def _next_data(self, body: StreamReader) -> Data:
-        size = self._chunked_piece() if self._body_left is None else self._body_left
+        size = self._chunked_read_size() if self._body_remaining is None else self._body_remaining
         piece, self.received = self.received[:size], self.received[size:]
-        if self._body_left is None:
+        if self._body_remaining is None:
             self._last_bytes = (self._last_bytes + piece)[-len(_EMPTY_LINE) + 1 :]
         else:
-            self._body_left -= len(piece)
+            self._body_remaining -= len(piece)
         try:
             self._parser.feed_data(piece)
         except http_exceptions.HttpProcessingError as error:
@@ -263,12 +266,12 @@ class RequestParser:
             self._body = None
         return Data(body.read_nowait(), is_last=self._body is None)
 
-    def _chunked_piece(self) -> int:
-        """How many bytes to parse of a chunked body: none behind its end."""
-        text = self._last_bytes + self.received[:_CHUNKED_PIECE]
+    def _chunked_read_size(self) -> int:
+        """Return how many bytes of a chunked body to parse, none of them after its end."""
+        text = self._last_bytes + self.received[:_CHUNKED_READ_SIZE]
         end = text.find(_EMPTY_LINE)
         if end < 0:
-            return _CHUNKED_PIECE
+            return _CHUNKED_READ_SIZE
         return end + len(_EMPTY_LINE) - len(self._last_bytes)
 
 
@@ -277,11 +280,11 @@ _KNOWN_VERSIONS = (b" HTTP/1.1", b" HTTP/1.0")
 
 
 def _with_known_version(head: bytes, line_end: int) -> bytes:
-    """The same head in HTTP/1.1, if it has a later minor version of it (RFC 9110 §2.5)."""
+    """Replace a later minor version of HTTP/1 in a head with 1.1 (RFC 9110 §2.5)."""
     line = head[:line_end]
     version = _VERSION.search(line)
     if version is None and (b" HTTP/" in line.upper() or line.count(b" ") != 1):
-        return head  # not valid, for which the parser has the reason
+        return head  # invalid: the parser reports the reason
     if version is None or version[1] != b"1":
         raise _unknown_version()
     return line[: -len(version[0])] + _KNOWN_VERSIONS[0] + head[line_end:]
@@ -294,13 +297,13 @@ def _unknown_version() -> HTTPError:
 
 
 def _is_chunked(headers: Any) -> bool:
-    """Whether ``chunked`` is the only transfer coding, and named once."""
+    """Return whether ``chunked`` is the only transfer coding and appears once."""
     codings: list[str] = headers.getall("Transfer-Encoding")
     return len(codings) == 1 and codings[0].strip(" \t").lower() == "chunked"
 
 
-def _explain(error: http_exceptions.HttpProcessingError, head: bytes) -> HTTPError:
-    """The response to a head that the parser rejects."""
+def _to_http_error(error: http_exceptions.HttpProcessingError, head: bytes) -> HTTPError:
+    """Return the error response to a head that the parser rejects."""
     codings = [coding.strip(b" \t").lower() for coding in _CODINGS.findall(head)]
     if codings and codings != [b"chunked"]:
         return _unknown_coding()
@@ -318,7 +321,7 @@ def _bad_request(reason: str) -> HTTPError:
 
 
 def _unknown_coding() -> HTTPError:
-    """RFC 9112 §6.1: a transfer coding that is not understood."""
+    """Return the error for an unsupported transfer coding (RFC 9112 §6.1)."""
     return HTTPError(
         HTTPStatus.NOT_IMPLEMENTED,
         "The only supported transfer coding is chunked.",
@@ -327,28 +330,29 @@ def _unknown_coding() -> HTTPError:
 
 
 class _Flow:
-    """The connection as aiohttp's stream of a body sees it, for which there is no flow control:
-    each piece is taken as soon as it is parsed.
+    """The flow control interface that aiohttp's body stream requires.
+
+    It does nothing, because each piece is read as soon as it is parsed.
     """
 
     connected = True
 
     def pause_reading(self) -> None:
-        """Called for a stream that holds a lot."""
+        """Ignore that the buffer of the stream is full."""
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Called at the end of a body."""
+        """Ignore that the buffer of the stream has been read."""
 
 
 _FLOW: Any = _Flow()
-_NO_LOOP: Any = object()  # the stream would use a loop only to wait for data
+_NO_LOOP: Any = object()  # the stream needs a loop only to wait for data
 
 
 def check_parser() -> None:
-    """Check that the installed aiohttp has the parser that this file relies on.
+    """Check that the installed aiohttp provides the parser that this module relies on.
 
     Raises:
-        WagiError: It has only the parser in Python, or one that works differently.
+        WagiError: It has only the pure-Python parser, or one that behaves differently.
     """
     if HttpRequestParser is HttpRequestParserPy:
         raise WagiError(
@@ -372,4 +376,4 @@ _OTHER_PARSER = (
     "the installed aiohttp cannot be used: its parser differs from that of aiohttp 3.14;"
     " pip install 'aiohttp>=3.14.5,<3.15'"
 )
-check_parser()  # before anything relies on it
+check_parser()  # fail at import rather than at the first request

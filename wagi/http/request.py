@@ -1,4 +1,4 @@
-"""A request as the gateway gets it, and the value that CGI variables are made of."""
+"""HTTP requests, and their conversion to the value that CGI variables are built from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wagi.cgi.environment import DEFAULT_PORTS, BadRequest, RequestHead
 from wagi.config.values import HostPort
 from wagi.http.body import BodyLimits, BodyReader, BodyStream, too_large
 from wagi.http.errors import HTTPError
-from wagi.http.forwarded import ClientInfo, plain_address
+from wagi.http.forwarded import ClientInfo, normalize_address
 from wagi.http.parser import Head
 from wagi.routing import has_dot_segment
 
@@ -24,15 +24,15 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The two ends of a connection, the same for all its requests.
+    """The addresses of a connection, which are the same for all its requests.
 
     Attributes:
-        peer: The IP address of the client, or of the proxy in front; None for a unix socket.
-        peer_port: Its port, empty for a unix socket.
+        peer: IP address of the client or the proxy in front of the server; None for a unix socket.
+        peer_port: Port of the peer, empty for a unix socket.
         scheme: ``http`` or ``https``.
-        address: The local IP address, empty for a unix socket.
-        name: The local IP address as the host of a URL, or localhost.
-        port: The local port; the default of the scheme for a unix socket.
+        address: Local IP address, empty for a unix socket.
+        name: Local IP address as the host of a URL, or ``localhost``.
+        port: Local port; the default of the scheme for a unix socket.
     """
 
     peer: str | None
@@ -44,10 +44,10 @@ class Endpoint:
 
     @classmethod
     def of(cls, transport: asyncio.BaseTransport) -> Endpoint:
-        """The ends of a transport."""
+        """Return the addresses of a transport."""
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        address = plain_address(own[0]) if isinstance(own, tuple) else ""
+        address = normalize_address(own[0]) if isinstance(own, tuple) else ""
         return cls(
             peer[0] if isinstance(peer, tuple) else None,
             str(peer[1]) if isinstance(peer, tuple) else "",
@@ -59,45 +59,49 @@ class Endpoint:
 
 
 class Channel(Protocol):
-    """The connection as requests and responses see it."""
+    """The interface of a connection for requests and responses."""
 
     @property
     def can_write(self) -> bool:
-        """Whether the client has read everything so far: a small write does not have to wait."""
+        """Whether the write buffer is empty, so that a small write need not wait."""
 
     @property
     def is_draining(self) -> bool:
-        """Whether the connection ends after this request, because the server stops."""
+        """Whether the server is draining, so that the connection closes after this request."""
 
-    def start_answer(self, request: Request) -> None:
-        """Answer a request of this connection, as far as that needs no waiting."""
+    def dispatch(self, request: Request) -> None:
+        """Start to answer a request of this connection."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes, or keep them until the client reads."""
+        """Send bytes, or buffer them until the client reads."""
 
     async def drain(self) -> None:
-        """Wait until the client has read enough. Raises: ConnectionError if it is gone."""
+        """Wait until the write buffer has room.
+
+        Raises:
+            ConnectionError: The client has disconnected.
+        """
 
     def close_after_response(self) -> None:
-        """End the connection when the response has been sent."""
+        """Close the connection after the current response."""
 
     def abort_response(self, has_framing: bool) -> None:
-        """Break the connection so that the client notices that the response is not whole.
+        """Break the connection so that the client detects the truncated response.
 
         Args:
-            has_framing: Whether the response has a length or chunks.
+            has_framing: Whether the response has a Content-Length or is chunked.
         """
 
 
 class Request:
-    """A request.
+    """An HTTP request.
 
     Attributes:
-        head: What the client sent.
-        client: What is known of the client.
-        endpoint: The ends of its connection.
-        body: What has arrived of its body.
-        channel: Where the response goes.
+        head: Request line and header fields.
+        client: The client, as determined from trusted proxies.
+        endpoint: Addresses of the connection.
+        body: The body as it arrives.
+        channel: The connection, to which the response is written.
     """
 
     __slots__ = ("body", "channel", "client", "endpoint", "head")
@@ -117,31 +121,31 @@ class Request:
         self.channel = channel
 
     def open_body(self, limits: BodyLimits, size_limit: int | None) -> BodyReader:
-        """Begin to read the body.
+        """Open the body for reading.
 
         Args:
-            limits: Those of all bodies together.
-            size_limit: Bytes of this one; None for no limit.
+            limits: Limits shared by all bodies.
+            size_limit: Maximum size of this body in bytes; None for no limit.
 
         Returns:
-            The reader. If the head has no ``content_length``, it has to read ahead first.
+            The reader. If the head has no ``content_length``, call its ``read_ahead`` first.
 
         Raises:
-            HTTPError: 413 for a longer body, 400 for one that should not be there.
+            HTTPError: 413 if the body is too long, 400 if it is not allowed.
         """
         head = self.head
         length = head.content_length
         if length is None:
             if head.protocol == "HTTP/1.0":
-                # A proxy in between may see other requests (RFC 9112 §6.1).
+                # A proxy may delimit the requests differently (RFC 9112 §6.1).
                 raise HTTPError(
                     HTTPStatus.BAD_REQUEST, "HTTP/1.0 does not support Transfer-Encoding."
                 )
         elif size_limit is not None and length > size_limit:
             raise too_large("The request body is too large.")
-        return BodyReader(self.body, length or 0, limits, self._continue_sender())
+        return BodyReader(self.body, length or 0, limits, self._continue_writer())
 
-    def _continue_sender(self) -> Callable[[], None] | None:
+    def _continue_writer(self) -> Callable[[], None] | None:
         head = self.head
         if (
             head.content_length == 0
@@ -153,7 +157,13 @@ class Request:
 
 
 class Target(NamedTuple):
-    """A request target (RFC 9112 §3.2), split: ``authority`` only where the client sent one."""
+    """A parsed request target (RFC 9112 §3.2).
+
+    Attributes:
+        path: Path as sent.
+        query: Query as sent; None for a target without ``?``.
+        authority: Host and port of a target in absolute form; None otherwise.
+    """
 
     path: str
     query: str | None
@@ -161,8 +171,12 @@ class Target(NamedTuple):
 
     @classmethod
     def parse(cls, method: str, text: str) -> Target:
-        """Read the origin form or the absolute form. Raises: BadRequest for anything else."""
-        # Most targets are short and come again; long ones would fill the memory.
+        """Parse a target in origin form or absolute form.
+
+        Raises:
+            BadRequest: The target has another form, is not UTF-8 or has a dot segment.
+        """
+        # Most targets are short and recur; caching long ones would use too much memory.
         return (_parse_cached if len(text) <= _CACHED_SIZE else cls._parse)(method, text)
 
     @classmethod
@@ -179,7 +193,7 @@ class Target(NamedTuple):
         if not text.isascii():
             try:
                 text.encode()
-            except UnicodeEncodeError:  # the parser keeps other bytes as surrogates
+            except UnicodeEncodeError:  # the parser decodes invalid bytes as surrogates
                 raise BadRequest("The request target is not UTF-8.") from None
         path, mark, query = text.partition("#")[0].partition("?")
         if has_dot_segment(path):
@@ -191,19 +205,19 @@ _CACHED_SIZE = 256  # characters
 _parse_cached = lru_cache(maxsize=1024)(Target._parse)
 
 
-def read_head(
+def make_request_head(
     request: Request, target: Target, default: HostPort | None, length: int
 ) -> RequestHead:
-    """Make the value that variables are made of.
+    """Build the value from which the CGI variables are built.
 
     Args:
         request: The request.
-        target: Its target.
-        default: The configured default host, for a request that names no host or no port.
-        length: Bytes of the body.
+        target: Its parsed target.
+        default: Configured default host for requests that specify no host or no port.
+        length: Size of the body in bytes.
 
     Raises:
-        BadRequest: The Host header is not a host.
+        BadRequest: The Host header is not a valid host.
     """
     head, client, endpoint = request.head, request.client, request.endpoint
     # The parser has rejected a second Host header.
@@ -229,7 +243,7 @@ def read_head(
     )
 
 
-# The same few hosts come again and again; a client that makes some up cannot fill the memory.
+# Few hosts recur. The size bounds the memory that a client can use by inventing hosts.
 @lru_cache(maxsize=1024)
 def _split_host(text: str) -> tuple[str, int | None]:
     try:

@@ -1,4 +1,4 @@
-"""From a guest's output to the client: in one write if it is all there, else piece by piece."""
+"""Sends a guest's output as an HTTP response, in one write or streamed."""
 
 from __future__ import annotations
 
@@ -10,70 +10,72 @@ from http import HTTPStatus
 from wagi.cgi.response import BODILESS, ResponseHead, ResponseParser
 from wagi.http.request import Channel, Request
 
-_ONE_WRITE_MAX = 32 * 1024  # bytes, less than a transport takes before its writer has to wait
+_ONE_WRITE_MAX = 32 * 1024  # bytes; below the high-water mark of a transport's write buffer
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class ResponseWriter:
-    """The response to one request. It is fed the guest's output and sends it.
+    """Writes the response to one request from the guest's output.
 
     Attributes:
-        status: Of the response; 0 while it is not started.
-        sent: Bytes of the body that have been sent.
-        is_started: Whether the client has been sent the head.
-        warnings: What the log should say of the output.
+        status: Status code; 0 until the response is started.
+        sent: Number of body bytes sent.
+        is_started: Whether the head has been sent.
+        warnings: Problems with the output, for the log.
     """
 
     def __init__(self, request: Request, header_limit: int, warnings: list[str]) -> None:
-        """Prepare a response.
+        """Create a response.
 
         Args:
-            request: What it answers.
-            header_limit: Bytes that the guest's header block may have.
-            warnings: Added to.
+            request: The request to answer.
+            header_limit: Maximum size of the guest's header block in bytes.
+            warnings: List to which warnings are appended.
         """
-        # What it belongs to
+        # Of the request
         self._channel = request.channel
         self._protocol = request.head.protocol
         self._keep_alive = request.head.keep_alive
         self._is_head = request.head.method == "HEAD"
-        # What the guest has printed
+        # Of the output
         self._parser = ResponseParser(header_limit)
         self.warnings = warnings
-        # What the client has got
+        # Of the response
         self.status = 0
         self.sent = 0
         self.is_started = False
         self._is_chunked = False
-        self._left: int | None = None  # bytes that the guest's Content-Length still allows
+        self._remaining: int | None = None  # of the guest's Content-Length, in bytes
         self._was_cut = False
 
     @property
-    def held(self) -> int:
-        """Bytes of output that have not been sent."""
-        return self._parser.held
+    def buffered(self) -> int:
+        """Number of bytes of output that have not been sent."""
+        return self._parser.buffered
 
     @property
     def fits_in_one_write(self) -> bool:
-        """Whether everything held can be sent without waiting for the client."""
-        return self.held <= _ONE_WRITE_MAX and self._channel.can_write
+        """Whether the buffered output can be sent without waiting for the client."""
+        return self.buffered <= _ONE_WRITE_MAX and self._channel.can_write
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything that the head promises has been sent."""
-        return self.is_started and (self._left == 0 or self._has_no_body)
+        """Whether the response is complete according to its head."""
+        return self.is_started and (self._remaining == 0 or self._has_no_body)
 
     def feed(self, output: bytes) -> None:
-        """Take output of the guest."""
+        """Append output of the guest."""
         if output:
             self._parser.feed(output)
 
     async def flush(self) -> None:
-        """Send what is there while the guest goes on: a slow client holds the caller back.
+        """Send the buffered output while the guest is running.
+
+        Waits for slow clients, so that back-pressure reaches the guest.
 
         Raises:
-            BadResponse: The output is not a response.
-            ConnectionError: The client is gone.
+            BadResponse: The output is not a valid response.
+            ConnectionError: The client has disconnected.
         """
         if not self.is_started:
             head = self._parser.head()
@@ -84,18 +86,20 @@ class ResponseWriter:
         await self._channel.drain()
 
     async def finish(self) -> None:
-        """Send the rest once the guest has ended: all of it in one write if nothing was sent.
+        """Send the rest after the guest has ended, in one write if the response is not started.
 
         Raises:
-            BadResponse: The output is not a response.
-            ConnectionError: The client is gone.
+            BadResponse: The output is not a valid response.
+            ConnectionError: The client has disconnected.
         """
         if not self.is_started:
             self._start(self._parser.end(), self._parser.take_body())
         else:
             self._write(self._parser.take_body())
-        if self._left and not self._has_no_body:
-            self.warnings.append(f"the body ended {self._left} bytes before its Content-Length")
+        if self._remaining and not self._has_no_body:
+            self.warnings.append(
+                f"the body ended {self._remaining} bytes before its Content-Length"
+            )
             self.abort()
             return
         if self._is_chunked:
@@ -103,19 +107,19 @@ class ResponseWriter:
         await self._channel.drain()
 
     def abort(self) -> None:
-        """Break the connection: the client can tell that the response is not whole."""
-        self._channel.abort_response(self._is_chunked or self._left is not None)
+        """Break the connection so that the client detects the truncated response."""
+        self._channel.abort_response(self._is_chunked or self._remaining is not None)
 
     @property
     def _has_no_body(self) -> bool:
         return self._is_head or self.status in BODILESS
 
     def _start(self, head: ResponseHead, whole: bytes | None) -> None:
-        """Send the head, together with the whole body if it is known."""
+        """Send the head, and the body with it if the whole body is known."""
         self.is_started = True
         self.status = head.status
         self.warnings += head.warnings
-        self._left = head.content_length
+        self._remaining = head.content_length
         lines, has_date = _fixed_lines(head, self._protocol)
         rest = self._framing(head, None if whole is None else len(whole))
         if not has_date:
@@ -126,7 +130,12 @@ class ResponseWriter:
         self._channel.write(b"".join((lines, rest.encode(), b"\r\n", body)))
 
     def _framing(self, head: ResponseHead, size: int | None) -> str:
-        """The field that says where the body ends (RFC 9112 §6). ``size`` of it, if known."""
+        """Return the header field that delimits the body (RFC 9112 §6).
+
+        Args:
+            head: The head that the guest printed.
+            size: Size of the body in bytes; None if it is unknown.
+        """
         length = size if head.content_length is None else head.content_length
         if head.status == 205:
             return "Content-Length: 0\r\n"
@@ -135,7 +144,7 @@ class ResponseWriter:
         if length is not None:
             return f"Content-Length: {length}\r\n"
         if self._protocol == "HTTP/1.0":
-            self._keep_alive = False  # the end of the connection is the end of the body
+            self._keep_alive = False  # the body ends when the connection closes
         elif not self._is_head:
             self._is_chunked = True
             return "Transfer-Encoding: chunked\r\n"
@@ -143,7 +152,7 @@ class ResponseWriter:
 
     def _write(self, body: bytes) -> None:
         if self._has_no_body:
-            return  # the client has all it will get; what the guest prints goes nowhere
+            return  # the body that the guest prints is discarded
         body = self._cut(body)
         if not body:
             return
@@ -153,18 +162,18 @@ class ResponseWriter:
         self._channel.write(body)
 
     def _cut(self, body: bytes) -> bytes:
-        if self._left is None:
+        if self._remaining is None:
             return body
-        if len(body) > self._left and not self._was_cut:
+        if len(body) > self._remaining and not self._was_cut:
             self._was_cut = True
             self.warnings.append("output beyond the Content-Length was cut")
-        body = body[: self._left]
-        self._left -= len(body)
+        body = body[: self._remaining]
+        self._remaining -= len(body)
         return body
 
 
 def _fixed_lines(head: ResponseHead, protocol: str) -> tuple[bytes, bool]:
-    """Status line and the guest's header fields, and whether these include Date."""
+    """Return status line and header fields of the guest, and whether they include Date."""
     format_lines = _cached_lines if head.is_small else _format_lines
     return format_lines(head.status, head.headers, protocol)
 
@@ -180,7 +189,7 @@ def _format_lines(
     return b"\r\n".join(lines) + b"\r\n", b"date" in names
 
 
-# Most handlers print the same head every time; large ones would fill the memory.
+# Most handlers print the same head every time. Large heads are not cached to save memory.
 _cached_lines = lru_cache(maxsize=256)(_format_lines)
 
 
@@ -194,7 +203,7 @@ def _date_of(second: int) -> str:
 
 
 def _connection_field(channel: Channel, protocol: str, keep_alive: bool) -> str:
-    """The Connection field of a response, and what follows from it for the connection."""
+    """Return the Connection field of a response, and close the connection after it if needed."""
     keep_alive = keep_alive and not channel.is_draining
     if not keep_alive:
         channel.close_after_response()
@@ -209,17 +218,20 @@ def send_text(
     headers: tuple[tuple[str, str], ...] = (),
     closes: bool = False,
 ) -> int:
-    """Send a short response of the gateway's own.
+    """Send a plain text response that the gateway generates.
 
     Args:
-        request: What it answers.
-        status: Its status.
-        text: Its body.
-        headers: Further header fields.
-        closes: Whether it ends the connection.
+        request: The request to answer.
+        status: Status of the response.
+        text: Body of the response.
+        headers: Additional header fields.
+        closes: Whether to close the connection after the response.
 
     Returns:
-        The bytes of the body.
+        The size of the body in bytes.
+
+    Raises:
+        ConnectionError: The client has disconnected.
     """
     body = text.encode()
     head = request.head

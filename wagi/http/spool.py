@@ -1,4 +1,4 @@
-"""Bytes of a request body that have been read ahead of its guest: in memory or in a file."""
+"""Spools request bodies in memory or in temporary files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import IO
 
-_IN_MEMORY = 1024 * 1024  # bytes of one body
-_ALL_IN_MEMORY = 32 * 1024 * 1024  # bytes of all bodies together above which new ones go to files
-_READ_SIZE = 256 * 1024  # bytes that are taken from a file at a time
+_MEMORY_MAX = 1024 * 1024  # bytes of one body
+_TOTAL_MEMORY_MAX = 32 * 1024 * 1024  # bytes of all bodies; beyond, new data goes to files
+_READ_SIZE = 256 * 1024  # bytes that are read from a file at a time
 
 
 class SpoolFull(Exception):
-    """There is no space for more; the message is the reason, for the log."""
+    """The spool has no space for more data. The message is the reason, for the log."""
 
 
 @dataclass(slots=True)
@@ -22,8 +22,8 @@ class SpoolSpace:
     """The space for all spools of a worker.
 
     Attributes:
-        total: Bytes that all of them together may hold.
-        used: Bytes that they hold at this moment.
+        total: Maximum size of all spools in bytes.
+        used: Current size of all spools in bytes.
     """
 
     total: int
@@ -31,42 +31,42 @@ class SpoolSpace:
 
 
 class Spool:
-    """Holds bytes until they are taken, in order.
+    """A first-in, first-out buffer that overflows into a temporary file.
 
-    The first MiB stays in memory unless other bodies need a lot of it; what follows goes to a
-    temporary file.
+    The first MiB stays in memory unless other spools use too much memory; further data goes to the
+    file.
 
     Attributes:
-        size: Bytes that have been written to it.
-        left: Bytes that have not been taken.
+        size: Number of bytes written.
+        remaining: Number of bytes that have not been taken.
     """
 
     def __init__(self, space: SpoolSpace) -> None:
-        """Make an empty spool.
+        """Create an empty spool.
 
         Args:
-            space: Of all spools of the worker.
+            space: The space that all spools of the worker share.
         """
         self._space = space
         self._pieces: deque[bytes] = deque()
         self._file: IO[bytes] | None = None
         self._is_rewound = False
         self.size = 0
-        self.left = 0
+        self.remaining = 0
 
     def write(self, data: bytes) -> None:
-        """Add bytes; not after the first ``take``.
+        """Append bytes. Must not be called after the first ``take``.
 
         Raises:
-            SpoolFull: The total is used up, or the temporary folder has no space.
+            SpoolFull: The shared space is used up, or the temporary file cannot be written.
         """
         space = self._space
         self.size += len(data)
-        self.left += len(data)
+        self.remaining += len(data)
         space.used += len(data)
         if space.used > space.total:
             raise SpoolFull("--spool-total is used up")
-        fits = self.size <= _IN_MEMORY and space.used <= _ALL_IN_MEMORY
+        fits = self.size <= _MEMORY_MAX and space.used <= _TOTAL_MEMORY_MAX
         if self._file is None and fits:
             self._pieces.append(data)
             return
@@ -78,7 +78,7 @@ class Spool:
             raise SpoolFull(f"the temporary folder: {error.strerror}") from None
 
     def take(self) -> bytes:
-        """The next bytes, empty at the end."""
+        """Return and remove the next bytes; empty at the end."""
         data = b""
         if self._pieces:
             data = self._pieces.popleft()
@@ -87,15 +87,15 @@ class Spool:
                 self._is_rewound = True
                 self._file.seek(0)
             data = self._file.read(_READ_SIZE)
-        self.left -= len(data)
+        self.remaining -= len(data)
         return data
 
     def close(self) -> None:
-        """Free it."""
+        """Free the space and delete the file."""
         self._space.used -= self.size
-        self.size = self.left = 0
+        self.size = self.remaining = 0
         self._pieces.clear()
         if self._file is not None:
-            with contextlib.suppress(OSError):  # a full disk fails once more
+            with contextlib.suppress(OSError):  # flushing to a full disk fails again
                 self._file.close()
             self._file = None

@@ -1,8 +1,8 @@
-"""Coroutines that begin at once, and become tasks only when they have to wait.
+"""Coroutines that start immediately and become tasks only when they have to wait.
 
-Most requests are answered without waiting for anything. A task for each of them would cost as much
-as the rest of the answer, and two passes of the event loop. Python 3.12 has eager tasks for this
-(``asyncio.eager_task_factory``); this works the same way in 3.11.
+Most requests are answered without waiting. A task for each of them would cost as much as the rest
+of the work, and two iterations of the event loop. Python 3.12 has eager tasks for this purpose
+(``asyncio.eager_task_factory``); this module is an equivalent for 3.11.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 @types.coroutine
 def enter_task() -> Generator[None, None, None]:
-    """Go on in a task. The first ``await`` of a coroutine for ``start`` that may wait is this one.
+    """Continue in a task.
 
-    Within a task it lets the event loop make one pass.
+    A coroutine that is passed to ``start`` has to await this before anything else that may wait.
+    Within a task it yields to the event loop for one iteration.
     """
     yield
 
@@ -26,10 +27,10 @@ def start(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
     """Run a coroutine until it ends or calls ``enter_task``.
 
     Returns:
-        The task in which it goes on; None if it has ended.
+        The task in which it continues; None if it has ended.
 
     Raises:
-        Exception: What it raises before it ends or calls ``enter_task``.
+        Exception: Any exception of the coroutine before it calls ``enter_task``.
     """
     try:
         waits_for = coroutine.send(None)

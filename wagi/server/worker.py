@@ -77,7 +77,7 @@ class Worker:
         backlog = listener.dup()  # asyncio closes the original
         gate = None if tls is None else TlsGate(http, self._gateway, tls, self._options)
         acceptor = await _accept(gate or http, listener)
-        watcher = asyncio.create_task(http.watch_unread())
+        watcher = asyncio.create_task(http.watch_paused())
         on_ready()
         try:
             await self._stop.wait()

@@ -198,7 +198,7 @@ class _Server(HttpServer):
     """A server that answers requests in the caller's context; see ``_RECORDS``."""
 
     def enqueue(self, request: Request) -> None:
-        request.channel.start_answer(request)
+        request.channel.dispatch(request)
 
 
 class _Buffers(asyncio.Transport):
