@@ -20,9 +20,10 @@ from wasmtime import _ffi as ffi
 from tests.support.toolchains import native_c_library
 from wagi.guest.capi.engine import Engine, Memory, Pool
 from wagi.guest.capi.linker import InstancePre, Linker
-from wagi.guest.engine import Runtime, parse
+from wagi.guest.engine import Runtime
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler
+from wagi.guest.module import parse
 from wagi.limits import Limits
 
 _COUNT = 4000

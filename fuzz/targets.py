@@ -23,9 +23,10 @@ from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Route
 from wagi.guest.budget import unlimited_account
 from wagi.guest.demand import MemoryDemand
-from wagi.guest.engine import Runtime, parse
+from wagi.guest.engine import Runtime
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler, Preopen
+from wagi.guest.module import parse
 from wagi.guest.outcome import Outcome, Trap
 from wagi.http.body import BodyLimits
 from wagi.http.connection import HttpOptions

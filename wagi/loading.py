@@ -15,16 +15,10 @@ from wagi.gateway.admission import Share
 from wagi.gateway.concurrency import WorkerLimits
 from wagi.gateway.route import Plan, PlannedRoute, Route
 from wagi.guest.demand import MemoryDemand, memory_demand
-from wagi.guest.engine import (
-    MemoryLimitError,
-    Module,
-    ModuleError,
-    Runtime,
-    Source,
-    parse,
-)
+from wagi.guest.engine import Runtime
 from wagi.guest.guest import run_to_end
 from wagi.guest.handler import HandlerSpec, Preopen
+from wagi.guest.module import MemoryLimitError, Module, ModuleError, ParsedModule, parse
 from wagi.observe.module_log import ModuleLogs, Stderr
 from wagi.outbound.client import OutboundClient
 from wagi.outbound.destinations import Destinations
@@ -164,7 +158,9 @@ class _PlanBuilder:
         self._memory_budget = memory_budget
         self._patterns: dict[str, ModuleEntry] = {}  # the first entry of each
 
-    def parse_module(self, entry: ModuleEntry, fetched: FetchedModule | WagiError) -> Source | None:
+    def parse_module(
+        self, entry: ModuleEntry, fetched: FetchedModule | WagiError
+    ) -> ParsedModule | None:
         """Parse the module of an entry. Returns: None if that is not possible."""
         try:
             if isinstance(fetched, WagiError):
@@ -177,7 +173,7 @@ class _PlanBuilder:
             return None
 
     def plan_routes(
-        self, index: int, source: Source | None, fetched: FetchedModule | WagiError
+        self, index: int, source: ParsedModule | None, fetched: FetchedModule | WagiError
     ) -> list[PlannedRoute]:
         """Plan the routes of an entry, in the order in which they are tried.
 
@@ -270,7 +266,7 @@ class _PlanBuilder:
             preopens.append(Preopen(str(path.absolute()), guest_path, volume.readonly))
         return tuple(preopens)
 
-    def _load(self, entry: ModuleEntry, source: Source) -> Module | None:
+    def _load(self, entry: ModuleEntry, source: ParsedModule) -> Module | None:
         try:
             return self._runtime.load(source)
         except WagiError as error:

@@ -1,4 +1,4 @@
-"""The memory budget: never over the limit, nothing lost, whatever the workers do at once."""
+"""The memory budget is never exceeded and never leaks, even with concurrent workers."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def open_lease(account: MemoryAccount, initial: int, limit: int, **options: Any)
 
 
 def grow(lease: Lease, size: int) -> bool:
-    """Run a slice in which a guest grows to ``size`` bytes. Returns: whether it could."""
+    """Run a slice in which a guest grows to ``size`` bytes; return whether it could."""
     fits = size <= lease.grow_limit()
     lease.settle(size if fits else lease.size)
     return fits
 
 
-def test_a_lease_holds_what_its_guest_has() -> None:
+def test_lease_holds_its_guest_s_memory() -> None:
     budget = MemoryBudget(GIB, 1)
     account = open_account(budget)
     lease = open_lease(account, 2 * MIB, 256 * MIB, tables=MIB)
@@ -76,7 +76,7 @@ def test_growth_beyond_the_budget_is_refused() -> None:
     assert grow(third, 120 * MIB)
 
 
-def test_what_cannot_start_now_can_when_another_has_ended() -> None:
+def test_guest_can_start_when_another_has_ended() -> None:
     budget = MemoryBudget(256 * MIB, 2)
     here, there = open_account(budget), open_account(budget)
     first = open_lease(here, 120 * MIB, 120 * MIB)
@@ -90,22 +90,22 @@ def test_what_cannot_start_now_can_when_another_has_ended() -> None:
     assert here.lease(257 * MIB, 257 * MIB) is None
 
 
-def test_a_slice_looks_at_no_other_account_while_there_is_enough() -> None:
-    """The headroom of one guest is kept, and every slice of every guest has it."""
+def test_slice_reads_no_other_account_while_budget_is_ample() -> None:
+    """The account keeps the headroom of one guest for the slices of all guests."""
     budget = MemoryBudget(8 * GIB, 2)
     account = open_account(budget)
     leases = [open_lease(account, 2 * MIB, 256 * MIB) for _ in range(10)]
     leases[0].grow_limit()
     leases[0].settle(2 * MIB)
     reserved = budget.reserved
-    account._cells = None  # type: ignore[assignment]  # any look at the cells would be an error
+    account._cells = None  # type: ignore[assignment]  # any access to the cells raises
     for lease in leases:
         assert lease.grow_limit() == 256 * MIB
         lease.settle(2 * MIB)
     assert reserved == 10 * 2 * MIB + 254 * MIB
 
 
-def test_headroom_is_given_up_when_the_budget_is_short() -> None:
+def test_headroom_is_released_when_budget_is_short() -> None:
     budget = MemoryBudget(GIB, 2)
     busy, other = open_account(budget), open_account(budget)
     lease = open_lease(busy, MIB, 101 * MIB)
@@ -116,7 +116,7 @@ def test_headroom_is_given_up_when_the_budget_is_short() -> None:
     busy.trim_idle()
     assert (busy.headroom, busy.used) == (0, MIB)
     assert open_lease(other, 100 * MIB, 100 * MIB)
-    # In a slice it has what is left, and none of it afterwards.
+    # A slice gets the remaining memory, and releases it afterwards.
     assert MIB < lease.grow_limit() <= 24 * MIB
     lease.settle(MIB)
     assert busy.headroom == 0
@@ -126,8 +126,8 @@ def test_headroom_is_given_up_when_the_budget_is_short() -> None:
     assert busy.headroom == 100 * MIB
 
 
-def test_headroom_is_given_up_when_another_account_needs_it() -> None:
-    """Even if the budget is far from exhausted: 136 MiB are free, and 120 are asked for."""
+def test_headroom_is_released_when_another_account_needs_it() -> None:
+    """Even if the budget is far from exhausted: 136 MiB are free, and 120 are requested."""
     budget = MemoryBudget(256 * MIB, 3)
     sleeping, other = open_account(budget), open_account(budget)
     lease = open_lease(sleeping, 120 * MIB, 256 * MIB)
@@ -141,7 +141,7 @@ def test_headroom_is_given_up_when_another_account_needs_it() -> None:
     assert open_lease(other, 120 * MIB, 256 * MIB)
 
 
-def test_headroom_is_given_up_by_a_worker_without_guests() -> None:
+def test_headroom_is_released_by_worker_without_guests() -> None:
     budget = MemoryBudget(8 * GIB, 1)
     account = open_account(budget)
     lease = open_lease(account, MIB, 256 * MIB)
@@ -155,7 +155,7 @@ def test_headroom_is_given_up_by_a_worker_without_guests() -> None:
     assert (budget.reserved, account.is_idle) == (0, True)
 
 
-def test_a_slice_leaves_other_workers_enough_to_grow_a_little() -> None:
+def test_slice_leaves_other_workers_room_to_grow() -> None:
     budget = MemoryBudget(256 * MIB, 2)
     first, second = (open_lease(open_account(budget), MIB, 256 * MIB) for _ in range(2))
     assert first.grow_limit() > 200 * MIB  # and while it runs:
@@ -165,7 +165,7 @@ def test_a_slice_leaves_other_workers_enough_to_grow_a_little() -> None:
     assert second.grow_limit() > 200 * MIB
 
 
-def test_groups_leave_a_fifth_to_each_other() -> None:
+def test_groups_leave_a_fifth_to_others() -> None:
     account = open_account(MemoryBudget(100 * MIB, 1))
     flood, other = LeaseGroup(4), LeaseGroup(4)
     held = 0
@@ -177,7 +177,7 @@ def test_groups_leave_a_fifth_to_each_other() -> None:
     assert flood.may_grow_by(15 * MIB) == 0
 
 
-def test_the_only_lease_of_a_group_may_have_all() -> None:
+def test_only_lease_of_a_group_can_take_all() -> None:
     account = open_account(MemoryBudget(100 * MIB, 1))
     group = LeaseGroup(4)
     lease = open_lease(account, 90 * MIB, 200 * MIB, group=group)
@@ -186,7 +186,7 @@ def test_the_only_lease_of_a_group_may_have_all() -> None:
     assert (group.held, group.count) == (0, 0)
 
 
-def test_more_than_was_allowed_is_counted() -> None:
+def test_growth_beyond_the_allowance_is_counted() -> None:
     budget = MemoryBudget(10 * MIB, 1)
     lease = open_lease(open_account(budget), MIB, 2 * MIB)
     lease.grow_limit()
@@ -196,8 +196,8 @@ def test_more_than_was_allowed_is_counted() -> None:
     assert budget.reserved <= 2.5 * MIB  # the headroom
 
 
-def test_a_guest_whose_memory_cannot_be_seen_yet() -> None:
-    """It keeps all that it was allowed, until it can."""
+def test_guest_of_unknown_memory_size() -> None:
+    """It keeps its whole allowance until the size is known."""
     budget = MemoryBudget(100 * MIB, 1)
     account = open_account(budget)
     lease = open_lease(account, MIB, 60 * MIB)
@@ -212,7 +212,7 @@ def test_a_guest_whose_memory_cannot_be_seen_yet() -> None:
     assert budget.reserved == 0
 
 
-def test_without_a_limit() -> None:
+def test_no_limit() -> None:
     budget = MemoryBudget(0, 4)
     accounts = [open_account(budget) for _ in range(100)]
     lease = open_lease(accounts[0], GIB, 4 * GIB)
@@ -224,7 +224,7 @@ def test_without_a_limit() -> None:
     assert not unlimited_account().is_limited
 
 
-def test_accounts_are_bounded_and_used_again() -> None:
+def test_accounts_are_limited_and_reused() -> None:
     budget = MemoryBudget(GIB, 2)
     accounts = [open_account(budget) for _ in range(2 * CELLS_PER_WORKER)]
     assert len({account.index for account in accounts}) == len(accounts)
@@ -238,9 +238,9 @@ Move = tuple[str, int, int, int]
 MOVES = st.lists(
     st.tuples(
         st.sampled_from(["open", "slice", "begin", "end", "close", "trim", "die"]),
-        st.integers(0, 2),  # which worker
-        st.integers(0, 7),  # which of its guests
-        st.integers(0, 40),  # which size, in units
+        st.integers(0, 2),  # index of the worker
+        st.integers(0, 7),  # index of the guest
+        st.integers(0, 40),  # size, in units
     ),
     max_size=60,
 )
@@ -250,7 +250,7 @@ UNIT = MIB
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from([1, 10, 30, 100, 1000]), st.sampled_from([None, 4]), MOVES)
 def test_any_interleaving(limit: int, share_factor: int | None, moves: list[Move]) -> None:
-    """Never over the limit; what guests have is reserved; in the end nothing is."""
+    """The limit holds, the guests' memory is reserved, and everything is released in the end."""
     budget = MemoryBudget(limit * UNIT, 3)
     workers = [_Worker(budget, share_factor) for _ in range(3)]
     for name, worker, guest, size in moves:
@@ -341,7 +341,7 @@ class _Load:
         self.leases: list[Lease] = []
 
     def take(self) -> None:
-        """Get as much as there is, while the others do the same."""
+        """Reserve as much as possible, while the others do the same."""
         for _ in range(self.dice.randrange(8)):
             lease = self.account.lease(self.dice.randrange(8) * MIB, 40 * MIB)
             if lease is not None:
@@ -366,7 +366,7 @@ def _in_step(account: MemoryAccount, seed: int, held: Any, barrier: Any) -> None
         barrier.wait(60)
         load.take()
         held[account.index] = load.held
-        barrier.wait(60)  # now all hold what they have got, and the sum is looked at
+        barrier.wait(60)  # all hold their memory now, while the sum is checked
         barrier.wait(60)
         load.give_back()
     while load.leases:
@@ -381,8 +381,8 @@ def _without_end(account: MemoryAccount, seed: int) -> None:
         load.give_back()
 
 
-def test_processes_at_once() -> None:
-    """They take memory at the same time, and together they never have more than there is."""
+def test_concurrent_processes() -> None:
+    """They reserve memory concurrently, and together never exceed the limit."""
     budget = MemoryBudget(LIMIT, WORKERS)
     held = _fork.RawArray("Q", WORKERS)
     barrier = _fork.Barrier(WORKERS + 1)
@@ -401,12 +401,12 @@ def test_processes_at_once() -> None:
         for process in processes:
             process.join(60)
             assert process.exitcode == 0
-        assert fullest > LIMIT * 3 // 4  # it was about the last bytes
+        assert fullest > LIMIT * 3 // 4  # the processes competed for the last bytes
     assert budget.reserved == 0
 
 
-def test_a_process_that_is_killed() -> None:
-    """Whatever it was doing, its cell is set to zero, and the others have all that there is."""
+def test_killed_process() -> None:
+    """Its cell is cleared, whatever it was doing, and the others can use the whole budget."""
     budget = MemoryBudget(LIMIT, WORKERS)
     ours = open_account(budget)
     load = _Load(ours, 0)

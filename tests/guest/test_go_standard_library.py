@@ -18,18 +18,18 @@ NOT_RUN: dict[str, dict[str, str]] = {
     "os": {
         # As under `wasmtime run` with the same volumes.
         "TestDevNullFile": "expects a device, and a volume has none: here it is an empty file",
-        # `RemoveAll` keeps a folder of each level open.
+        # `RemoveAll` keeps one folder per level open.
         "TestLongPath": "opens more than the 128 files that a guest may have (docs/security.md)",
     },
     # All of its connections are made in memory: net is simulated on wasip1.
     "net/http": {},
 }
 LEAST_PASSED = {"os": 120, "net/http": 400}
-"""How many tests have to pass: fewer would mean that something has skipped most of them."""
+"""Minimum number of tests that pass; fewer means that most were skipped."""
 
 
 def messages_of(lines: list[str], failed: list[str]) -> list[str]:
-    """What failed tests have printed, in a verbose run: a line names the test that prints next."""
+    """The output of failed tests in a verbose run, where a line names the test that prints next."""
     shown = []
     current = ""
     for line in lines:
@@ -41,7 +41,7 @@ def messages_of(lines: list[str], failed: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("package", NOT_RUN)
-def test_go_s_own_tests_pass(tmp_path: Path, package: str) -> None:
+def test_go_standard_library_tests_pass(tmp_path: Path, package: str) -> None:
     """The test binary is a CGI handler: a file of ours in it prints the header."""
     root = go_root()
     files = {"dev/null": "", "tmp/keep": ""}

@@ -1,4 +1,4 @@
-"""Host calls against guests that pass every kind of bad pointer, and against honest ones."""
+"""Host calls with valid arguments and with every kind of invalid pointer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from tests.support.strings import block
 from wagi.guest.capi.engine import Memory
-from wagi.guest.engine import ModuleError, Runtime, parse
+from wagi.guest.engine import Runtime
 from wagi.guest.errno import EBADF, EFAULT, EINVAL
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler, Preopen
+from wagi.guest.module import ModuleError, parse
 from wagi.guest.outcome import Outcome, Returned, Trap
 from wagi.limits import Limits
 
@@ -32,8 +33,8 @@ CALLS = {
     "fd_close": 1,
     "fd_renumber": 2,
 }
-# Calls the host with the numbers that it reads from stdin, and prints each errno: the same
-# compiled module for any arguments.
+# Makes host calls with the numbers that it reads from stdin, and prints each errno, so that one
+# compiled module serves for all arguments.
 CALLER = """(module
   (import "wasi_snapshot_preview1" "fd_read" (func $in (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $out (param i32 i32 i32 i32) (result i32)))
@@ -90,7 +91,7 @@ def errno_of(name: str, *arguments: int) -> int:
     if output == b"sleeping":
         return 0
     if isinstance(end, Trap):
-        # For descriptors that are not ours, wasmtime's WASI ends the guest.
+        # wasmtime's WASI ends the guest for unknown descriptors.
         assert re.search("Pointer (not aligned|out of bounds)", end.message)
         return EFAULT
     return int.from_bytes(output[-4:], "little")
@@ -107,8 +108,8 @@ interesting = st.one_of(
 
 @settings(max_examples=3000, deadline=None)
 @given(st.sampled_from(sorted(CALLS)), st.tuples(*[interesting] * 4))
-def test_any_arguments_give_an_errno(name: str, arguments: tuple[int, ...]) -> None:
-    """Bad pointers, lengths and counts: always an errno, never a crash or a foreign byte."""
+def test_any_arguments_return_an_errno(name: str, arguments: tuple[int, ...]) -> None:
+    """Invalid pointers, lengths and counts return an errno, and never crash or leak bytes."""
     errno = errno_of(name, *arguments[: CALLS[name]])
     assert 0 <= errno < 77
 
@@ -137,12 +138,12 @@ def test_any_arguments_give_an_errno(name: str, arguments: tuple[int, ...]) -> N
         ("fd_renumber", (5, 1), EBADF),
     ],
 )
-def test_edges(name: str, arguments: tuple[int, ...], errno: int) -> None:
+def test_edge_cases(name: str, arguments: tuple[int, ...], errno: int) -> None:
     assert errno_of(name, *arguments) == errno
 
 
-def test_an_iovec_that_leaves_the_memory() -> None:
-    """The buffers are checked too, and checked before anything is written."""
+def test_iovec_beyond_the_memory() -> None:
+    """Buffers are checked before anything is written."""
     wat = """(module
       (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1)
@@ -154,8 +155,8 @@ def test_an_iovec_that_leaves_the_memory() -> None:
     assert run(load(wat)) == (b"", Returned())
 
 
-def test_the_size_is_the_one_of_the_moment() -> None:
-    """A guest may use what it has just allocated, and nothing beyond."""
+def test_current_memory_size_applies() -> None:
+    """A guest can use memory that it has just allocated, and nothing beyond."""
     wat = """(module
       (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1)
@@ -170,7 +171,7 @@ def test_the_size_is_the_one_of_the_moment() -> None:
     assert run(load(wat)) == (b"\0", Returned())
 
 
-def test_without_a_memory() -> None:
+def test_no_exported_memory() -> None:
     wat = """(module
       (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
       (func (export "_start")
@@ -180,8 +181,8 @@ def test_without_a_memory() -> None:
     assert run(load(wat)) == (b"", Returned())
 
 
-def test_a_closed_stdout_is_closed() -> None:
-    """What was closed takes nothing, and no file gets its number."""
+def test_closed_stdout_stays_closed() -> None:
+    """Writes to it fail, and files do not get its number."""
     wat = """(module
       (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
       (import "wasi_snapshot_preview1" "fd_close" (func $c (param i32) (result i32)))
@@ -194,8 +195,8 @@ def test_a_closed_stdout_is_closed() -> None:
     assert run(load(wat)) == (b"", Returned())
 
 
-def test_all_buffers_of_a_write_are_taken() -> None:
-    """Guests that never retry, as old Grain handlers, write text and line end as two buffers."""
+def test_write_takes_all_buffers() -> None:
+    """Old Grain handlers, which do not retry, write text and newline in two buffers."""
     wat = """(module
       (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1)
@@ -255,8 +256,8 @@ UNSTABLE = """(module
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
 
 
-def test_the_old_snapshot(tmp_path: Path) -> None:
-    """wasi_unstable: the same functions, four of them with another layout."""
+def test_wasi_unstable(tmp_path: Path) -> None:
+    """The functions are the same, except for four with another layout."""
     (tmp_path / "ten.txt").write_text("0123456789")
     handler = load(UNSTABLE, (Preopen(str(tmp_path), "/data"),))
     guest = Guest(handler, b"", b"", lambda data: None)
@@ -267,7 +268,7 @@ def test_the_old_snapshot(tmp_path: Path) -> None:
 
 
 def test_cancelling_a_guest_in_every_state() -> None:
-    """A guest may be closed before, between and within its steps' waits."""
+    """A guest can be closed before, between and during waits."""
     sleeper = load(
         """(module
         (import "wasi_snapshot_preview1" "poll_oneoff"
@@ -285,8 +286,8 @@ def test_cancelling_a_guest_in_every_state() -> None:
             guest.close()
 
 
-def test_a_start_function_that_spins_is_suspended() -> None:
-    """Instantiation runs guest code too."""
+def test_spinning_start_function_is_suspended() -> None:
+    """Instantiation also runs guest code."""
     guest = Guest(
         load('(module (func $s (loop $l (br $l))) (start $s) (func (export "_start")))'),
         b"", b"", lambda data: None,
@@ -297,13 +298,13 @@ def test_a_start_function_that_spins_is_suspended() -> None:
     guest.close()
 
 
-def test_deep_recursion_is_a_trap() -> None:
+def test_deep_recursion_traps() -> None:
     _, end = run(load('(module (func $f (export "_start") (call $f)))'))
     assert isinstance(end, Trap)
     assert "call stack exhausted" in end.message
 
 
-def test_a_reactor_is_initialised_first() -> None:
+def test_reactor_is_initialised_first() -> None:
     wat = """(module (global $ready (mut i32) (i32.const 0))
       (func (export "_initialize") (global.set $ready (i32.const 1)))
       (func (export "handle") (if (i32.eqz (global.get $ready)) (then unreachable))))"""
@@ -311,8 +312,8 @@ def test_a_reactor_is_initialised_first() -> None:
     assert run(handler) == (b"", Returned())
 
 
-def test_more_memory_than_a_slot_has() -> None:
-    """What does not fit into a slot of the pool is allocated on demand."""
+def test_memory_larger_than_a_slot() -> None:
+    """Memory that does not fit into a slot of the pool is allocated on demand."""
     memory = 5000 * PAGE
     wat = f'(module (memory (export "memory") {memory // PAGE}) (func (export "_start")))'
     for runtime in (_runtime, Runtime(memory=Memory.POOL)):
@@ -328,6 +329,6 @@ def test_more_memory_than_a_slot_has() -> None:
 
 
 def test_two_memories() -> None:
-    """A module that the pool cannot take for another reason runs too."""
+    """A module that the pool cannot run for another reason runs, too."""
     wat = '(module (memory (export "memory") 1) (memory 1) (func (export "_start")))'
     assert run(load(wat)) == (b"", Returned())

@@ -1,4 +1,4 @@
-"""Every range is checked against the memory as it is."""
+"""Ranges are checked against the current size of the memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZE = 65536
 
 
 class Instance:
-    """Something with a memory, inside of a larger one."""
+    """A memory within a larger one."""
 
     def __init__(self) -> None:
         self.around = bytearray(b"\xee" * (SIZE + 200))
@@ -35,8 +35,8 @@ numbers = st.one_of(
 
 
 @given(numbers, numbers)
-def test_any_range(pointer: int, length: int) -> None:
-    """It is inside, or it is EFAULT, and nothing is read or written."""
+def test_range_is_valid_or_efault(pointer: int, length: int) -> None:
+    """A range outside of the memory is EFAULT, and nothing is read or written."""
     instance = Instance()
     memory = GuestMemory(instance)
     if pointer >= 0 and length >= 0 and pointer + length <= SIZE:
@@ -52,7 +52,7 @@ def test_any_range(pointer: int, length: int) -> None:
 
 
 @given(numbers)
-def test_any_number(pointer: int) -> None:
+def test_numbers_at_any_address(pointer: int) -> None:
     instance = Instance()
     memory = GuestMemory(instance)
     for write, size in ((memory.write_u16, 2), (memory.write_u32, 4), (memory.write_u64, 8)):
@@ -64,7 +64,7 @@ def test_any_number(pointer: int) -> None:
     assert instance.around[:100] == instance.around[-100:] == b"\xee" * 100
 
 
-def test_a_memory_that_has_grown() -> None:
+def test_memory_growth() -> None:
     instance = Instance()
     instance.size = SIZE - 8
     memory = GuestMemory(instance)
@@ -74,7 +74,7 @@ def test_a_memory_that_has_grown() -> None:
     assert memory.read(SIZE - 8, 8) == b"\xee" * 8
 
 
-def test_buffers_of_a_vector() -> None:
+def test_vector_buffers() -> None:
     memory = GuestMemory(Instance())
     memory.write(1000, b"abcdef")
     memory.write(0, pack("<6I", 1000, 2, 0, 0, 1002, 3))
@@ -88,7 +88,7 @@ def test_buffers_of_a_vector() -> None:
             use()
 
 
-def test_long_vectors_come_in_batches() -> None:
+def test_long_vectors_are_read_in_batches() -> None:
     memory = GuestMemory(Instance())
     count = SIZE // 8
     memory.write(0, b"".join(pack("<2I", number, 1) for number in range(count)))

@@ -1,4 +1,4 @@
-"""Host calls with every kind of bad range, beside neighbours whose memory is marked.
+"""Host calls with every kind of invalid range, beside neighbours whose memory is marked.
 
 Slots of the pool lie side by side. Between the attackers sleep guests whose whole memory is a
 marker: it must never show up in what an attacker prints, and it must be whole in the end.
@@ -15,9 +15,10 @@ import pytest
 
 from tests.support.strings import block
 from wagi.guest.capi.engine import Memory
-from wagi.guest.engine import Runtime, parse
+from wagi.guest.engine import Runtime
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler
+from wagi.guest.module import parse
 from wagi.guest.outcome import Outcome, Returned
 from wagi.limits import Limits
 
@@ -27,7 +28,7 @@ MARK = int.from_bytes(b"NEIGHBOU", "little")
 _runtime = Runtime()
 _limits = Limits(memory_limit=16 * PAGE)
 
-# Fills its memory with the marker, sleeps, and looks whether all of it is still there.
+# Fills its memory with the marker, sleeps, and checks that the marker is unchanged.
 NEIGHBOUR = f"""(module
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $p (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 4)
@@ -44,7 +45,7 @@ NEIGHBOUR = f"""(module
       (local.set $at (i32.add (local.get $at) (i32.const 8)))
       (br_if $l (i32.lt_u (local.get $at) (i32.const {4 * PAGE}))))))"""
 
-# What is ours of WASI, with the number of its parameters.
+# The WASI functions implemented in Python, with the number of their parameters.
 CALLS = {
     "fd_write": 4,
     "fd_read": 4,
@@ -55,7 +56,7 @@ CALLS = {
     "environ_sizes_get": 2,
     "environ_get": 2,
 }
-# One page, with tables of buffers at its beginning.
+# One page, which starts with vectors of buffers.
 EDGES = [
     0,
     1,
@@ -76,10 +77,10 @@ COUNTS = [0, 1, 2, 3, 15, 16, 1023, 1024, 1025, PAGE // 8, 2**29, 2**29 + 1, 2**
 
 
 def attack(seed: int, calls: int) -> tuple[str, bytes]:
-    """A module that makes random calls with bad ranges, then prints its memory; its own data."""
+    """Generate a module that makes random calls with invalid ranges and prints its memory."""
     chance = random.Random(seed)
     vectors = [(chance.choice(EDGES), chance.choice(LENGTHS)) for _ in range(64)]
-    # Overlapping: the table itself, its neighbours, and where the results go.
+    # These overlap the vector itself, its neighbours, and the results.
     vectors += [(at, length) for at in (0, 4, 512, 1024) for length in (8, 600, PAGE)]
     data = b"".join(pack("<II", *vector) for vector in vectors)
     lines = []
@@ -102,7 +103,7 @@ def attack(seed: int, calls: int) -> tuple[str, bytes]:
         for name, count in CALLS.items()
     )
     text = "".join(f"\\{byte:02x}" for byte in data)
-    # An errno of WASI is less than 77.
+    # WASI's error numbers are less than 77.
     return (
         f"""(module {imports}
       (memory (export "memory") 1 2) (data (i32.const 0) "{text}")
@@ -130,7 +131,7 @@ def neighbour(handler: Handler) -> Guest:
 
 
 def run(handler: Handler) -> tuple[bytes, Outcome | None]:
-    """Run to the end; all that it printed, on both streams."""
+    """Run to the end, and return the output of both streams."""
     printed: list[bytes] = []
     guest = Guest(handler, block((b"argv", b"x" * 100)), b"A=1\0B=2\0", printed.append)
     try:
@@ -141,15 +142,15 @@ def run(handler: Handler) -> tuple[bytes, Outcome | None]:
             printed.append(guest.take_output())
             assert time.monotonic() < deadline
             if guest.wait.wake_at is not None and guest.wait.wake_at > time.monotonic() + 1:
-                return b"".join(printed), None  # it asked for a sleep of years
+                return b"".join(printed), None  # it sleeps for years
         printed.append(guest.take_output())
         return b"".join(printed), guest.outcome
     finally:
         guest.close()
 
 
-def test_no_foreign_byte_in_thousands_of_bad_calls() -> None:
-    """Always an errno; never a crash, never a byte of a neighbour, read or written."""
+def test_invalid_calls_never_reach_other_guests() -> None:
+    """Calls return an errno, never crash, and never read or write a neighbour's memory."""
     sleeper = load(NEIGHBOUR)
     neighbours: list[Guest] = []
     finished = 0
@@ -158,12 +159,12 @@ def test_no_foreign_byte_in_thousands_of_bad_calls() -> None:
         wat, _ = attack(seed, calls=250)
         printed, end = run(load(wat))
         assert MARKER[:8] not in printed
-        # Its own memory may have been overwritten, by itself: then its last call fails.
+        # The guest may have overwritten its own memory; its last call fails then.
         assert "unreachable" not in str(end)
         finished += len(printed) >= PAGE - 8
         if seed % 4 == 3:
             neighbours.pop(random.Random(seed).randrange(len(neighbours))).close()
-    assert finished > 20  # most print their whole memory in the end
+    assert finished > 20  # most guests print their whole memory at the end
     for guest in neighbours:
         while not guest.step():
             time.sleep(0.001)

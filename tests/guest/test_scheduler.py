@@ -1,4 +1,4 @@
-"""Turns and ticks."""
+"""The ticker and the fair scheduler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.fast
 
 
 class Clock:
-    """Time that goes on when a test says so."""
+    """A clock that tests advance."""
 
     now = 0.0
 
@@ -22,7 +22,7 @@ class Clock:
 
 
 def turns_of(names: str, seconds: float) -> str:
-    """The order in which guests with slices of this length go on; a dot is a pass of the loop."""
+    """The order of guests with slices of this length; a dot is a pass of the loop."""
     order: list[str] = []
     clock = Clock()
 
@@ -47,7 +47,7 @@ def turns_of(names: str, seconds: float) -> str:
 
 
 def test_long_slices_take_turns() -> None:
-    """After each long slice the loop comes around: a fresh request waits for a slice or two."""
+    """After a long slice the loop makes passes, so that a new request waits for a slice or two."""
     text = turns_of("abc", 2 * TICK)
     assert all(len(turns.replace(".", "")) <= 1 for turns in text.split("..."))
     names = text.replace(".", "")
@@ -58,18 +58,18 @@ def test_long_slices_take_turns() -> None:
 
 
 def test_short_slices_do_not_wait() -> None:
-    """Guests that suspend at once share a pass."""
+    """Guests that suspend quickly share a pass of the loop."""
     assert "aaa" in turns_of("a", 0)
 
 
-def test_modules_have_turns_not_guests() -> None:
-    """Twenty busy guests of one module get as much time as the one of another."""
+def test_turns_are_per_module() -> None:
+    """Twenty busy guests of one module get as much time as a single guest of another."""
     names = turns_of("a" * 20 + "b", 2 * TICK).replace(".", "")
     assert names.index("b") < 4
     assert names.rindex("b") < 10
 
 
-def test_a_cancelled_turn_is_not_lost() -> None:
+def test_cancelled_turn_is_passed_on() -> None:
     async def main() -> None:
         clock = Clock()
         turns = FairScheduler(clock)
@@ -84,8 +84,8 @@ def test_a_cancelled_turn_is_not_lost() -> None:
     asyncio.run(main())
 
 
-def test_the_ticker_rests_when_nothing_runs() -> None:
-    """An epoch ticker that runs only while a guest does."""
+def test_ticker_sleeps_while_no_guest_runs() -> None:
+    """The ticker ticks only while guests run."""
     ticks: list[float] = []
     ticker = Ticker(lambda: ticks.append(time.monotonic()))
     ticker.enter()

@@ -1,4 +1,4 @@
-"""Programs of real compilers, which use WASI as their C library or their runtime does."""
+"""Programs built by real compilers, which use WASI through their C library or runtime."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.wat import TEXT_HEAD, quoted
 
 MIB = 1024 * 1024
 STATUSES = (1, 125, 126, 127, 134, 255, 256, -1)
-"""Exit statuses: wasmtime takes those below 126, the other ones would be a trap there."""
+"""Exit statuses; wasmtime accepts those below 126 and traps the others."""
 
 # A whole response and proc_exit, in the start function or through the old snapshot of WASI.
 EXITING = """(module
@@ -50,7 +50,7 @@ def entry(route: str, module: str, *lines: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the programs see as /data, and what the server runs in."""
+    """The folder that programs see as /data; also the server's working directory."""
     folder = tmp_path_factory.mktemp("programs")
     (folder / "reopened").mkdir()
     (folder / "reopened" / "in.txt").write_text("a line of the file\n")
@@ -83,7 +83,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 
 def test_streams_are_reopened_onto_files(server: Server, folder: Path) -> None:
-    """What is written to descriptor 1 after freopen is in the file, and not in the response."""
+    """Output to descriptor 1 after freopen is in the file, not in the response."""
     response = server.get("/reopen")
     assert (response.status, response.text) == (200, "the response\n")
     files = {path.name: path.read_text() for path in (folder / "reopened").iterdir()}
@@ -99,7 +99,7 @@ def test_streams_are_reopened_onto_files(server: Server, folder: Path) -> None:
 
 
 def test_a_write_after_fclose_fails(server: Server) -> None:
-    """The C program learns of it, and the response is what was printed before."""
+    """The C program gets an error, and the response is the output before it."""
     response = server.get("/streams?fclose=1")
     assert (response.status, response.text) == (200, "the end\n")
     server.wait_for_log(r"of /streams .*: fclose: 0")
@@ -108,7 +108,7 @@ def test_a_write_after_fclose_fails(server: Server) -> None:
 
 @pytest.mark.parametrize("fd", [0, 1, 2])
 def test_a_closed_stream_is_closed_for_every_call(server: Server, fd: int) -> None:
-    """Each call says EBADF, and poll says that this descriptor is not open."""
+    """Each call returns EBADF, and poll reports that the descriptor is not open."""
     response = server.get(f"/closed/{fd}")
     assert response.status == 200
     if fd == 2:
@@ -119,7 +119,7 @@ def test_a_closed_stream_is_closed_for_every_call(server: Server, fd: int) -> No
         text = "\n".join(line.rpartition("]: ")[2] for line in lines)
     calls = dict(re.findall(r"\b([a-zA-Z ]+): ([\w ]+)$", text, re.MULTILINE))
     assert calls.pop("close") == "0"
-    # wasmtime fails the whole call for such a descriptor, POSIX tells by the event.
+    # wasmtime fails the whole call for such a descriptor; POSIX reports it in the event.
     poll = (calls.pop("poll"), calls.pop("revents is POLLNVAL"))
     assert poll in [("1", "1"), ("Bad file descriptor", "0")]
     expected = dict.fromkeys(
@@ -133,8 +133,8 @@ def numbered_lines(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [1024 * 1024 + 1, 3 * MIB, 20 * MIB])
-def test_one_write_arrives_whole(server: Server, size: int) -> None:
-    """``write`` returns what it was given, however large."""
+def test_large_write_is_complete(server: Server, size: int) -> None:
+    """``write`` returns the full size, however large."""
     response = server.get(f"/streams?stdout={size}")
     assert response.status == 200
     assert response.body == numbered_lines(size)
@@ -160,7 +160,7 @@ def test_a_write_of_many_buffers(server: Server) -> None:
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("way", ["_exit", "exit", "late", "constructor", *ENDS])
 def test_exit_statuses_after_a_response(server: Server, way: str, status: int) -> None:
-    """The response is complete, whatever the status is; the status is in the log."""
+    """The response is complete with any status; the status is in the log."""
     response = server.get(f"/{way}/{status}")
     assert (response.status, response.text) == (200, "begin\nend\n")
     number = f"(-1|{2**32 - 1})" if status == -1 else str(status)
@@ -168,14 +168,14 @@ def test_exit_statuses_after_a_response(server: Server, way: str, status: int) -
 
 
 def test_a_response_that_streams_ends_before_the_status(server: Server) -> None:
-    """The first part arrives while the program still runs, and the end is not an error."""
+    """The first part arrives while the program runs, and the end is not an error."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
     try:
         connection.request("GET", "/late/255")
         response = connection.getresponse()
         assert response.read(6) == b"begin\n"
         assert response.read() == b"end\n"
-        # The connection was not broken: it takes another request.
+        # The connection is intact and accepts another request.
         connection.request("GET", "/late/1")
         assert connection.getresponse().read() == b"begin\nend\n"
     finally:
@@ -184,7 +184,7 @@ def test_a_response_that_streams_ends_before_the_status(server: Server) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 5000, 20_000])
 def test_readdir_lists_every_file(tmp_path: Path, count: int) -> None:
-    """Within the default limits, and without keeping the worker for seconds."""
+    """Within the default limits, and without blocking the worker for seconds."""
     names = {f"file-{number:05}-with-a-name-of-some-length" for number in range(count)}
     many = tmp_path / "many"
     many.mkdir()
@@ -201,7 +201,7 @@ def test_readdir_lists_every_file(tmp_path: Path, count: int) -> None:
     assert lines[-1] == f"{count} files, no error"
     assert len(lines) == count + 1
     assert set(lines[:-1]) == names
-    # Natively it takes milliseconds. An engine that begins anew for each call takes 8 seconds.
+    # Natively this takes milliseconds. Restarting the listing at each call takes 8 seconds.
     assert seconds < 2 + count / 5000
 
 

@@ -1,4 +1,4 @@
-"""Two gateways in one process, used from two threads, do not see each other's guests.
+"""Two gateways in one process, used from two threads, are isolated from each other.
 
 A host call finds its guest through its own store. A process-wide "current guest" worked for one
 event loop only: with two of them, wasmtime aborted the process ("object used with the wrong
@@ -17,8 +17,8 @@ from tests.support.server import ENVIRONMENT, ROOT
 REQUESTS = 2000
 """Requests to each gateway."""
 
-# An abort of the process under test must be a failed test and not the end of the suite: the two
-# gateways run in a process of their own, which prints what went wrong as JSON.
+# The gateways run in a process of their own, which prints failures as JSON, so that an abort fails
+# the test and does not end the test suite.
 SCRIPT = """
 import json, sys, threading
 from pathlib import Path
@@ -57,7 +57,7 @@ print(json.dumps({"right": right, "wrong": wrong[:10], "wrong_count": len(wrong)
 
 
 def test_two_gateways_in_two_threads(tmp_path: Path) -> None:
-    """Every answer has the environment of its own gateway and its own request."""
+    """Every response has the environment of its own gateway and request."""
     module = ROOT / "examples" / "wat" / "environment.wat"
     for name, who in (("a.toml", "A"), ("b.toml", "B")):
         (tmp_path / name).write_text(

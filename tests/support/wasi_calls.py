@@ -127,7 +127,7 @@ class Call:
 
     @property
     def outs(self) -> list[int]:
-        """Where the results go: the addresses that are passed for ``outN`` parameters."""
+        """The addresses of the results, which are passed for ``outN`` parameters."""
         return [pointer for pointer, _ in self._results()]
 
     def _results(self) -> list[tuple[int, int]]:
@@ -169,7 +169,7 @@ class Call:
         ]
 
     def leaves_memory(self) -> bool:
-        """Whether anything that is passed by pointer is not within the memory."""
+        """Whether anything passed by pointer lies outside of the memory."""
         ranges = self._results() + self.buffers()
         for kind, numbers in self._by_kind():
             match kind:
@@ -183,7 +183,7 @@ class Call:
         return any(pointer + length > ARENA for pointer, length in ranges)
 
     def overlaps_itself(self) -> bool:
-        """Whether a result goes where another one goes, or to a byte that the call reads."""
+        """Whether a result overlaps another one, or a byte that the call reads."""
         ranges = [(at, at + len(data)) for at, data in self.patches]
         for pointer, length in self._results():
             if any(start < pointer + length and pointer < end for start, end in ranges):
@@ -238,7 +238,7 @@ def call(name: str, *arguments: Argument) -> Call:
 
 
 class _Layout:
-    """Places what the arguments of one call point to, from the start of the memory on."""
+    """Allocates the data of one call's pointer arguments, from the start of the memory on."""
 
     def __init__(self) -> None:
         self.patches: list[tuple[int, bytes]] = []
@@ -312,7 +312,7 @@ def _aligned(length: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a call.
+    """The result of a call.
 
     Attributes:
         errno: What the function returned; None if it did not return.

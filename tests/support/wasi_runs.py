@@ -16,21 +16,22 @@ import wasmtime
 from tests.support import wasi_calls, wasi_trees
 from tests.support.strings import block
 from tests.support.wasi_calls import ARENA, Call, Result, encode
-from wagi.guest.engine import Module, Runtime, parse
+from wagi.guest.engine import Runtime
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler, Preopen
+from wagi.guest.module import Module, parse
 from wagi.guest.outcome import Exit, Trap
 from wagi.limits import Limits
 
 TIME_MAX_S = 30.0
-"""Seconds that a script may take."""
+"""Maximum duration of a script, in seconds."""
 _MEMORY = 192 << 20
 """Bytes of memory of a guest; its three memories get a third each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Calls, and what they find.
+    """Calls and their environment.
 
     Attributes:
         calls: The calls, in order.
@@ -49,7 +50,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What can be seen of a run.
+    """The observable results of a run.
 
     Attributes:
         results: Of the calls that were begun.

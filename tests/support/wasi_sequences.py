@@ -18,9 +18,9 @@ CREAT, DIRECTORY, EXCL, TRUNC = 1, 2, 4, 8
 MAX = 0xFFFFFFFF
 _WIDE_MAX = (1 << 64) - 1
 _SIGN = 1 << 63
-_FAR = 10**13  # nanoseconds: a time that a test does not live to see
+_FAR = 10**13  # nanoseconds: beyond the end of any test
 
-# What the volumes of ``wasi_trees`` hold, what they do not, and ways to say it.
+# Names in the volumes of ``wasi_trees``, missing names, and other spellings of them.
 _FILES = (b"file.txt", b"empty", b"big.bin", b"dir/nested.txt", b"dir/sub/deep.txt")
 _DIRECTORIES = (b".", b"dir", b"dir/sub", b"void", b"raw", b"many", b"linkdir", b"dot")
 _LINKS = (
@@ -68,7 +68,7 @@ _ODD = (
     b"\xff",
     b"raw/\xff\xfe.txt",
     b"\xed\xa0\x80",  # a surrogate, which UTF-8 does not have
-    b"\xc0\xaf",  # a slash, too long
+    b"\xc0\xaf",  # an overlong encoding of a slash
     b"x" * 255,
     b"x" * 256,
     b"./" * 2000,
@@ -146,7 +146,7 @@ class Sequences:
         }
 
     def script(self, most: int = 40) -> Script:
-        """The next script, of at most so many calls."""
+        """Generate the next script, with a maximum number of calls."""
         chance = self._random.random
         self._files, self._directories, self._next = [], [], 5
         calls: list[Call] = []
@@ -173,7 +173,7 @@ class Sequences:
         return self._pick(usual) if self._random.random() < 0.85 else self._random.randint(0, most)
 
     def _opening(self) -> Call:
-        """A call that opens something that there is."""
+        """A call that opens an existing file or directory."""
         is_directory = self._random.random() < 0.3
         path = self._pick(_DIRECTORIES if is_directory else _FILES)
         rights = READ | READDIR if is_directory else self._pick((READ, WRITE, READ | WRITE))
@@ -329,11 +329,11 @@ class Sequences:
             )
         )
         if name == "random_get":
-            # wasmtime would make as many random bytes before it looks where they go.
+            # wasmtime would generate all random bytes before it checks the pointer.
             arguments[1] = min(arguments[1], 1 << 20)
         arguments[index] &= MAX if wasm_types(name)[index] == "i32" else _WIDE_MAX
         hostile = Call(name, tuple(arguments), made.patches)
-        # What is then written last is not specified.
+        # The order of overlapping writes is unspecified.
         return self._hostile() if hostile.overlaps_itself() else hostile
 
 

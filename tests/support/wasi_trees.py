@@ -1,4 +1,4 @@
-"""Directories for tests of WASI's file functions, and what has become of them."""
+"""Directories for tests of WASI's file functions, and comparisons of their state."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _LINKS = {
 
 
 def build(root: Path) -> None:
-    """Make the directory ``root``, filled; everything in it bears the same times."""
+    """Create and fill the directory ``root``; everything in it has the same timestamps."""
     root.mkdir()
     for name in _DIRECTORIES:
         (root / name).mkdir()
@@ -87,7 +87,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What is at a path.
+    """The state of a path.
 
     Attributes:
         mode: Type and permissions.

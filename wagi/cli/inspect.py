@@ -12,7 +12,8 @@ from wagi.cli.options import SOURCES, setting_options, settings_from
 from wagi.cli.pull import fetch_one
 from wagi.guest import binary
 from wagi.guest.description import Description
-from wagi.guest.engine import Runtime, parse
+from wagi.guest.engine import Runtime
+from wagi.guest.module import parse
 from wagi.observe.text import one_line
 from wagi.sources.cache import digest_of
 

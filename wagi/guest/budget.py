@@ -1,20 +1,21 @@
-"""The memory that all guests of all workers may have together, and who has how much of it.
+"""The memory budget that the guests of all workers share.
 
-The supervisor makes a ``MemoryBudget`` before it forks, and gives each worker a ``MemoryAccount``;
-a worker takes a ``Lease`` for each guest. The accounts share an anonymous mapping with a 64-bit
-cell per account, which says how much that account has reserved, and a byte, which says whether it
-was refused memory. Only their owner writes them, and the sum of all cells is what is reserved.
-There are no locks, so a worker that is killed leaves none held: the supervisor clears its cell.
+The supervisor creates a ``MemoryBudget`` before it forks and gives each worker a ``MemoryAccount``;
+a worker takes a ``Lease`` for each guest. The accounts share an anonymous mapping. For each account
+it has a 64-bit cell, the number of bytes that the account has reserved, and a byte that is set if
+the account was refused memory. Only the owner of an account writes them, and the sum of all cells
+is the reserved memory. There are no locks that a killed worker could leave held; the supervisor
+clears its cell.
 
-An account raises its cell first and looks at the sum then. If the sum is over the limit, it takes
-the raise back. So two accounts that want the last bytes at the same moment may both be refused, but
-they never get more than there is.
+An account first raises its cell and then reads the sum. If the sum exceeds the limit, it takes the
+raise back. Two accounts that compete for the last bytes may therefore both be refused, but together
+they never exceed the limit.
 
-What an account has reserved beyond its leases is its *headroom*. A guest may grow in any
-instruction, without a call of ours, so what it may grow to has to be reserved before it runs. While
-the budget has enough left, an account keeps the headroom of one guest from slice to slice, and a
-slice costs no look at the other accounts. When the budget runs short, or an account was refused
-memory, the headroom is given back after each slice.
+The memory that an account has reserved beyond its leases is its *headroom*. A guest can grow at any
+instruction, without a host call, so the memory it may grow to has to be reserved before it runs.
+While the budget is ample, an account keeps the headroom of one guest from slice to slice, and a
+slice does not read the other accounts. When the budget runs short, or an account was refused
+memory, the headroom is released after each slice.
 """
 
 from __future__ import annotations
@@ -24,25 +25,26 @@ from mmap import mmap
 
 _CELL_SIZE = 8  # bytes; an aligned write of them is atomic on every 64-bit processor
 CELLS_PER_WORKER = 8
-"""A reload starts a worker beside the one that it replaces, and that one may have replaced another
-whose last requests are still running. A start beyond this waits until one of them has ended."""
+"""Maximum number of processes per worker. A reload starts a worker beside the one that it replaces,
+which may itself have replaced a worker whose last requests are still running. Further starts wait
+until one of these processes has ended."""
 _HEADROOM_SHARE = 4  # at most 1/4 of the budget, divided among the workers, is kept as headroom
 _SHORT_SHARE = 4  # the budget is short when less than 1/4 of it is free
 _GROWTH_STEP = 8 * 1024**2
-"""Bytes that a slice leaves to each other worker when the budget is short. A guest that allocates
-usually grows by less in one slice; otherwise the guest that runs first would have all that is free,
-and those that run at the same time in other workers could not grow at all."""
+"""Bytes that a slice leaves to each other worker when the budget is short. Guests usually grow by
+less in one slice. Without this, the first guest would reserve all free memory, and guests that run
+at the same time in other workers could not grow."""
 _SMALLEST_CLAIM = 64 * 1024  # bytes: a page of WebAssembly, the unit in which memories grow
 NO_LIMIT = 2**62
-"""Bytes: more than any machine has, and a signed 64-bit number still, for wasmtime's C API."""
+"""Bytes; more than any machine has, but still a signed 64-bit number for wasmtime's C API."""
 
 
 class MemoryBudget:
     """The memory of all guests, divided among the processes that run them.
 
     Args:
-        limit: Bytes; 0 for no limit.
-        workers: How many workers there are, apart from those that are being replaced.
+        limit: Size of the budget in bytes; 0 for no limit.
+        workers: Number of workers, without those that are being replaced.
     """
 
     def __init__(self, limit: int, workers: int) -> None:
@@ -60,7 +62,7 @@ class MemoryBudget:
         return sum(self._cells)
 
     def open_account(self) -> MemoryAccount | None:
-        """Make an account for one process; call it before the fork.
+        """Open an account for one process. Must be called before the fork.
 
         Returns:
             None if too many accounts are open.
@@ -73,7 +75,7 @@ class MemoryBudget:
         return MemoryAccount(self._cells, self._refused, index, self.limit, self._workers)
 
     def close_account(self, account: MemoryAccount) -> None:
-        """Take back all that an account has reserved. Its process must have ended."""
+        """Release all memory of an account, whose process must have ended."""
         if self.limit:
             self._cells[account.index] = self._refused[account.index] = 0
             self._unused.append(account.index)
@@ -81,14 +83,14 @@ class MemoryBudget:
 
 
 class MemoryAccount:
-    """What the guests of one worker have of the budget. Not thread-safe.
+    """The share of one worker's guests in the budget. Not thread-safe.
 
     Args:
-        cells: The bytes that each account has reserved.
+        cells: The reserved bytes of each account.
         refused: Whether each account was refused memory.
-        index: Which cell is this account's.
-        limit: Bytes of the whole budget.
-        workers: How many workers share it.
+        index: The index of this account.
+        limit: Size of the whole budget, in bytes.
+        workers: Number of workers that share it.
     """
 
     def __init__(
@@ -104,9 +106,9 @@ class MemoryAccount:
         self._cells = cells
         self._refused = refused
         self._reserved = 0  # the value of the own cell
-        self._leases = 0  # how many are open
+        self._leases = 0  # number of open leases
         self._for_others = (workers - 1) * _GROWTH_STEP
-        # Leases read these directly: they are asked at every slice of every guest.
+        # Leases read these directly, at every slice of every guest.
         self.headroom = 0
         self.most_headroom = limit // (_HEADROOM_SHARE * workers)
         self.kept_headroom = self.most_headroom  # 0 while the budget is short
@@ -119,7 +121,7 @@ class MemoryAccount:
 
     @property
     def available(self) -> int:
-        """Bytes that a new lease of this account could have at most."""
+        """Maximum size of a new lease of this account, in bytes."""
         return max(0, self._free()) + self.headroom
 
     @property
@@ -129,19 +131,19 @@ class MemoryAccount:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has reserved nothing."""
+        """Whether the account has reserved no memory."""
         return not self._reserved
 
     def lease(
         self, initial: int, limit: int, tables: int = 0, group: LeaseGroup | None = None
     ) -> Lease | None:
-        """Reserve the memory that a guest starts with.
+        """Reserve the initial memory of a guest.
 
         Args:
-            initial: Bytes of linear memory that are reserved as long as the guest runs.
-            limit: Bytes of linear memory that it may grow to.
+            initial: Bytes of linear memory that stay reserved as long as the guest runs.
+            limit: Bytes to which its linear memory may grow.
             tables: Bytes of its tables.
-            group: The guests that it belongs to; it may not get more than its group's share.
+            group: The guest's group, whose share of the budget is not exceeded.
 
         Returns:
             None if there is not enough memory now.
@@ -161,7 +163,7 @@ class MemoryAccount:
         return Lease(self, initial, limit, tables, group)
 
     def reserve(self, size: int) -> bool:
-        """Reserve bytes. Returns: whether there were as many."""
+        """Reserve bytes; return whether that many were available."""
         missing = size - self.headroom
         if missing > 0:
             if not self._raise(missing):
@@ -173,25 +175,25 @@ class MemoryAccount:
         return True
 
     def release(self, size: int) -> None:
-        """Give back bytes that were reserved."""
+        """Release reserved bytes."""
         self.headroom += size
         if self.headroom > self.kept_headroom:
             self.trim(self.kept_headroom)
 
     def close_lease(self, size: int) -> None:
-        """Give back what a lease has held."""
+        """Release the bytes of a lease that is closed."""
         self._leases -= 1
         self.release(size)
 
     def claim(self, wanted: int, group: LeaseGroup) -> int:
-        """Make headroom for a slice in which a guest may grow.
+        """Reserve headroom for a slice in which a guest may grow.
 
         Args:
-            wanted: Bytes that its limit allows it to grow by.
-            group: The guests that it belongs to.
+            wanted: Bytes by which the guest's limit allows it to grow.
+            group: The guest's group.
 
         Returns:
-            Bytes that it may grow by, at most ``wanted``.
+            Bytes by which the guest may grow, at most ``wanted``.
         """
         missing = wanted - self.headroom
         free = self._free()
@@ -204,7 +206,7 @@ class MemoryAccount:
         free = max(0, free)
         wanted = min(wanted, group.may_grow_by(free + self.headroom))
         extra = min(wanted - self.headroom, free - min(free // 2, self._for_others))
-        while extra >= _SMALLEST_CLAIM:  # another worker may have been faster: then with less
+        while extra >= _SMALLEST_CLAIM:  # another worker may reserve memory now: retry with less
             if self._raise(extra):
                 self.headroom += extra
                 break
@@ -212,24 +214,24 @@ class MemoryAccount:
         return max(0, min(wanted, self.headroom))
 
     def charge(self, growth: int) -> None:
-        """Take what a guest has grown by out of the headroom, or put back what it has not used."""
+        """Take the growth of a guest, which may be negative, out of the headroom."""
         self.headroom -= growth
-        if self.headroom < 0:  # more than it was allowed: what is in use has to be counted
+        if self.headroom < 0:  # the guest has exceeded its limit: count the memory in use
             self._reserved -= self.headroom
             self._cells[self.index] = self._reserved
             self.headroom = 0
 
     def trim(self, headroom: int = 0) -> None:
-        """Give back all headroom beyond so many bytes."""
+        """Release all headroom beyond a number of bytes."""
         self._reserved -= self.headroom - headroom
         self.headroom = headroom
         self._cells[self.index] = self._reserved
 
     def trim_idle(self) -> None:
-        """Give back headroom that is not needed, or that others need more.
+        """Release headroom that is not needed, or that other accounts need more.
 
-        To be called now and then: an account that nobody uses does not notice by itself that the
-        budget has run short. Whoever still waits for memory asks for it again after this.
+        Must be called periodically: an account without running guests does not notice otherwise
+        that the budget has run short. Requests that still wait for memory must retry afterwards.
         """
         if not self.is_limited:
             return
@@ -240,22 +242,23 @@ class MemoryAccount:
             self.trim(keep)
 
     def _free(self) -> int:
-        """Bytes that no account has reserved; negative while another one takes a raise back."""
+        """Return the unreserved bytes; negative while another account takes a raise back."""
         return self.limit - sum(self._cells)
 
     def _note_shortage(self, free: int) -> None:
-        """Decide how much headroom is kept, from the bytes that no account has reserved."""
+        """Decide how much headroom to keep, given the number of unreserved bytes."""
         is_short = free + self.headroom < self.limit // _SHORT_SHARE or any(self._refused)
         self.kept_headroom = 0 if is_short else self.most_headroom
 
     def _raise(self, size: int) -> bool:
-        """Raise the own cell, unless the sum would be over the limit then."""
+        """Raise the account's cell; return False if the sum would exceed the limit."""
         reserved = self._reserved + size
         if reserved > self.limit:
             return False
         self._cells[self.index] = reserved
-        # A processor may read the other cells before its own write has become visible: two workers
-        # would then not see each other. Taking a lock is a full barrier (Dekker's algorithm).
+        # A processor may read the other cells before its own write is visible to others, so that
+        # two workers would miss each other's raise. Taking a lock is a full memory barrier
+        # (Dekker's algorithm).
         with self._fence:
             pass
         if sum(self._cells) > self.limit:
@@ -266,11 +269,11 @@ class MemoryAccount:
 
 
 class LeaseGroup:
-    """Leases that have one share of the budget: those of the guests of one module.
+    """Leases that share one part of the budget: those of the guests of one module.
 
     Args:
-        share_factor: The group may hold so many times what it leaves free; None if there is no
-            other group.
+        share_factor: The group may hold this many times the memory that it leaves free; None if
+            there is no other group.
     """
 
     def __init__(self, share_factor: int | None = None) -> None:
@@ -279,16 +282,17 @@ class LeaseGroup:
         self.count = 0
 
     def may_have(self, size: int, available: int) -> bool:
-        """Whether a new lease of ``size`` bytes leaves enough of the ``available`` ones.
+        """Whether a new lease of ``size`` bytes leaves enough of the ``available`` bytes.
 
-        The first lease of a group may have all: a large guest can run when the others have ended.
+        The first lease of a group may take all, so that a large guest can run when others have
+        ended.
         """
         if self.share_factor is None or not self.count:
             return True
         return self.held + size <= self.share_factor * (available - size)
 
     def may_grow_by(self, available: int) -> int:
-        """Bytes of the ``available`` ones that leases of this group may grow by."""
+        """Return how many of the ``available`` bytes leases of this group may grow by."""
         if self.share_factor is None or self.count <= 1:
             return available
         return max(0, (self.share_factor * available - self.held) // (self.share_factor + 1))
@@ -302,25 +306,25 @@ class Lease:
     def __init__(
         self, account: MemoryAccount, initial: int, limit: int, tables: int, group: LeaseGroup
     ) -> None:
-        """Made by ``MemoryAccount.lease``."""
+        """Create a lease; use ``MemoryAccount.lease``."""
         self._account = account
         self._group = group
         self._initial = self._allowed = initial
         self._limit = limit
         self._tables = tables
-        self.held = initial  # bytes of linear memory, whether the guest has grown to them or not
-        self.size = 0  # bytes of linear memory that it had after its last slice
+        self.held = initial  # reserved bytes of linear memory, in use or not
+        self.size = 0  # bytes of linear memory after the last slice
         group.count += 1
         group.held += initial + tables
 
     def grow_limit(self) -> int:
-        """Before a slice: what the guest's memory may grow to in this slice.
+        """Reserve memory before a slice.
 
-        Every call is followed by ``settle``, before any other lease of the account is asked.
+        ``settle`` must be called after the slice, before the account's next ``grow_limit``.
 
         Returns:
-            Bytes of linear memory. The limit of the store is this or the guest's own limit,
-            whichever is smaller.
+            Bytes to which the guest's linear memory may grow in this slice. The guest's own limit
+            also applies.
         """
         account = self._account
         wanted = self._limit - self.held
@@ -331,11 +335,11 @@ class Lease:
         return self._allowed
 
     def settle(self, size: int | None) -> None:
-        """After a slice: keep what the guest uses.
+        """Release unused memory after a slice.
 
         Args:
-            size: Bytes of linear memory that it has now; None if that cannot be seen yet, as while
-                a start function runs: then it keeps all that it was allowed.
+            size: Current size of the guest's linear memory, in bytes; None if it is unknown, as
+                while a start function runs. The lease then keeps all that ``grow_limit`` allowed.
         """
         account = self._account
         if size is None:
@@ -352,7 +356,7 @@ class Lease:
             account.trim(account.kept_headroom)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release all memory."""
         size = self.held + self._tables
         self._group.count -= 1
         self._group.held -= size
@@ -360,7 +364,7 @@ class Lease:
 
 
 def unlimited_account() -> MemoryAccount:
-    """An account without a limit: its headroom never ends, so that it never looks at a cell."""
+    """Open an account without a limit: its headroom is infinite, so it never reads a cell."""
     none = memoryview(b"")
     account = MemoryAccount(none.cast("Q"), none, 0, NO_LIMIT, 1)
     account.headroom = account.kept_headroom = account.most_headroom = NO_LIMIT

@@ -1,4 +1,4 @@
-"""What a compiled module asks for and offers, in words."""
+"""Descriptions of a compiled module's imports and exports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ _ENTRYPOINT = "func() -> ()"
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What a module asks for. Attributes: ``missing`` why we do not provide it, or empty."""
+    """An import of a module.
+
+    Attributes:
+        module: The module name of the import.
+        name: The name of the import.
+        signature: The type of the import.
+        missing: Why the gateway does not provide the import; empty if it does.
+    """
 
     module: str
     name: str
@@ -21,19 +28,24 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a module asks for, and the signatures of what it exports."""
+    """The imports of a module, and its exports.
+
+    Attributes:
+        imports: The imports, in order.
+        exports: The type of each export, by name.
+    """
 
     imports: tuple[Import, ...]
     exports: dict[str, str]
 
     @property
     def entrypoints(self) -> list[str]:
-        """The exports that may be named as an entrypoint."""
+        """The exports that can be entrypoints: functions without parameters and results."""
         return [name for name, signature in self.exports.items() if signature == _ENTRYPOINT]
 
 
 def signature(kind: object) -> str:
-    """The type of an import or an export."""
+    """Describe the type of an import or export."""
     match kind:
         case wasmtime.FuncType():
             parameters, results = (", ".join(map(str, t)) for t in (kind.params, kind.results))

@@ -1,6 +1,6 @@
-"""Error numbers of WASI preview 1, and the exceptions with which a host call fails.
+"""Error numbers of WASI preview 1, and the exceptions that host calls raise.
 
-https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.md#-errno-variant
+Source: https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.md#-errno-variant
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ ENOTCONN ENOTDIR ENOTEMPTY ENOTRECOVERABLE ENOTSOCK ENOTSUP ENOTTY ENXIO EOVERFL
 EOWNERDEAD EPERM EPIPE EPROTO EPROTONOSUPPORT EPROTOTYPE ERANGE EROFS ESPIPE ESRCH ESTALE
 ETIMEDOUT ETXTBSY EXDEV ENOTCAPABLE
 """.split()  # noqa: SIM905 - as a list it would be 77 lines
-"""The names in the order of their numbers."""
+"""The names of the error numbers, from 0 on."""
 _FROM_OS = {
     getattr(os_errno, name): number for number, name in enumerate(_NAMES) if hasattr(os_errno, name)
 }
 
 
 class GuestFault(Exception):
-    """What a guest asked for is impossible: the host call returns ``errno`` to it."""
+    """A host call fails: it returns ``errno`` to the guest."""
 
     def __init__(self, errno: int) -> None:
         super().__init__(errno)
@@ -56,7 +56,7 @@ class NoMemoryFault(GuestFault):
 
 
 class GuestExit(Exception):
-    """A host call ends the guest: ``proc_exit``."""
+    """A host call ends the guest with an exit status (``proc_exit``)."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -64,11 +64,11 @@ class GuestExit(Exception):
 
 
 class GuestTrap(Exception):
-    """A host call ends the guest with a trap; the message says why."""
+    """A host call ends the guest with a trap; the message has the reason."""
 
 
 def errno_of(error: GuestFault | OSError) -> int:
-    """The number that a guest gets for what its host call has raised."""
+    """Return the error number for an exception of a host call; EIO for unknown ones of the host."""
     if isinstance(error, GuestFault):
         return error.errno
     return _FROM_OS.get(error.errno or 0, EIO)

@@ -1,7 +1,7 @@
-"""One guest: a fresh instance that runs until it ends, suspended whenever it has to wait.
+"""A guest: a fresh instance that runs to its end and is suspended whenever it has to wait.
 
-The caller runs ``step`` until it returns True. Between two steps ``wait`` has the reason why the
-guest is suspended, its output can be taken, and its input given.
+The caller calls ``step`` until it returns True. Between steps, ``wait`` has the reason for the
+suspension, and the caller can take output and feed input.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class GuestBugError(WagiError):
 
 
 class Guest:
-    """A run of a handler.
+    """One run of a handler.
 
     Attributes:
-        cpu_seconds: CPU time it has used so far.
-        outcome: How it has ended; None while it has not.
-        output_buffer: Bytes of output that have not been taken at which it has to wait.
-        memory_limit: Bytes of linear memory that it may have.
+        cpu_seconds: CPU time used so far, in seconds.
+        outcome: How the guest has ended; None before that.
+        output_buffer: Maximum size of the buffered output, in bytes.
+        memory_limit: Maximum linear memory, in bytes.
     """
 
     def __init__(
@@ -43,17 +43,17 @@ class Guest:
         note: Callable[[str], None] = lambda text: None,
         lease: Lease | None = None,
     ) -> None:
-        """Prepare a run; the first step begins it.
+        """Create a guest; the first step starts it.
 
         Args:
-            handler: What to run.
-            argv: The arguments, each ended by a NUL.
-            environment: The variables, each as NAME=value and ended by a NUL.
-            stderr: Is called with what the guest writes to its standard error.
-            client: Sends its outbound requests; None if it may send none.
-            note: Is called with what the log should say of them.
-            lease: What it may take of the memory budget; the caller closes it. None if only the
-                handler's own limit holds.
+            handler: The handler to run.
+            argv: The arguments, each terminated by a NUL.
+            environment: The variables, each as NAME=value and terminated by a NUL.
+            stderr: Callback that receives the bytes written to standard error.
+            client: Sends outbound requests; None if they are not allowed.
+            note: Callback that receives messages about outbound requests for the log.
+            lease: The guest's lease of the memory budget, which the caller closes; None if only the
+                handler's limit applies.
 
         Raises:
             EngineError: If a volume cannot be opened.
@@ -69,7 +69,7 @@ class Guest:
         self.memory_limit = handler.spec.limits.memory_limit
         self.cpu_seconds = 0.0
         self.outcome: Outcome | None = None
-        # The only reference from here to the instance: closing it frees everything.
+        # The only reference to the instance, so closing the store frees everything.
         self._store = store = open_store(handler.plan, argv, environment, self._make_context)
         self.feed = store.feed
         self.end_input = store.end_input
@@ -89,21 +89,26 @@ class Guest:
 
     @property
     def wait(self) -> WaitReason:
-        """What it waits for, after a step that returned False."""
+        """What the guest waits for, after a step that returned False."""
         return WaitReason() if self._wasi is None else self._wasi.wait
 
     def step(self) -> bool:
-        """Run until the guest ends (True), or suspends (False) after at most about a slice.
+        """Run the guest until it ends or suspends, for at most about a slice.
 
-        Raises: GuestBugError if a host call failed because of a bug in the gateway.
+        Returns:
+            True if the guest has ended, False if it is suspended.
+
+        Raises:
+            GuestBugError: If a host call failed because of a bug in the gateway.
+            EngineError: If an export to call does not exist.
         """
         store, lease = self._store, self._lease
         if self._wasi is not None:
             self._wasi.wait.clear()
         if lease is not None:
             store.limit_memory(lease.grow_limit())
-        # Most guests end in their first slice: for that the wall clock will do, which is read
-        # without a system call.
+        # Most guests end in their first slice, for which the wall clock is accurate enough; unlike
+        # the CPU clock it is read without a system call.
         clock = time.perf_counter if self._is_new else time.thread_time
         self._is_new = False
         started = clock()
@@ -119,29 +124,30 @@ class Guest:
 
     @property
     def memory_size(self) -> int:
-        """Bytes of its memory, of the one that it exports."""
+        """Size of the exported memory, in bytes."""
         return self._store.memory_size or 0
 
     def close(self) -> None:
-        """Free the instance; one that has not ended is cancelled, with its requests. Once."""
+        """Free the instance. Cancels a running guest and its requests. Must be called once."""
         self._store.close()
         if self._wasi is not None:
             self._wasi.close()
 
 
 def run_to_end(handler: Handler, timeout: float, stderr: Callable[[bytes], None]) -> bytes:
-    """Run a handler outside of any request, with nothing but stdout, as ``_routes`` is.
+    """Run a handler outside of a request, such as ``_routes``, without input and environment.
 
     Args:
-        handler: What to run.
-        timeout: How long it may take, in seconds.
-        stderr: Is called with what it writes to its standard error.
+        handler: The handler to run.
+        timeout: Maximum wall-clock time, in seconds.
+        stderr: Callback that receives the bytes written to standard error.
 
     Returns:
-        Its output.
+        The output.
 
     Raises:
-        WagiError: If it traps, exits with a failure, prints more than 1 MiB or takes too long.
+        WagiError: If the guest traps, exits with a non-zero status, prints more than 1 MiB or runs
+            for too long.
     """
     guest = Guest(handler, b"", b"", stderr)
     guest.end_input()

@@ -1,4 +1,4 @@
-"""A handler: a compiled module with its limits. Values only; ``guest.engine`` makes them."""
+"""Handlers: compiled modules with their limits, made by ``guest.module`` and ``guest.engine``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wagi.guest.capi.engine import Memory
 from wagi.guest.capi.linker import InstancePre
-from wagi.guest.capi.store import Image, ImagePlace, StoreLimits, StorePlan
+from wagi.guest.capi.plan import Image, ImagePlace, StoreLimits, StorePlan
 from wagi.limits import Limits
 
 
@@ -21,17 +21,17 @@ class Preopen:
 
 @dataclass(frozen=True, slots=True)
 class HandlerSpec:
-    """All of a handler but the compiled module itself, fit to be sent to another process.
+    """A handler without its compiled module; it can be sent to another process.
 
     Attributes:
         name: The module's name, for messages.
-        key: The key of its artefact.
-        memory: The allocator of the engine that it was compiled for.
+        key: The key of the compiled module's artefact.
+        memory: The allocator of the engine that the module was compiled for.
         calls: The exports to call, in order.
         limits: The limits of its entry.
-        store_limits: What the store of a guest allows.
-        preopens: The directories that its guests see.
-        image: The place of the data that is mapped into its guests' memory, if any is.
+        store_limits: The limits of each guest's store.
+        preopens: The directories that guests can access.
+        image: The place of the data that is mapped into the guests' memory, if any.
     """
 
     name: str
@@ -45,7 +45,7 @@ class HandlerSpec:
 
     @property
     def artefacts(self) -> tuple[str, ...]:
-        """The keys of its artefacts."""
+        """The keys of all artefacts that the handler needs."""
         return (self.key,) if self.image is None else (self.key, self.image.key)
 
 
@@ -53,17 +53,17 @@ class Handler:
     """A compiled module with its limits, ready to run guests.
 
     Attributes:
-        spec: What it was made from.
-        plan: What the stores of its guests have in common.
+        spec: The specification of the handler.
+        plan: The configuration that the stores of its guests share.
     """
 
     def __init__(self, spec: HandlerSpec, pre: InstancePre, image: Image | None) -> None:
         """Make a handler.
 
         Args:
-            spec: All of it but the compiled module.
-            pre: The module with its imports resolved.
-            image: The data that is mapped into the memory of its guests.
+            spec: The specification.
+            pre: The compiled module with its imports resolved.
+            image: The data to map into the memory of guests, if any.
         """
         self.spec = spec
         self.plan = StorePlan(

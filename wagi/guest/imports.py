@@ -1,4 +1,4 @@
-"""What a missing import says about how a module was built."""
+"""Explanations of missing imports, from which the toolchain of a module can be guessed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,15 @@ _PROVIDERS = (
 
 
 def explain(module: str, name: str) -> str:
-    """Say what provides an import that the gateway does not have, and what to do."""
+    """Explain an import that the gateway does not provide.
+
+    Args:
+        module: The module name of the import.
+        name: The name of the import.
+
+    Returns:
+        Which toolchain makes such imports, and how to build the module instead.
+    """
     full = f"{module}.{name}"
     for prefixes, explanation in _PROVIDERS:
         if full.startswith(prefixes) or name.startswith("__wbindgen"):

@@ -1,9 +1,9 @@
-"""The only way to a guest's bytes.
+"""Bounds-checked access to a guest's memory; host calls in Python access it only through this file.
 
-Every pointer and length here comes from the guest and is hostile: the slots of the pool lie side by
-side, and one missed check would read the memory of another request. ``GuestMemory`` checks each
-range against the size that the memory has now; below it lies a ``memoryview`` of exactly that
-memory, so that even a missed check could not leave it. Python's integers do not wrap.
+Every pointer and length here comes from the guest and is untrusted: the slots of the pool are
+adjacent, and a missed check could read the memory of another request. ``GuestMemory`` checks each
+range against the current size of the memory. As a second line of defence it works on a
+``memoryview`` of exactly that memory, and Python's integers do not overflow.
 """
 
 from __future__ import annotations
@@ -17,24 +17,34 @@ from wagi.guest.errno import EFAULT, EILSEQ, ENAMETOOLONG, GuestFault
 _U16 = Struct("<H")
 _U32 = Struct("<I")
 _U64 = Struct("<Q")
-_IOVEC = Struct("<II")  # __wasi_iovec_t: u32 buf, u32 buf_len
-_PATH_MAX = 4096  # bytes with the final NUL, as in Linux
-_BATCH = 1024
-"""Buffers of a vector that are read at a time: a vector may have millions of them."""
+IOVEC = Struct("<II")
+"""``iovec`` and ``ciovec`` of WASI, a buffer of a vector, 8 bytes::
+
+    offset  size  field
+    0       4     buf: address of the buffer
+    4       4     buf_len: size of the buffer in bytes
+"""
+_PATH_MAX = 4096  # bytes including the NUL, as in Linux
+_BATCH_SIZE = 1024
+"""Number of buffers that are read at a time: a vector may have millions."""
 
 
 class HasMemory(Protocol):
     """An object with a guest's memory."""
 
     def memory(self) -> memoryview:
-        """The whole memory as it is now. Raises: NoMemoryFault if the guest exports none."""
+        """Return the whole memory at its current size.
+
+        Raises:
+            NoMemoryFault: If the guest exports no memory.
+        """
 
 
 class GuestMemory:
     """Bounds-checked reads and writes of one guest's linear memory.
 
-    All methods raise GuestFault(EFAULT) for a range that is not inside the memory as it is now.
-    Pointers and lengths are in bytes.
+    All methods raise GuestFault(EFAULT) for a range that is not within the memory at its current
+    size. Pointers and lengths are in bytes; numbers are little-endian.
     """
 
     __slots__ = ("_store",)
@@ -43,32 +53,33 @@ class GuestMemory:
         self._store = store
 
     def _memory(self, pointer: int, length: int) -> memoryview:
-        """The whole memory, of which a range is going to be used: the one place that checks."""
+        """Check a range and return the whole memory. All accesses are checked here."""
         memory = self._store.memory()
         if pointer < 0 or length < 0 or pointer + length > len(memory):
             raise GuestFault(EFAULT)
         return memory
 
     def view(self, pointer: int, length: int) -> memoryview:
-        """A range as a writable view, valid until the host call returns or suspends the guest."""
+        """Return a writable view of a range, valid until the host call returns or suspends."""
         return self._memory(pointer, length)[pointer : pointer + length]
 
     def require(self, pointer: int, length: int) -> None:
-        """Check a range that is going to be used later."""
+        """Check a range that will be used later."""
         self._memory(pointer, length)
 
     def read(self, pointer: int, length: int) -> bytes:
-        """Copy ``length`` bytes out."""
+        """Copy a range out of the memory."""
         return self._memory(pointer, length)[pointer : pointer + length].tobytes()
 
     def read_path(self, pointer: int, length: int) -> bytes:
-        """Copy a path out.
+        """Copy a path out of the memory.
 
-        Raises: GuestFault; EILSEQ if it is not UTF-8, ENAMETOOLONG if it is longer than a path of
-        the system can be.
+        Raises:
+            GuestFault: EILSEQ if the path is not UTF-8, ENAMETOOLONG if it is longer than the
+                system's paths can be.
         """
         data = self.view(pointer, length)
-        if length >= _PATH_MAX:  # it may be hundreds of MiB: it is not even copied
+        if length >= _PATH_MAX:  # checked before the copy: the length may be hundreds of MiB
             raise GuestFault(ENAMETOOLONG)
         path = data.tobytes()
         try:
@@ -78,46 +89,55 @@ class GuestMemory:
         return path
 
     def write(self, pointer: int, data: bytes) -> None:
-        """Copy bytes in."""
+        """Copy bytes into the memory."""
         self.view(pointer, len(data))[:] = data
 
     def write_u16(self, pointer: int, value: int) -> None:
-        """Store a number of 16 bits, little-endian."""
+        """Write an unsigned 16-bit integer."""
         _U16.pack_into(self._memory(pointer, 2), pointer, value)
 
     def write_u32(self, pointer: int, value: int) -> None:
-        """Store a number of 32 bits, little-endian."""
+        """Write an unsigned 32-bit integer."""
         _U32.pack_into(self._memory(pointer, 4), pointer, value)
 
     def write_u64(self, pointer: int, value: int) -> None:
-        """Store a number of 64 bits, little-endian."""
+        """Write an unsigned 64-bit integer."""
         _U64.pack_into(self._memory(pointer, 8), pointer, value)
 
     def _buffers(self, pointer: int, count: int) -> list[tuple[int, int]]:
-        """Read a short vector of buffers (``__wasi_iovec_t``).
+        """Read a short vector of buffers (``IOVEC``).
 
         Args:
-            pointer: Where the vector is.
-            count: How many buffers it has: not more than a batch.
+            pointer: Address of the vector.
+            count: Number of buffers, at most ``_BATCH_SIZE``.
 
         Returns:
-            Pointer and length of each buffer, all of them checked.
+            Address and length of each buffer; all buffers are checked.
         """
-        size = _IOVEC.size * count
+        size = IOVEC.size * count
         memory = self._memory(pointer, size)
-        vector = list(_IOVEC.iter_unpack(memory[pointer : pointer + size]))
+        vector = list(IOVEC.iter_unpack(memory[pointer : pointer + size]))
         for start, length in vector:
             self._memory(start, length)
         return vector
 
     def gather(self, pointer: int, count: int, limit: int) -> bytes | None:
-        """Copy a vector of buffers out, if it is short and all of it fits into ``limit`` bytes."""
-        if count > _BATCH:
+        """Concatenate the buffers of a vector.
+
+        Args:
+            pointer: Address of the vector.
+            count: Number of buffers.
+            limit: Maximum total size, in bytes.
+
+        Returns:
+            None if the vector is long, or if its buffers exceed the limit.
+        """
+        if count > _BATCH_SIZE:
             return None
-        size = _IOVEC.size * count
+        size = IOVEC.size * count
         memory = self._memory(pointer, size)
         pieces = []
-        for start, length in _IOVEC.iter_unpack(memory[pointer : pointer + size]):
+        for start, length in IOVEC.iter_unpack(memory[pointer : pointer + size]):
             limit -= length
             if limit < 0:
                 return None
@@ -125,7 +145,15 @@ class GuestMemory:
         return b"".join(pieces)
 
     def batches(self, pointer: int, count: int) -> Iterator[list[tuple[int, int]]]:
-        """Read a vector of any length, a batch of buffers at a time."""
-        self.require(pointer, _IOVEC.size * count)
-        for first in range(0, count, _BATCH):
-            yield self._buffers(pointer + _IOVEC.size * first, min(_BATCH, count - first))
+        """Read a vector of any length.
+
+        Args:
+            pointer: Address of the vector.
+            count: Number of buffers.
+
+        Yields:
+            Address and length of up to ``_BATCH_SIZE`` buffers, which are checked.
+        """
+        self.require(pointer, IOVEC.size * count)
+        for first in range(0, count, _BATCH_SIZE):
+            yield self._buffers(pointer + IOVEC.size * first, min(_BATCH_SIZE, count - first))

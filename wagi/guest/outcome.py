@@ -1,4 +1,4 @@
-"""How a call into a guest ends, and how an engine fails."""
+"""The outcomes of a guest, and the errors of engines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wagi.errors import WagiError
 
 
 class EngineError(WagiError):
-    """wasmtime refused something: the message is wasmtime's."""
+    """An engine failed, or wasmtime reported an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,11 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Trap:
-    """The guest was ended by a trap; the message has the cause and the backtrace."""
+    """The guest trapped.
+
+    Attributes:
+        message: The cause and the backtrace.
+    """
 
     message: str
 

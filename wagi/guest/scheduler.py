@@ -1,7 +1,7 @@
-"""Time for guests: the ticker that makes busy ones yield, and the order in which they continue.
+"""Scheduling of guests: a ticker that makes busy guests yield, and the order of their turns.
 
-A guest runs on the event loop's thread. Beside a guest that never stops the loop stays responsive
-because the guest yields at the next tick, or at its next host call after the end of its slice, and
+Guests run on the event loop's thread. The loop stays responsive, even if a guest never stops,
+because the guest yields at the next tick, or at its first host call after the end of its slice, and
 because at most one such guest continues in each pass of the loop.
 """
 
@@ -16,14 +16,15 @@ from collections.abc import Callable, Hashable
 TICK = 0.001
 """Seconds between two ticks while guests are busy."""
 CALM_TICK = 0.005
-"""Seconds between two ticks while all guests are short. Every tick takes the GIL from a thread that
-serves, and costs 150 µs on a virtual machine: at 1 ms a seventh of all requests."""
+"""Seconds between two ticks while all guests end or suspend quickly. Each tick takes the GIL from
+the serving thread and costs 150 µs on a virtual machine: with an interval of 1 ms that would be a
+seventh of all requests."""
 _CALM_AFTER = 0.1  # seconds without a busy guest
 SLICE_TICKS = 2
-"""A guest that does not wait yields at the second tick: after one to two milliseconds. At the first
-it would now and then interrupt a guest that had only just begun."""
+"""A guest that does not wait yields at the second tick, after one to two milliseconds. Yielding at
+the first tick would sometimes interrupt a guest that had only just started."""
 SLICE = SLICE_TICKS * TICK
-"""Seconds after which a host call makes the guest yield, whether or not the ticker has run."""
+"""Seconds after which a host call makes the guest yield, even if the ticker has not run."""
 _IDLE_TICKS = 5
 _SHORT = TICK / 2
 _PASSES_AFTER_SLICE = 4  # a new connection's first slice comes in the fourth pass
@@ -32,7 +33,7 @@ _PASSES_AFTER_SLICE = 4  # a new connection's first slice comes in the fourth pa
 class Ticker:
     """Calls ``tick`` at intervals, on a thread of its own, while guests run.
 
-    With nothing to run the thread waits for the next guest and costs nothing.
+    While no guest runs, the thread sleeps.
     """
 
     def __init__(self, tick: Callable[[], None]) -> None:
@@ -45,7 +46,7 @@ class Ticker:
         self._thread: threading.Thread | None = None
 
     def enter(self) -> None:
-        """A guest begins to run."""
+        """Announce that a guest starts to run."""
         self._polls += 1
         self._running = True
         if self._parked:
@@ -55,7 +56,7 @@ class Ticker:
             self._thread.start()
 
     def leave(self) -> None:
-        """The guest has suspended or ended."""
+        """Announce that the guest has suspended or ended."""
         self._running = False
 
     def _run(self) -> None:
@@ -66,7 +67,7 @@ class Ticker:
             time.sleep(CALM_TICK if calm else TICK)
             self._tick()
             if self._running and self._polls == polls:
-                self._busy_at = time.monotonic()  # one guest, all the time
+                self._busy_at = time.monotonic()  # one guest ran for the whole tick
             if self._running or self._polls != seen:
                 idle, seen = 0, self._polls
                 continue
@@ -78,20 +79,20 @@ class Ticker:
     def _park(self, seen: int) -> None:
         self._wake.clear()
         self._parked = True
-        # A guest that began before it could see that we are parked would run without ticks.
+        # A guest that started before ``_parked`` was set would otherwise run without ticks.
         if self._polls == seen:
             self._wake.wait()
         self._parked = False
 
 
 class FairScheduler:
-    """Lets guests continue without keeping the event loop from its sockets.
+    """Divides time among suspended guests without starving the event loop's sockets.
 
-    In one pass of the loop guests continue as long as that takes no longer than a short slice. The
-    others wait, in a queue for each module, and the queues are served round-robin: a module with a
-    hundred busy guests gets no more time than one with a single guest. After a long slice the loop
-    makes a few passes in which it accepts connections, reads requests and starts their guests: a
-    new request waits for a slice or two, however many guests are busy. An empty pass costs little.
+    In one pass of the loop, guests continue until they have used a short slice. The others wait in
+    one queue per module, and the queues are served round-robin: a module with a hundred busy guests
+    gets no more time than a module with one. After a long slice, the loop makes a few passes in
+    which it accepts connections, reads requests and starts their guests, so that a new request
+    waits for a slice or two, however many guests are busy. An empty pass costs little.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -133,7 +134,7 @@ class FairScheduler:
         asyncio.get_running_loop().call_soon(self._begin_pass)
 
     def _take(self) -> asyncio.Future[None] | None:
-        """The next turn of the first queue, which then becomes the last."""
+        """Remove the next turn of the first queue, and move the queue to the end."""
         while self._queues:
             module, turns = next(iter(self._queues.items()))
             del self._queues[module]

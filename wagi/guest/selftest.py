@@ -12,7 +12,8 @@ from wagi.guest import compatibility
 from wagi.guest.capi.compiled import open_store
 from wagi.guest.capi.engine import Engine, Memory, wat_to_wasm
 from wagi.guest.capi.linker import InstancePre, Linker, Waiting
-from wagi.guest.capi.store import Store, StoreLimits, StorePlan
+from wagi.guest.capi.plan import StoreLimits, StorePlan
+from wagi.guest.capi.store import Store
 from wagi.guest.errno import GuestExit
 from wagi.guest.outcome import Exit, Outcome, Returned, Trap
 

@@ -167,7 +167,7 @@ class Guest:
 
     @property
     def address(self) -> int:
-        """Where its memory lies in the process."""
+        """The address of its memory in the process."""
         return addressof(self.memory.data_ptr(self.store).contents)
 
     def content(self) -> bytes:
@@ -230,15 +230,15 @@ def process_memory() -> dict[str, int]:
 
 
 def mappings(name: str = "") -> int:
-    """How many mappings this process has, or those of a file."""
+    """The number of mappings of this process, or of one file."""
     return sum(name in line for line in Path("/proc/self/maps").read_text().splitlines())
 
 
-# ---- scenarios: each in a process of its own, which prints what it has found as JSON ----
+# ---- scenarios: each runs in a process of its own and prints its findings as JSON ----
 
 
 def _rounds(core: Core) -> dict[str, Any]:
-    """Guests one after the other, of which each looks for what the one before it has left."""
+    """Consecutive guests, each of which searches for data of the one before it."""
     module = core.module(4)
     found, addresses = set(), set()
     for count in (1, 3, 60, 540) * 3:
@@ -256,7 +256,7 @@ def usual(core: Core) -> dict[str, Any]:
 
 
 def without_pagemap_scan(core: Core) -> dict[str, Any]:
-    """As on Linux before 6.7: the kernel does not know the request."""
+    """Linux before 6.7, which does not know the request."""
     _refuse_ioctl(0xC0606610)
     return usual(core)
 
@@ -281,7 +281,7 @@ def _refuse_ioctl(request: int) -> None:
 
 
 def forked(core: Core) -> dict[str, Any]:
-    """What a child finds whose parent has guests, free slots and the descriptor already."""
+    """A child whose parent already has guests, free slots and the descriptor."""
     before = _rounds(core)
     running = core.guest(core.module(4))
     running.call("write", 0, 50, 4096)
@@ -312,7 +312,7 @@ def _in_child(fork: Callable[[], int], work: Callable[[], Any]) -> Any:
 
 
 def greedy(core: Core) -> dict[str, Any]:
-    """What 32 guests that write to 244 MiB leave, one after the other and four at once."""
+    """Resident memory after 32 guests that write to 244 MiB, consecutively and four at once."""
     module = core.module(1)
     core.guest(module).close()
     before = process_memory()
@@ -328,7 +328,7 @@ def greedy(core: Core) -> dict[str, Any]:
 
 
 def moderate(core: Core) -> dict[str, Any]:
-    """What 64 guests at once leave that write to as many pages as a free slot keeps."""
+    """Resident memory after 64 concurrent guests that write to all pages a free slot keeps."""
     module = core.module(32)
     core.guest(module).close()
     before = process_memory()
@@ -342,7 +342,7 @@ def moderate(core: Core) -> dict[str, Any]:
 
 
 def crowd(core: Core) -> dict[str, Any]:
-    """What 1,000 guests at once leave, of which a third went deep into the stack."""
+    """Resident memory after 1,000 concurrent guests, a third of which used a deep stack."""
     pre = wasmtime.Linker(core.engine).instantiate_pre(core.module(257))
     Fiber(core, pre, b"spin").close()
     before, mapped = process_memory(), mappings()
@@ -351,7 +351,7 @@ def crowd(core: Core) -> dict[str, Any]:
     most = process_memory()["VmRSS"]
     for fiber in fibers:
         fiber.close()
-    ctypes.CDLL(None).malloc_trim(0)  # what wasmtime has freed is not of interest here
+    ctypes.CDLL(None).malloc_trim(0)  # excludes memory that wasmtime has freed
     return {
         "before": before,
         "most": most,
@@ -368,7 +368,7 @@ SCENARIOS: dict[str, Callable[[Core], dict[str, Any]]] = {
 
 
 def run_scenario(library: Path, name: str) -> dict[str, Any]:
-    """Run a scenario in a process of its own. Returns: what it has found."""
+    """Run a scenario in a process of its own, and return its findings."""
     command = [sys.executable, "-m", __name__, str(library), name]
     done = subprocess.run(
         command,

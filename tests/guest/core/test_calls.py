@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the core is for
 
 @cache
 def compiler() -> str:
-    """A C compiler that has the sanitizers."""
+    """A C compiler with sanitizers."""
     found = tool("cc")
     done = subprocess.run(
         [found, *SANITIZERS, "-xc", "-", "-o", os.devnull],
@@ -65,12 +65,12 @@ def run(command: list[str]) -> str:
 
 
 def test_random_guests(driver: Path) -> None:
-    """No host call touches anything beyond its guest's memory."""
+    """Host calls do not access memory beyond that of their guest."""
     assert run([str(driver), "1", str(GUESTS)]) == f"{GUESTS} guests\n"
 
 
-def test_the_sanitizer_finds_what_is_beyond_a_memory(driver: Path, tmp_path: Path) -> None:
-    """With a check of pointers that is wrong by one byte the driver fails."""
+def test_sanitizer_detects_accesses_beyond_a_memory(driver: Path, tmp_path: Path) -> None:
+    """The driver fails if the check of pointers is off by one."""
     calls = (CORE / "calls.c").read_text()
     check = "pointer <= span->size - length"
     assert calls.count(check) == 1
@@ -97,8 +97,8 @@ def test_the_sanitizer_finds_what_is_beyond_a_memory(driver: Path, tmp_path: Pat
     assert "ERROR: AddressSanitizer" in done.stderr
 
 
-def test_the_layout_that_python_reads(driver: Path) -> None:
-    """``store_t`` begins with what ``Slots`` has."""
+def test_layout_of_slots(driver: Path) -> None:
+    """``store_t`` starts with the fields of ``Slots``."""
     layout = dict(line.split() for line in run([str(driver), "--layout"]).splitlines())
     fields = [field[0] for field in Slots._fields_]
     assert layout == {name: str(getattr(Slots, name).offset) for name in fields}

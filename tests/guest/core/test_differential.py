@@ -1,4 +1,4 @@
-"""The compiled core does what the host calls in Python do, which are the reference.
+"""The compiled core behaves like the host calls in Python, which are the reference.
 
 Every guest here runs twice, and everything that can be seen of it has to be the same. ``python -m
 fuzz core`` is the long run; ``WAGI_CORE_SEEDS=100000 pytest -k generated`` is another one.
@@ -48,12 +48,14 @@ def test_generated_scripts_of_the_old_snapshot() -> None:
 
 
 def test_the_scripts_reach_both_sides() -> None:
-    """Each function that the core has both succeeds and fails in the generated scripts."""
+    """Each function of the core both succeeds and fails in the generated scripts."""
     found: set[tuple[str, bool]] = set()
     for seed in range(120):
         script = from_seed(seed)
         results = run_script(script, compiled=True).results
-        pairs = zip(script.calls, results, strict=False)  # what ended the guest has no result
+        pairs = zip(
+            script.calls, results, strict=False
+        )  # a call that ended the guest has no result
         found |= {(made.name, result.errno == 0) for made, result in pairs}
     names = [name for name in IMPLEMENTED if name != "proc_exit"]
     never_succeeds = {"fd_fdstat_set_flags"}
@@ -62,8 +64,8 @@ def test_the_scripts_reach_both_sides() -> None:
     assert expected - found == set()
 
 
-def test_a_difference_is_found() -> None:
-    """Of results, memory, output, unread input and outcome."""
+def test_difference_is_detected() -> None:
+    """In results, memory, output, unread input and outcome."""
     vector = ((0, struct.pack("<II", 8, 3)),)
     read = Call("fd_read", (0, 0, 1, 64), vector)
     write = Call("fd_write", (1, 0, 1, 64), vector)
@@ -106,7 +108,7 @@ def test_every_argument_hostile(name: str, slice_seconds: float) -> None:
     )
 
 
-# ---- Guests of another kind ---------------------------------------------------------------------
+# ---- Guests of other shapes ----------------------------------------------------------------------
 
 _IMPORTS = """
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -194,7 +196,7 @@ def test_guests_without_an_exported_memory(script: CoreScript, memory: str) -> N
 
 
 def test_the_exported_memory_of_several(script: CoreScript) -> None:
-    """It is not the first one."""
+    """The exported memory is not the first one."""
     fields = f"""
       (memory $first 1) (memory $second (export "memory") 1) (memory $third 1)
       (func (export "_start") {_CALL_ALL})"""
@@ -204,7 +206,7 @@ def test_the_exported_memory_of_several(script: CoreScript) -> None:
 
 
 def test_a_memory_that_grows_between_host_calls(script: CoreScript) -> None:
-    """The end of the memory is that of each call."""
+    """Each call uses the current size of the memory."""
     fields = """
       (memory (export "memory") 1)
       (func (export "_start") (local $round i32)
@@ -226,17 +228,17 @@ def test_a_memory_that_grows_between_host_calls(script: CoreScript) -> None:
 
 
 def test_traps(script: CoreScript) -> None:
-    """What was written before is kept."""
+    """Output before the trap is kept."""
     text = module(f'(memory (export "memory") 1) (func (export "_start") {_CALL_ALL} unreachable)')
     run = check_text(text, script)
     assert isinstance(run.outcome, Trap)
     assert run.output[:5] == b"hello"
 
 
-# ---- What the core is for -----------------------------------------------------------------------
+# ---- Purpose of the core ------------------------------------------------------------------------
 
 
-def test_simple_calls_never_come_to_python() -> None:
+def test_simple_calls_never_enter_python() -> None:
     text = module(f'(memory (export "memory") 1) (func (export "_start") {_CALL_ALL})')
     for compiled in (True, False):
         guest = Guest(core_runs.handler(text, compiled), b"", b"A=1\0", lambda data: None)
@@ -250,7 +252,7 @@ def test_simple_calls_never_come_to_python() -> None:
 
 
 def test_random_bytes_are_random() -> None:
-    """Those of the core, and those of Python."""
+    """Of the core, and of Python."""
     for length in (16, 256, 257):
         script = CoreScript((Call("random_get", (1000, length)),) * 20)
         for compiled in (True, False):

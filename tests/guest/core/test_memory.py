@@ -1,4 +1,4 @@
-"""Memories and stacks of guests in free lists: nothing of one guest reaches the next one.
+"""Memories and stacks are reused, but no data of a guest reaches the next one.
 
 The guests run in wasmtime itself. A burglar looks at all of its memory, grown as far as it goes,
 and then leaves something for the next one to find.
@@ -95,7 +95,7 @@ def test_the_kernel_finds_written_pages(core: Core) -> None:
 @pytest.mark.parametrize("pages", [1, 2, 17, 257, 1024, 4096])
 @pytest.mark.parametrize("growth", [0, 1, 160])
 def test_burglars(core: Core, pages: int, growth: int) -> None:
-    """From one written page to thousands, below and above what a slot keeps."""
+    """From one written page to thousands, below and above the limit of a slot."""
     module = core.module(pages)
     size = (pages + growth) * PAGE
     slots = set()
@@ -116,7 +116,7 @@ def test_burglars(core: Core, pages: int, growth: int) -> None:
 
 
 def test_every_page_of_a_memory(core: Core) -> None:
-    """One page after the other is the only one that is written."""
+    """Each page in turn is the only written one."""
     module = core.module(4)
     slots = set()
     for number in range(4 * PAGE // HOST_PAGE):
@@ -129,7 +129,7 @@ def test_every_page_of_a_memory(core: Core) -> None:
 
 
 def test_small_guests_after_large_ones(core: Core) -> None:
-    """Pages that were kept far beyond the end of a small guest are clean when one grows again."""
+    """Pages kept far beyond the end of a small guest are clean when a later guest grows."""
     module = core.module(1)
     slots = set()
     for growth, count in ((300, 200), (0, 1), (10, 40), (0, 3), (300, 0), (600, 250), (0, 1)) * 2:
@@ -158,7 +158,7 @@ def test_guests_of_256_mib(core: Core) -> None:
 def test_modules_of_other_sizes_on_the_same_slots(core: Core) -> None:
     """When there are many free slots, one is adapted to a memory of another size."""
     small, large = core.module(3), core.module(300)
-    crowd = [core.guest(small) for _ in range(FREE_SLOTS + 8)]  # no older slots stay
+    crowd = [core.guest(small) for _ in range(FREE_SLOTS + 8)]  # evicts all older slots
     slots = {guest.address for guest in crowd}
     for guest in crowd:
         guest.call("write", 9, 12, 4 * HOST_PAGE)
@@ -351,7 +351,7 @@ def test_few_slots_of_a_large_image_stay(core: Core) -> None:
     guests = [core.guest(module, data) for _ in range(6)]
     for guest in guests:
         guest.close()
-    assert mappings("wagi-image") - before <= 3  # two slots, and what is copied from
+    assert mappings("wagi-image") - before <= 3  # two slots, and the source of the copies
     core.delete(data)
     assert mappings("wagi-image") == before
 
@@ -375,7 +375,7 @@ def test_images_that_do_not_fit(core: Core, offset: int, size: int, memory: int)
 
 
 def test_guests_end_on_another_thread(core: Core, image: Image) -> None:
-    """Each of two threads frees what the other one has made."""
+    """Each of two threads frees the guests of the other one."""
     handed_over: tuple[deque[Guest], deque[Guest]] = (deque(), deque())
     modules = core.module(IMAGE_MEMORY), core.module(2)
     together = threading.Barrier(2)
@@ -423,7 +423,7 @@ def test_a_child_scans_its_own_memory(library: Path, core: Core) -> None:
     assert found == {"parent": clean, "child": clean, "again": clean}
 
 
-def test_the_self_test_notices_a_descriptor_of_the_parent(library: Path, core: Core) -> None:
+def test_self_test_detects_descriptor_of_the_parent(library: Path, core: Core) -> None:
     if not hasattr(ctypes.CDLL(None), "_Fork"):
         missing("_Fork (glibc 2.34)")
     found = run_scenario(library, "forked_unnoticed")
@@ -431,7 +431,7 @@ def test_the_self_test_notices_a_descriptor_of_the_parent(library: Path, core: C
     assert found["child"] == {"fault": None, "method": "madvise", **CLEAN}
 
 
-# ---- what stays resident ----
+# ---- resident memory ----
 
 
 def test_after_greedy_guests(library: Path) -> None:

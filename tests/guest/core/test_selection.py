@@ -1,4 +1,4 @@
-"""Which core runs guests: ``WAGI_CORE``, what has been built, and ``--memory``."""
+"""Selection of the implementation: ``WAGI_CORE``, a missing build, and ``--memory``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def copy_of_package(folder: Path) -> Path:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A folder with a modules.toml, in which wagi runs."""
+    """The working directory of wagi, with a modules.toml."""
     folder = tmp_path / "work"
     folder.mkdir()
     write_files(folder, {**MODULES, "modules.toml": MANIFEST})
@@ -50,7 +50,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def version(work: Path, choice: str, package: Path = ROOT) -> str:
-    """What ``wagi --version`` says of the core."""
+    """The implementation according to ``wagi --version``."""
     done = run_wagi(work, "--version", environment=environment(choice, package))
     assert (done.returncode, done.stderr) == (0, "")
     first, second = done.stdout.splitlines()
@@ -65,7 +65,7 @@ def environment(choice: str, package: Path = ROOT) -> dict[str, str]:
 def expect_error(
     work: Path, arguments: Sequence[str], choice: str, package: Path, expected: str
 ) -> None:
-    """wagi exits with 2 and one line that begins so."""
+    """Check that wagi exits with status 2 and one line with this prefix."""
     done = run_wagi(work, *arguments, environment=environment(choice, package))
     assert done.returncode == 2, done
     assert done.stdout == ""
@@ -79,7 +79,7 @@ def expect_hello(server: Server) -> None:
 
 
 @pytest.mark.parametrize("choice", ["", "auto", "required"])
-def test_the_core_is_used_where_it_is_built(work: Path, choice: str) -> None:
+def test_core_is_used_if_built(work: Path, choice: str) -> None:
     require_core()
     assert version(work, choice) == "core: compiled"
 
@@ -97,7 +97,7 @@ def test_not_built(work: Path, unbuilt: Path, choice: str) -> None:
         expect_hello(server)
 
 
-def test_a_module_that_cannot_be_loaded(work: Path, broken: Path) -> None:
+def test_module_that_cannot_be_loaded(work: Path, broken: Path) -> None:
     found = version(work, "auto", broken)
     assert found.startswith("core: Python (compiled core: ")
     assert "_core.abi3.so" in found
@@ -107,7 +107,7 @@ def test_a_module_that_cannot_be_loaded(work: Path, broken: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
-def test_required_and_not_there(
+def test_required_but_missing(
     work: Path, unbuilt: Path, broken: Path, arguments: Sequence[str]
 ) -> None:
     for package in (unbuilt, broken):
@@ -116,7 +116,7 @@ def test_required_and_not_there(
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
-def test_an_unknown_choice(work: Path, arguments: Sequence[str]) -> None:
+def test_unknown_choice(work: Path, arguments: Sequence[str]) -> None:
     expected = "WAGI_CORE=on: expected one of auto, off, required"
     expect_error(work, arguments, "on", ROOT, expected)
 
@@ -127,8 +127,8 @@ def address_space(server: Server) -> int:
     return int(Path(f"/proc/{worker}/statm").read_text().split()[0]) * 4096
 
 
-def test_memory_of_the_pool(work: Path) -> None:
-    """The pool reserves the address space of all guests at once; the core that of few."""
+def test_pool_reserves_address_space(work: Path) -> None:
+    """The pool reserves address space for all guests in advance, the core for a few."""
     require_core()
     sizes = {}
     for memory in ("auto", "pool"):

@@ -1,4 +1,4 @@
-"""The wheel has the compiled core where there is a C compiler, and is pure Python elsewhere."""
+"""The wheel has the compiled core if a C compiler is available, and is pure Python otherwise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_COMPILER = {"CC": "/nonexistent/cc"}
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what a wheel is built from: the build writes there."""
+    """A copy of the files that a wheel is built from, since the build writes there."""
     folder = tmp_path / "tree"
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
     shutil.copytree(ROOT / "wagi", folder / "wagi", ignore=ignored)
@@ -52,7 +52,7 @@ def wheel_of(tree: Path, environment: dict[str, str]) -> Path:
 
 
 def installed_core(wheel: Path, tmp_path: Path) -> str:
-    """What ``wagi --version`` says of the core once a wheel is installed."""
+    """The implementation according to ``wagi --version`` after installing a wheel."""
     target = tmp_path / "installed"
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target"]
     subprocess.run([*pip, str(target), str(wheel)], check=True, capture_output=True, timeout=300)
@@ -86,8 +86,8 @@ def test_without_a_compiler(tree: Path, tmp_path: Path, environment: dict[str, s
     assert installed_core(wheel, tmp_path) == "core: Python (compiled core: not built)"
 
 
-def test_a_compiler_that_fails(tree: Path, tmp_path: Path) -> None:
-    """As without one; what an earlier build has left is not used."""
+def test_failing_compiler(tree: Path, tmp_path: Path) -> None:
+    """As without a compiler; files of an earlier build are not used."""
     (tree / MODULE).write_bytes(b"left over")
     wheel = wheel_of(tree, {"CC": "false"})
     assert wheel.name.endswith("-py3-none-any.whl")

@@ -1,4 +1,4 @@
-"""One table for streams, directories and files."""
+"""The descriptor table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_open(file: File) -> bool:
     return True
 
 
-def test_what_a_guest_starts_with(tmp_path: Path) -> None:
+def test_initial_descriptors(tmp_path: Path) -> None:
     table = DescriptorTable([Preopen(str(tmp_path), "/a"), Preopen(str(tmp_path), "/b", True)])
     assert [table.get(fd) for fd in range(3)] == [Stream.STDIN, Stream.STDOUT, Stream.STDERR]
     directories = [table.get_as(Directory, fd) for fd in (3, 4)]
@@ -37,13 +37,13 @@ def test_what_a_guest_starts_with(tmp_path: Path) -> None:
     table.close()
 
 
-def test_a_volume_that_is_gone(tmp_path: Path) -> None:
+def test_missing_volume(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"gone cannot be opened: No such file or directory"):
         DescriptorTable([Preopen(str(tmp_path), "/"), Preopen(str(tmp_path / "gone"), "/b")])
 
 
-def test_numbers_are_used_again() -> None:
-    """The highest of those that were closed, as in wasmtime."""
+def test_descriptors_are_reused() -> None:
+    """The highest closed descriptor is reused first, as in wasmtime."""
     table = DescriptorTable(())
     assert [table.add(opened()) for _ in range(3)] == [3, 4, 5]
     for fd in (1, 4):
@@ -52,7 +52,7 @@ def test_numbers_are_used_again() -> None:
     table.close()
 
 
-def test_renumbering_closes_what_was_there() -> None:
+def test_renumber_closes_the_target() -> None:
     table = DescriptorTable(())
     first, second = opened(), opened()
     assert (table.add(first), table.add(second)) == (3, 4)

@@ -218,7 +218,7 @@ def _has_invalid_subscription(made: Call) -> bool:
 
 
 def _found_later(difference: Difference) -> bool:
-    """Ours has the same events, and besides some of clocks or of what can be read."""
+    """Our result has the same events, and further ones of clocks or readable descriptors."""
     made, theirs, ours = difference.call, difference.theirs, difference.ours
     if theirs.errno != 0 or ours.errno != 0:
         return False
@@ -370,12 +370,12 @@ def find_difference(script: Script, theirs: Observation, ours: Observation) -> s
         return ""  # in a function that guests get from wasmtime as it is; our record is lost
     for index, made in enumerate(script.calls):
         if index >= len(theirs.results) and index >= len(ours.results):
-            break  # both have ended
+            break  # both guests have ended
         their_result = theirs.results[index] if index < len(theirs.results) else Result(None, b"")
         our_result = ours.results[index] if index < len(ours.results) else Result(None, b"")
         if _normal(made, their_result, theirs) == _normal(made, our_result, ours):
             if their_result.errno is None:
-                break  # neither has returned
+                break  # neither call has returned
             continue
         trap = theirs.ending if their_result.errno is None else ""
         exemption = _exemption(Difference(made, their_result, trap, our_result))
@@ -471,7 +471,7 @@ def _listing(script: Script, theirs: Observation, ours: Observation, end: int) -
 
 @pytest.fixture(scope="module", autouse=True)
 def reference() -> None:
-    """The WASI of older versions has other errnos, inodes and times: it is no reference."""
+    """WASI of older versions has other errnos, inodes and times, so it cannot be the reference."""
     major = compatibility.installed_version().partition(".")[0]
     if int(major) < compatibility.NEWEST_TESTED_MAJOR:
         missing(f"wasmtime {compatibility.NEWEST_TESTED_MAJOR} or newer is not installed")
@@ -479,7 +479,7 @@ def reference() -> None:
 
 @pytest.fixture(scope="module")
 def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandboxes]:
-    """Where the scripts run. The read-only volume is at the end as it was."""
+    """The sandboxes of the scripts. The read-only volume must be unchanged at the end."""
     made = Sandboxes(tmp_path_factory.mktemp("wasi"))
     before = wasi_trees.inspect(made.library)
     yield made
@@ -505,15 +505,15 @@ def test_generated_sequences(sandboxes: Sandboxes, batch: int) -> None:
 
 
 def test_the_reference_is_stable(sandboxes: Sandboxes) -> None:
-    """wasmtime agrees with itself: what is compared does not depend on time or luck."""
+    """Two runs of wasmtime agree: the comparison does not depend on time or chance."""
     for seed in range(SEEDS // 6):
         script = Sequences(seed).script()
         first, second = (sandboxes.run(run_native, script) for _ in range(2))
         assert not find_difference(script, first, second), f"seed {seed}"
 
 
-def test_a_difference_is_found(sandboxes: Sandboxes) -> None:
-    """Of two runs that differ in one argument, the call in question is named."""
+def test_difference_is_detected(sandboxes: Sandboxes) -> None:
+    """If two runs differ in one argument, the comparison names the call."""
     opened = call("path_open", 3, 1, b"file.txt", 0, READ, READ, 0)
     scripts = [
         Script((opened, call("fd_seek", 5, offset, 0), call("fd_tell", 5))) for offset in (3, 4)
@@ -598,7 +598,7 @@ _HOSTILE_POINTERS = (ARENA - 1, ARENA, 0x80000000, MAX - 7, MAX, 257)
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "i32" in wasm_types(name)])
 def test_every_argument_hostile(sandboxes: Sandboxes, name: str) -> None:
-    """Each 32-bit argument in turn is a bad pointer, a bad length, or a flag without a meaning."""
+    """Each 32-bit argument in turn is an invalid pointer, an invalid length, or an unknown flag."""
     if name == "proc_exit":
         values: Sequence[int] = (0, 1, 125, 126, 127, 134, 255, 256, 1 << 31, MAX)
     else:
@@ -611,10 +611,10 @@ def test_every_argument_hostile(sandboxes: Sandboxes, name: str) -> None:
     for index, wasm_type in enumerate(wasm_types(name)):
         for value in values if wasm_type == "i32" else ():
             if name == "random_get" and index == 1:
-                value &= 0xFFFFF  # wasmtime makes the bytes before it looks where they go
+                value &= 0xFFFFF  # wasmtime generates the bytes before it checks the pointer
             arguments = (*plain.arguments[:index], value, *plain.arguments[index + 1 :])
             hostile = Call(name, arguments, plain.patches)
-            if not hostile.overlaps_itself():  # what is then written last is not specified
+            if not hostile.overlaps_itself():  # the order of overlapping writes is unspecified
                 check(sandboxes, Script((*_OPENED, hostile)), str(hostile))
 
 
@@ -718,7 +718,7 @@ _CHANGING = frozenset(
 
 @pytest.mark.parametrize("operation", _ON_PATHS)
 def test_every_path(sandboxes: Sandboxes, operation: str) -> None:
-    """What succeeds on one path may change what the next one finds; failures change nothing."""
+    """Successful calls may affect later ones; failed calls change nothing."""
     make = _ON_PATHS[operation]
     size = 1 if operation in _CHANGING else 20
     for start in range(0, len(_PATHS), size):
@@ -969,7 +969,7 @@ def test_unstable_functions_that_did_not_change(sandboxes: Sandboxes) -> None:
 
 
 def test_unstable_fd_seek(sandboxes: Sandboxes) -> None:
-    """The numbers of ``whence`` were others."""
+    """``whence`` had another numbering."""
     new = [
         call("fd_seek", descriptor, offset, whence)
         for descriptor in (5, 1, 3, 77)
@@ -993,7 +993,7 @@ _OLD_FILESTAT = struct.Struct("<QQB3xIQQQQ")
 
 
 def test_unstable_filestat(sandboxes: Sandboxes) -> None:
-    """The structure was shorter: what comes after it stays as it was."""
+    """The structure was shorter: the bytes after it do not change."""
     calls = [call("fd_filestat_get", number) for number in (0, 1, 3, 4, 5, 7, 9, 77)]
     for path in (b"file.txt", b"link", b"dir", b"missing", b"../x", b"\xff"):
         calls += [call("path_filestat_get", 3, flags, path) for flags in (0, 1)]
@@ -1021,7 +1021,7 @@ def test_unstable_filestat(sandboxes: Sandboxes) -> None:
 
 
 def test_unstable_poll_oneoff(sandboxes: Sandboxes) -> None:
-    """A clock's subscription began with an identifier, and so was 8 bytes longer."""
+    """The clock of a subscription had an additional identifier of 8 bytes."""
     clocks = ((0, 5, 1), (1, 0, 1), (0, 10**6, 0), (1, 10**13, 0), (2, 0, 0))
     descriptors = ((1, 0), (2, 1), (2, 2))
     new = [clock_subscription(n, *clock) for n, clock in enumerate(clocks)]

@@ -1,4 +1,4 @@
-"""A directory is read on from call to call, and again only for a guest that goes back."""
+"""Listings continue from call to call, and restart only if a guest goes back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNT = 200
 
 @pytest.fixture
 def listing(tmp_path: Path) -> Iterator[Listing]:
-    """Of a directory with files, a directory and a link."""
+    """The listing of a directory with files, a directory and a link."""
     for number in range(COUNT):
         (tmp_path / f"file{number:03}").write_text("")
     (tmp_path / "directory").mkdir()
@@ -49,8 +49,8 @@ def test_all_entries_once(listing: Listing) -> None:
     assert sorted(found[2:]) == ["directory", *files, "link"]
 
 
-def test_cookies_lead_on(listing: Listing) -> None:
-    """Each entry's cookie is that of the next one, whatever a call has returned before."""
+def test_cookie_is_that_of_the_next_entry(listing: Listing) -> None:
+    """This does not depend on earlier calls."""
     whole = names(listing, 0)
     for position in (0, 1, 2, 3, 50, 199, 150, 203, len(whole), 7):
         assert names(listing, position, 3) == whole[position : position + 3]
@@ -69,13 +69,13 @@ def test_types(listing: Listing) -> None:
     assert types[b"file007"] == Filetype.REGULAR_FILE
 
 
-def test_a_new_listing_has_what_is_new(tmp_path: Path, listing: Listing) -> None:
+def test_new_listing_has_new_entries(tmp_path: Path, listing: Listing) -> None:
     names(listing, 0)
     (tmp_path / "new").write_text("")
     assert "new" in names(listing, 0)
 
 
-def test_a_name_that_is_not_utf_8(tmp_path: Path, listing: Listing) -> None:
+def test_name_that_is_not_utf_8(tmp_path: Path, listing: Listing) -> None:
     Path(os.fsdecode(bytes(tmp_path) + b"/\xff")).write_text("")
     with pytest.raises(GuestFault) as fault:
         names(listing, 0)

@@ -1,4 +1,4 @@
-"""Paths are walked inside of their directory, whatever they say."""
+"""Path resolution never leaves the directory at which a path starts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Iterator[int]:
 
 
 def found(root: int, path: bytes, follow: bool = False) -> tuple[str, bytes, bool]:
-    """The parent below the root, the name in it, and whether it has to be a directory."""
+    """The parent below the root, the name in it, and whether it must be a directory."""
     top = path_of(root)
     with resolve(root, path, follow) as location:
         parent = path_of(location.parent).relative_to(top)
@@ -68,7 +68,7 @@ def path_of(descriptor: int) -> Path:
         (b".", False, (".", b".", False)),
     ],
 )
-def test_where_a_path_leads(
+def test_resolved_location(
     root: int, path: bytes, follow: bool, expected: tuple[str, bytes, bool]
 ) -> None:
     assert found(root, path, follow) == expected
@@ -90,20 +90,20 @@ def test_where_a_path_leads(
         (b"a/../" * 5000 + b"file", False, ELOOP),
     ],
 )
-def test_what_is_refused(root: int, path: bytes, follow: bool, errno: int) -> None:
+def test_rejected_paths(root: int, path: bytes, follow: bool, errno: int) -> None:
     with pytest.raises(GuestFault) as fault:
         found(root, path, follow)
     assert fault.value.errno == errno
 
 
-def test_a_slash_after_a_link(root: int) -> None:
-    """It follows the link, unless the caller creates or moves what has this name."""
+def test_slash_after_a_link(root: int) -> None:
+    """The link is followed, unless the caller creates or renames the entry."""
     assert found(root, b"to-b/") == ("a", b"b", True)
     with resolve(root, b"to-b/", follow=False, slash_follows=False) as location:
         assert (location.name, location.must_be_directory) == (b"to-b", True)
 
 
-def test_nothing_stays_open(root: int) -> None:
+def test_directories_are_closed(root: int) -> None:
     before = len(list(DESCRIPTORS.iterdir()))
     for path in (b"a/b/x", b"to-b/../..", b"a/b/../../..", b"file/x", b"self/x"):
         with suppress(GuestFault, OSError):

@@ -1,16 +1,16 @@
-"""wasmtime's C API: only this package touches its bindings, its pointers or ctypes.
+"""wasmtime's C API: only this package uses its bindings, its pointers or ctypes.
 
-The public API of wasmtime's Python package cannot suspend a guest; the C API can, on a fiber of its
-own::
+The public API of wasmtime's Python package cannot suspend a guest. The C API can: it runs each
+guest on a fiber of its own::
 
-    api        its functions, and the compiled core
-    engine     Engine compiles modules, and allocates the memory of guests
-    linker     Linker has the host calls, InstancePre is a module with its imports resolved
-    store      StorePlan is what all guests of a handler have in common, and a Store is one
-               instance of it, from its start to its end
+    api        the functions of the C API, and the compiled core
+    engine     Engine compiles modules and allocates the memory of guests
+    linker     Linker provides the host calls, InstancePre is a module with its imports resolved
+    plan       StorePlan is what the stores of all guests of a handler share
+    store      Store runs one instance, from start to end
     compiled   CompiledStore is a Store that the compiled core runs
 
-A store owns every pointer of its guest, and no address leaves this package.
+A store owns all pointers of its guest, and no address leaves this package.
 
 How a guest runs::
 
@@ -18,8 +18,8 @@ How a guest runs::
     ----------         -----                     -----------------------------
     step           ->  poll                  ->  wasm runs ... calls an import
                                                    enter: the host call, in Python, returns an errno
-                                                 wasm runs on ... its slice is over, or a host call
-    others' turns  <-  None: suspended       <-    has to wait: the fiber stays as it is
-    step           ->  poll                  ->    resume: the rest of the host call; wasm runs on
+                                                 wasm runs on ... its slice ends, or a host call
+    other guests   <-  None: suspended       <-    has to wait: the fiber is suspended
+    step           ->  poll                  ->    resume: the host call continues; wasm runs on
                    <-  Returned, Exit, Trap  <-  the fiber ends
 """

@@ -1,8 +1,8 @@
 """The functions of wasmtime's C API, and the compiled core.
 
-Two ways into the same library: ``ctypes.CDLL`` releases the GIL during a call, which a call that
-runs guest code needs (the ticker has to run); ``ctypes.PyDLL`` keeps it, which is faster for a call
-of a microsecond.
+The library is opened in two ways: ``ctypes.CDLL`` releases the GIL during a call, as a call that
+runs guest code must (the ticker thread has to run); ``ctypes.PyDLL`` holds it, which is faster for
+calls that take a microsecond.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wagi.guest import compatibility
 from wagi.guest import core as compiled_core
 from wagi.guest.scheduler import CALM_TICK, TICK
 
-compatibility.check()  # before anything below relies on it
+compatibility.check()  # the code below relies on the layouts that this verifies
 
 core: Any = compiled_core.module
 if core is not None:
@@ -33,7 +33,8 @@ _no_gil = ctypes.CDLL(str(ffi.filename))
 
 
 def _function(library: Any, name: str, result: Any, *arguments: Any) -> Any:
-    prototype = library[name]  # an index makes a new object: argtypes of the bindings stay theirs
+    # Indexing makes a new function object, so the argtypes of wasmtime's bindings do not change.
+    prototype = library[name]
     prototype.restype = result
     prototype.argtypes = arguments
     return prototype
@@ -67,7 +68,7 @@ memory_size = _function(_gil, "wasmtime_memory_data_size", c_size_t, _P, _P)
 increment_epoch = _function(_gil, "wasmtime_engine_increment_epoch", None, _P)
 trap_new = _function(_gil, "wasmtime_trap_new", _P, ctypes.c_char_p, c_size_t)
 
-# What ctypes.string_at calls, without a function around it: a tenth of a host call's time.
+# The function that ctypes.string_at wraps: the wrapper would take a tenth of a host call's time.
 peek: Callable[[int, int], bytes] = getattr(ctypes, "_string_at", ctypes.string_at)
 poke = ctypes.memmove
 view = _function(
@@ -81,8 +82,9 @@ view = _function(
 WRITABLE = 0x200  # PyBUF_WRITE
 madvise = _function(ctypes.PyDLL(None), "madvise", ctypes.c_int, _P, c_size_t, ctypes.c_int)
 MADV_DONTNEED = 4
-malloc_trim = getattr(ctypes.PyDLL(None), "malloc_trim", None)  # of glibc
+malloc_trim = getattr(ctypes.PyDLL(None), "malloc_trim", None)  # glibc only
 
 
 def address_of(managed: Any) -> int:
+    """Return the address of the C object that an object of wasmtime's package wraps."""
     return int(cast(managed.ptr(), c_void_p).value or 0)

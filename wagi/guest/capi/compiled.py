@@ -6,23 +6,24 @@ from functools import cached_property
 
 from wagi.guest.capi import api
 from wagi.guest.capi.engine import Memory
-from wagi.guest.capi.store import Input, MakeGuest, Output, Slots, Store, StorePlan, no_export
+from wagi.guest.capi.plan import StorePlan
+from wagi.guest.capi.store import Input, MakeGuest, Output, Slots, Store, no_export
 from wagi.guest.outcome import EngineError, Outcome, Returned
 
 _SUSPENDED, _ENDED, _FAILED, _NO_EXPORT, _NO_CLOCK = range(5)  # store_state_t
 
 
 class CompiledStore(Store):
-    """A store that the compiled core runs: what is simple never comes to Python.
+    """A store that the compiled core runs: simple host calls never enter Python.
 
-    Its slots are the beginning of the core's ``store_t``; host calls in Python work on them as on
-    those of other stores.
+    Its slots are the first fields of the core's ``store_t``; host calls in Python use them as they
+    use the slots of other stores.
     """
 
     def _begin(self) -> None:
         self._at = api.core.open(self._plan.address, self.arguments, self.environment)
         self._allowed_memory = self._plan.limits.memory
-        self._input = b""  # the core reads it where it is
+        self._input = b""  # the core reads these bytes in place
         self._engine.add(self._at, self)
 
     @cached_property
@@ -50,28 +51,28 @@ class CompiledStore(Store):
         return _CompiledStdin(self._at), _CompiledStdout(self._at)
 
     def limit_memory(self, size: int) -> None:
-        """As ``Store.limit_memory``; the core sets it with the next poll."""
+        """As ``Store.limit_memory``; the core applies the limit at the next poll."""
         self._allowed_memory = size
 
     def feed(self, data: bytes) -> None:
-        """Add input."""
+        """As ``Store.feed``."""
         unread = api.core.take_input(self._at, len(self._input))
         if unread:
             data = unread + data
         api.core.set_input(self._at, data)
-        self._input = data  # only now may the old bytes go
+        self._input = data  # releases the old bytes, which the core no longer reads
 
     def end_input(self) -> None:
-        """No more input will come."""
+        """As ``Store.end_input``."""
         api.core.end_input(self._at)
 
     def take_output(self) -> bytes:
-        """All output so far, once."""
+        """As ``Store.take_output``."""
         output: bytes = api.core.take_output(self._at)
         return output
 
-    def lose_stream(self, number: int) -> None:
-        """A descriptor is no longer the standard stream of that number."""
+    def release_stream(self, number: int) -> None:
+        """As ``Store.release_stream``; the core leaves calls on the descriptor to Python."""
         if number <= 2:
             self._slots.streams &= ~(1 << number)
 
@@ -103,7 +104,7 @@ class CompiledStore(Store):
             self._memory = memoryview(b"")
             self._has_memory = self.memory_is_current = False
             address, self._at = self._at, 0
-            # First, since a store of another thread may get the address as soon as it is free.
+            # Unregister first: once freed, the address may be reused by a store of another thread.
             self._engine.remove(address, memory)
             api.core.close(address)
 
@@ -142,14 +143,16 @@ class _CompiledStdout:
 def open_store(
     plan: StorePlan, arguments: bytes, environment: bytes, make_guest: MakeGuest
 ) -> Store:
-    """Make a store, and begin to make its instance.
+    """Open a store and start the instantiation of its guest.
 
     Args:
-        plan: What it has in common with others.
-        arguments: The guest's, each ended by a NUL.
-        environment: Its variables, each as NAME=value and ended by a NUL.
-        make_guest: Makes what host calls in Python get as their first argument, when the first one
-            is made.
+        plan: The plan of the guest's handler.
+        arguments: The guest's arguments, each terminated by a NUL.
+        environment: The guest's variables, each as NAME=value and terminated by a NUL.
+        make_guest: Makes the first argument of host calls in Python; called at the first such call.
+
+    Returns:
+        A ``CompiledStore`` if the plan's engine runs guests in the compiled core.
     """
     kind = Store if plan.pre.engine.core is None else CompiledStore
     return kind(plan, arguments, environment, make_guest)

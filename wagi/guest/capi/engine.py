@@ -1,4 +1,4 @@
-"""Engines: they compile modules, and allocate the memory of guests."""
+"""Engines: they compile modules and allocate the memory of guests."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from wagi.guest.outcome import EngineError
 from wagi.guest.scheduler import Ticker
 from wagi.guest.targets import X86_64_TRIPLE, Target
 
-_KEPT_OF_A_SLOT = 128 * 1024
-"""Bytes at the beginning of a memory that are cleared for the next guest and not given back."""
-_BURST = 64
-"""Guests at a time after which it is worth giving back what their slots have kept."""
-_CONFIGURATION = 2
-"""Goes up with each change of an engine's configuration: artefacts of another one are not for us.
-"""
+_KEEP_RESIDENT = 128 * 1024
+"""Bytes at the start of a pooled memory that stay resident and are cleared for the next guest."""
+_BURST_SIZE = 64
+"""Number of concurrent guests from which on the resident memory of slots is worth releasing."""
+_CONFIGURATION_VERSION = 2
+"""Incremented when an engine's configuration changes, so that older artefacts are not loaded."""
 
 
 def wat_to_wasm(text: str) -> bytes:
-    """Translate the text format. Raises: EngineError with the place of the mistake."""
+    """Translate the WebAssembly text format to the binary format.
+
+    Raises:
+        EngineError: If the text is invalid; the message has the position.
+    """
     try:
         return bytes(wasmtime.wat2wasm(text))
     except wasmtime.WasmtimeError as error:
@@ -41,9 +44,9 @@ class Pool:
     """The size of a pooling engine.
 
     Attributes:
-        guests: How many guests there may be at a time.
-        memory: Bytes of linear memory of each, at most.
-        elements: Table elements of each, at most.
+        guests: Maximum number of concurrent guests.
+        memory: Maximum linear memory of each guest, in bytes.
+        elements: Maximum number of table elements of each guest.
     """
 
     guests: int
@@ -52,10 +55,10 @@ class Pool:
 
 
 class Memory(Enum):
-    """Who allocates the memory of guests.
+    """The allocator of the guests' memory.
 
-    ``POOL`` is wasmtime's pooling allocator, ``ON_DEMAND`` its other one, which is slow and has no
-    bounds, and ``CORE`` the allocator of the compiled core.
+    ``POOL`` is wasmtime's pooling allocator, ``ON_DEMAND`` its on-demand allocator, which is slower
+    and has no limits of its own, and ``CORE`` the allocator of the compiled core.
     """
 
     POOL = "pool"
@@ -64,30 +67,35 @@ class Memory(Enum):
 
 
 def default_memory() -> Memory:
-    """The best allocator of this installation."""
+    """Return the fastest allocator of this installation."""
     return Memory.POOL if api.core is None else Memory.CORE
 
 
 def engine_name(pool: Pool | None, memory: Memory) -> str:
-    """What the code of a module depends on: the configuration, and the memory it may have."""
+    """Return a name for the properties of an engine on which compiled code depends.
+
+    Args:
+        pool: The size of the engine's pool.
+        memory: The engine's allocator.
+    """
     size = pool.memory if memory is Memory.POOL and pool else memory.value
-    kept = f"configuration {_CONFIGURATION}, {size}"
-    # wasmtime's own switch: then the code has the lines of its source with it.
+    kept = f"configuration {_CONFIGURATION_VERSION}, {size}"
+    # With this variable of wasmtime's, compiled code includes the source lines.
     return f"{kept}, lines" if os.environ.get("WASMTIME_BACKTRACE_DETAILS") == "1" else kept
 
 
 class Engine:
-    """Compiles modules, and runs them with memory of one allocator.
+    """Compiles modules and runs them in memory of one allocator.
 
-    An engine for another target than ``native`` differs in the code that it makes only: what it
-    compiles, every engine with the same allocator can run.
+    The target affects only the code that an engine generates: any engine with the same allocator
+    can run that code, whatever its own target.
 
     Attributes:
-        memory: Who allocates the memory of its guests.
-        core: The compiled core if it runs the guests.
-        ticker: Makes busy guests yield, if the core does not.
-        stores: The open stores by the number that wasmtime keeps as their data, with which a host
-            call finds its guest.
+        memory: The allocator of its guests' memory.
+        core: The compiled core, if it runs the guests; otherwise None.
+        ticker: Makes busy guests yield, unless the core does.
+        stores: The open stores by the number that wasmtime keeps as their data. Host calls find
+            their store by it.
     """
 
     def __init__(
@@ -103,20 +111,20 @@ class Engine:
         """Make an engine.
 
         Args:
-            memory: Who allocates the memory of its guests.
-            pool: The size of its pool, if it has one.
-            cache_config: A file of wasmtime's that says where it keeps compiled modules.
-            target: What it compiles for; this processor must be able to run it.
-            ticker: What makes busy guests yield; None if ``isolated``, or if the core does it.
-            isolated: Whether it leaves the process as it is, at the price of slow code: it starts
-                no threads to compile or to tick, so that a fork is safe, makes no files in memory,
-                and installs no signal handlers, which ``faulthandler.enable`` would put its own in
-                front of.
-            compiled: Whether the core runs the guests.
+            memory: The allocator of its guests' memory.
+            pool: The size of its pool; required for ``Memory.POOL``.
+            cache_config: A configuration file for wasmtime's own cache of compiled modules.
+            target: The target to compile for; this processor must be able to run its code.
+            ticker: Makes busy guests yield; None if ``isolated``, or if the core does it.
+            isolated: Whether to leave the rest of the process unchanged, at the price of slow code:
+                the engine starts no threads, so that a fork is safe, creates no files in memory,
+                and installs no signal handlers, which would conflict with those of
+                ``faulthandler.enable``.
+            compiled: Whether the compiled core runs the guests.
 
         Raises:
-            ConfigurationError: wasmtime refuses the file.
-            EngineError: The core's allocator does not work here.
+            ConfigurationError: If wasmtime rejects ``cache_config``.
+            EngineError: If the core's allocator does not work on this system.
         """
         config = wasmtime.Config()
         config.parallel_compilation = not isolated
@@ -129,7 +137,7 @@ class Engine:
                 config.cranelift_flag_enable(flag)
         config.epoch_interruption = True
         config.wasm_memory64 = False
-        # Host calls run on the guest's stack: what wasm leaves free is theirs.
+        # Host calls run on the guest's stack, in the part that wasm must not use.
         config.max_wasm_stack = 512 * 1024
         c.wasmtime_config_async_stack_size_set(config.ptr(), 1024 * 1024)
         if cache_config is not None:
@@ -150,7 +158,7 @@ class Engine:
         self.ticker = ticker
         self.stores: dict[int, Any] = {}
         self._numbers = count(1)
-        self._slots: set[int] = set()  # addresses of the memories that guests have had
+        self._slots: set[int] = set()  # addresses of the pool's memories that were used
         self._had_burst = False
         self.inner = wasmtime.Engine(config)
         self.address = api.address_of(self.inner)
@@ -159,21 +167,26 @@ class Engine:
             weakref.finalize(self, self.core.clock_remove, self.address)
 
     def increment_epoch(self) -> None:
-        """Advance the clock by which running guests have to yield."""
+        """Advance the epoch, at whose deadline running guests yield."""
         api.increment_epoch(self.address)
 
     def new_number(self) -> int:
-        """A number that no store has."""
+        """Return a number that no other store of this engine has had."""
         return next(self._numbers)
 
     def add(self, number: int, store: object) -> None:
-        """Count a store that is opened, with the number that wasmtime keeps as its data."""
+        """Register an open store under the number that wasmtime keeps as its data."""
         self.stores[number] = store
-        if len(self.stores) >= _BURST:
+        if len(self.stores) >= _BURST_SIZE:
             self._had_burst = True
 
     def remove(self, number: int, memory: int) -> None:
-        """A store is closed, whose memory, if it is known, is at an address of the pool."""
+        """Unregister a store.
+
+        Args:
+            number: The number under which it was added.
+            memory: The address of its linear memory; 0 if unknown.
+        """
         del self.stores[number]
         if memory and self.memory is Memory.POOL:
             self._slots.add(memory)
@@ -181,28 +194,36 @@ class Engine:
             self._release_slots()
 
     def _release_slots(self) -> None:
-        """Give back the memory that slots have kept: after a burst most of them stay unused.
+        """Release the resident memory of slots: after a burst most of them stay unused.
 
-        Only when there is no guest at all: the memory of a guest is not always known, and that of a
-        running one must not be touched. The pages of an unused slot are what a new guest begins
-        with, zero or the module's image; given back, they are made anew from the same.
+        This is safe only while no guest runs, since the address of a guest's memory is not always
+        known. The pages of an unused slot hold the initial state of a guest, zeros or the module's
+        image, and the kernel restores that state when released pages are used again.
         """
         for address in self._slots:
-            api.madvise(address, _KEPT_OF_A_SLOT, api.MADV_DONTNEED)
+            api.madvise(address, _KEEP_RESIDENT, api.MADV_DONTNEED)
         if api.malloc_trim is not None:
             api.malloc_trim(0)
         self._slots.clear()
         self._had_burst = False
 
     def compile(self, wasm: bytes) -> wasmtime.Module:
-        """Compile a module. Raises: EngineError with wasmtime's reason."""
+        """Compile a module.
+
+        Raises:
+            EngineError: If wasmtime rejects the module; the message is wasmtime's.
+        """
         try:
             return wasmtime.Module(self.inner, wasm)
         except wasmtime.WasmtimeError as error:
             raise EngineError(str(error)) from None
 
     def read(self, artefact: Path) -> wasmtime.Module:
-        """Load a compiled module. Raises: EngineError if another engine made it."""
+        """Load a compiled module from a file.
+
+        Raises:
+            EngineError: If it was compiled with another configuration, or is damaged.
+        """
         try:
             return wasmtime.Module.deserialize_file(self.inner, str(artefact))
         except wasmtime.WasmtimeError as error:
@@ -219,12 +240,12 @@ def _configure_pool(config: wasmtime.Config, pool: Pool) -> None:
         "max_memory_size": pool.memory,
         "table_elements": pool.elements,
         "max_core_instance_size": 1024 * 1024,
-        # Clearing 128 KiB costs 3 µs; giving the pages back and faulting them in again, 6 µs and
-        # more: modules with 64 KiB of stack (wasi-sdk, TinyGo) have all they touch in there.
-        "linear_memory_keep_resident": _KEPT_OF_A_SLOT,
+        # Clearing 128 KiB takes 3 µs; releasing the pages and faulting them in again takes at least
+        # 6 µs. Modules with 64 KiB of stack (wasi-sdk, TinyGo) touch nothing beyond that.
+        "linear_memory_keep_resident": _KEEP_RESIDENT,
         "table_keep_resident": 64 * 1024,
-        # The pages of a slot go back to the system as soon as its guest has ended. Batches would
-        # save 1 to 2 µs of a request, and keep whole guests: 32 of 244 MiB are 7.8 GiB.
+        # The pages of a slot are released as soon as its guest has ended. Batches would save 1 to
+        # 2 µs per request but keep whole guests resident: 32 guests of 244 MiB take 7.8 GiB.
         "decommit_batch_size": 1,
     }.items():
         getattr(c, f"wasmtime_pooling_allocation_config_{name}_set")(options, value)

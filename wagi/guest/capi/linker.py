@@ -1,4 +1,4 @@
-"""The functions that guests import: wasmtime's calls of them become calls of Python functions."""
+"""The linker: it connects the imports of guests with host calls in Python."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from wagi.guest.errno import GuestFault, errno_of
 from wagi.guest.outcome import EngineError
 
 Waiting = Generator[None, None, int]
-"""The rest of a host call that has to wait: it yields to suspend the guest, and returns the errno.
-"""
+"""A host call in progress: it yields whenever it suspends the guest, and returns the errno."""
 HostCall = Callable[..., int | None]
-"""``call(guest, *arguments)``: the errno, or None for a function without a result."""
+"""``call(guest, *arguments)`` returns the errno, or None for a function without a result."""
 AsyncHostCall = Callable[..., "int | Waiting"]
-"""``call(guest, *arguments)``: the errno at once, or a generator of the rest."""
+"""``call(guest, *arguments)`` returns the errno, or a generator that completes the call."""
 
 _SYNC = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
 _ASYNC = CFUNCTYPE(
@@ -34,26 +33,39 @@ _READY = CFUNCTYPE(c_bool, c_void_p)
 _NO_FINALIZER = cast(0, CFUNCTYPE(None, c_void_p))
 _WASI = "wasi_snapshot_preview1"
 _NATIVE = frozenset(("clock_res_get", "clock_time_get", "sched_yield"))
-"""The functions of wasmtime's own WASI that guests get as they are: they know no descriptor, cannot
-block, and language runtimes call them often (a call of ours costs ten times as much)."""
-# wasmtime_val_raw_t, 16 bytes:   | value: 4 or 8 bytes | unused |
-# wasmtime_val_t, 32 bytes:       | kind: 1 byte, 7 unused | value: 4 or 8 bytes | unused |
+"""Functions that guests import from wasmtime's own WASI: they use no descriptors, cannot block, and
+language runtimes call them often (a host call in Python costs ten times as much)."""
+# wasmtime_val_raw_t, 16 bytes:
+#
+#     offset  size    field
+#     0       4 or 8  value (i32 or i64), the rest is unused
+#
+# wasmtime_val_t, 32 bytes:
+#
+#     offset  size    field
+#     0       1       kind, followed by 7 bytes of padding
+#     8       4 or 8  value (i32 or i64), the rest is unused
 _RAW = {"I": "I12x", "Q": "Q8x"}
 _RAW_SIZE = 16
 _VALUE = {"I": "8xI20x", "Q": "8xQ16x"}
 _VALUE_SIZE, VALUE_AT = 32, 8
-# wasmtime_async_continuation_t:  | callback | env | finalizer |, 8 bytes each
+# wasmtime_async_continuation_t, 24 bytes:
+#
+#     offset  size  field
+#     0       8     callback
+#     8       8     env
+#     16      8     finalizer
 _CONTINUATION = Struct("<QQQ")
-# A C function that always returns true, and needs no GIL: as the continuation of a call that has
-# ended at once it saves the way back into Python.
+# A C function that always returns true and needs no GIL. As the continuation of a call that has
+# completed, it saves a call into Python.
 _DONE = cast(ctypes.pythonapi.Py_IsInitialized, c_void_p).value
 
 
 class Linker:
-    """The functions that modules of one engine may import."""
+    """The functions that modules of one engine can import."""
 
     def __init__(self, engine: Engine) -> None:
-        """Start with the functions of wasmtime's own WASI, which ``define`` replaces."""
+        """Define wasmtime's own WASI functions, which ``define`` then overrides."""
         self.engine = engine
         self.inner = wasmtime.Linker(engine.inner)
         self.inner.define_wasi()
@@ -66,19 +78,22 @@ class Linker:
 
         callback = _READY(resume)
         self._resume = cast(callback, c_void_p).value or 0
-        self._callbacks: list[Any] = [callback]  # they live as long as Python refers to them
+        self._callbacks: list[Any] = [callback]  # ctypes frees callbacks without references
 
     def define(
         self, module: str, name: str, parameters: str, call: HostCall, results: str = "I"
     ) -> None:
-        """Add a host call that cannot wait.
+        """Define a host call that cannot suspend the guest.
 
         Args:
-            module: The module under which guests import it.
-            name: Its name there.
-            parameters: A character for each parameter: ``I`` for i32, ``Q`` for i64, both unsigned.
+            module: The module name of the import.
+            name: The name of the import.
+            parameters: One character per parameter: ``I`` for i32, ``Q`` for i64, both unsigned.
             call: The function; it may raise GuestFault, OSError, GuestExit and GuestTrap.
             results: ``I``, or empty for a function without a result.
+
+        Raises:
+            EngineError: If wasmtime rejects the definition.
         """
         unpack = Struct("<" + "".join(_RAW[p] for p in parameters)).unpack
         size = _RAW_SIZE * len(parameters)
@@ -114,13 +129,17 @@ class Linker:
         )
 
     def define_async(self, module: str, name: str, parameters: str, call: AsyncHostCall) -> None:
-        """Add a host call that may suspend the guest by returning a generator.
+        """Define a host call that can suspend the guest by returning a generator.
 
         Args:
-            module: The module under which guests import it.
-            name: Its name there.
+            module: The module name of the import.
+            name: The name of the import.
             parameters: As for ``define``; the result is an i32.
-            call: The function; it and its generator may raise the same.
+            call: The function; it and its generator may raise the same exceptions as for
+                ``define``.
+
+        Raises:
+            EngineError: If wasmtime rejects the definition.
         """
         unpack = Struct("<" + "".join(_VALUE[p] for p in parameters)).unpack
         size = _VALUE_SIZE * len(parameters)
@@ -145,7 +164,7 @@ class Linker:
                 outcome = call(store.guest, *unpack(api.peek(arguments, size)))
                 if isinstance(outcome, int):
                     errno = outcome
-                else:  # its first step belongs to this call: only now may the caller be used
+                else:  # take the first step here: wasmtime's caller is valid only in this call
                     waiting = outcome
                     next(waiting)
             except StopIteration as end:
@@ -156,8 +175,8 @@ class Linker:
                 waiting = None
                 c_void_p.from_address(trap).value = store.trap(error)
             if waiting is None and monotonic() > store.slice_end:
-                waiting = _after_a_turn(errno)
-            if errno:  # wasmtime has made it 0
+                waiting = _yield_once(errno)
+            if errno:  # wasmtime initialises the result to 0
                 c_uint32.from_address(results + VALUE_AT).value = errno
             if waiting is None:
                 c_void_p.from_address(continuation).value = _DONE
@@ -184,7 +203,11 @@ class Linker:
         )
 
     def _with_core(self, module: str, name: str, callback: Any) -> tuple[Any, Any]:
-        """The function to link and its data: the core's, with the one in Python behind it."""
+        """Return the C function to link and its data.
+
+        For a call that the core implements, these are the core's function and, as its data, the
+        host call in Python, to which it falls back.
+        """
         found = None
         if self.engine.core is not None and module == _WASI:
             found = self.engine.core.host_call(name)
@@ -195,7 +218,7 @@ class Linker:
         return c_void_p(address), cast(callback, c_void_p)
 
     def has(self, module: str, name: str) -> bool:
-        """Whether a module may import this."""
+        """Whether an import is defined."""
         if (module, name) not in self._known:
             self._known[module, name] = self._look_up(module, name)
         return self._known[module, name]
@@ -213,7 +236,11 @@ class Linker:
         )
 
     def instantiate_pre(self, module: wasmtime.Module) -> InstancePre:
-        """Resolve a module's imports once for all its instances. Raises: EngineError."""
+        """Resolve a module's imports once for all its instances.
+
+        Raises:
+            EngineError: If an import is missing or has another type.
+        """
         try:
             inner = self.inner.instantiate_pre(module)
         except wasmtime.WasmtimeError as error:
@@ -222,8 +249,8 @@ class Linker:
         return InstancePre(self, inner, needs_wasi)
 
 
-def _after_a_turn(errno: int) -> Waiting:
-    """Return from a host call when the guest, whose slice is over, has its next turn."""
+def _yield_once(errno: int) -> Waiting:
+    """Suspend a guest whose slice is over, then return from its host call."""
     return errno
     yield
 
@@ -244,10 +271,10 @@ def _check(error: Any) -> None:
 
 
 class InstancePre:
-    """A compiled module with its imports resolved: all that its instances have in common."""
+    """A compiled module with its imports resolved (wasmtime's InstancePre)."""
 
     def __init__(self, linker: Linker, inner: wasmtime.InstancePre, needs_wasi: bool) -> None:
         self.engine = linker.engine
         self.needs_wasi = needs_wasi
         self.address = api.address_of(inner)
-        self._owned = linker, inner  # instances call the linker's callbacks
+        self._owned = linker, inner  # keeps the callbacks that instances call

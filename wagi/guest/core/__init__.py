@@ -1,15 +1,16 @@
-"""The compiled core: a guest's life and the simple cases of its host calls in C. It is optional.
+"""The compiled core: an optional implementation in C of stores and of common host calls.
 
-``store.c`` runs a guest, ``calls.c`` has the host calls, ``memory.c`` allocates its memory, and
-``clock.c`` makes busy guests yield; ``binding.c`` makes them the Python module ``_core``. C
-completes a simple case, or leaves it as it is to the host call in Python, which is the reference.
-``pip install`` builds the module where there is a C compiler. Without it everything works, at about
-twice the cost of a request; the environment variable ``WAGI_CORE`` decides which one is used:
+``store.c`` runs a guest, ``calls.c`` implements the host calls, ``memory.c`` allocates memory, and
+``clock.c`` makes busy guests yield; ``binding.c`` exposes them as the Python module ``_core``. A
+host call in C either completes a simple case or falls back, without side effects, to the host call
+in Python, which is the reference implementation. ``pip install`` builds the module if a C compiler
+is available. Without it everything works, at about twice the CPU time per request. The environment
+variable ``WAGI_CORE`` selects the implementation:
 
 ==========  ====================================================
-auto        the core if it has been built (the default)
+auto        the core if it has been built, otherwise Python (the default)
 off         Python only
-required    the core; without it wagi does not start
+required    the core; wagi does not start without it
 ==========  ====================================================
 """
 
@@ -26,7 +27,7 @@ _CHOICES = ("auto", "off", "required")
 
 
 def _find() -> tuple[ModuleType | None, str]:
-    """The module if it is to be used, and a description of what is used instead."""
+    """Return the compiled module, if it is to be used, and a description for people."""
     choice = os.environ.get(VARIABLE, "auto") or "auto"
     if choice not in _CHOICES:
         expected = ", ".join(_CHOICES)
@@ -48,4 +49,4 @@ def _find() -> tuple[ModuleType | None, str]:
 
 
 module, DESCRIPTION = _find()
-"""The compiled module, or None; and a description of what runs guests, for ``wagi --version``."""
+"""The compiled module or None, and a description of the implementation for ``wagi --version``."""

@@ -1,5 +1,5 @@
-/* wasmtime's C API as the core uses it: declared here, looked up in the library that the wasmtime
- * package has loaded. The core is built without wasmtime's headers, which no package installs;
+/* The part of wasmtime's C API that the core uses. It is declared here, since no package installs
+ * wasmtime's headers, and looked up in the library that the wasmtime package has loaded;
  * wagi.guest.compatibility compares these layouts and parameter counts with the installed version.
  */
 #ifndef WAGI_CORE_API_H
@@ -15,7 +15,12 @@ typedef struct {
   size_t index;
 } instance_t;
 
-/* wasmtime_extern_t, 32 bytes:  | kind: 1 byte, 7 unused | a function, a memory, ...: 24 bytes | */
+/* wasmtime_extern_t, 32 bytes:
+ *
+ *     offset  size  field
+ *     0       1     kind, followed by 7 bytes of padding
+ *     8       24    of: a function, memory, ... according to kind
+ */
 typedef struct {
   uint8_t kind;
   uint8_t unused[7];
@@ -23,7 +28,12 @@ typedef struct {
 } extern_t;
 enum { EXTERN_FUNC = 0, EXTERN_MEMORY = 3 };
 
-/* wasmtime_val_t, 32 bytes:     | kind: 1 byte, 7 unused | value: 4 or 8 bytes | unused | */
+/* wasmtime_val_t, 32 bytes:
+ *
+ *     offset  size    field
+ *     0       1       kind, followed by 7 bytes of padding
+ *     8       4 or 8  of: i32 or i64, the rest is unused
+ */
 typedef struct {
   uint8_t kind;
   uint8_t unused[7];
@@ -34,7 +44,11 @@ typedef struct {
   } of;
 } val_t;
 
-/* wasmtime_val_raw_t, 16 bytes: | value: 4 or 8 bytes | unused | */
+/* wasmtime_val_raw_t, 16 bytes:
+ *
+ *     offset  size    field
+ *     0       4 or 8  of: i32 or i64, the rest is unused
+ */
 typedef struct {
   union {
     uint32_t i32;
@@ -96,9 +110,9 @@ typedef struct {
   void (*trap_delete)(void *trap);
 } wasmtime_api_t;
 
-extern wasmtime_api_t wasmtime; /* filled by api_load */
+extern wasmtime_api_t wasmtime; /* set by api_load */
 
-/* Look all functions up. Returns NULL, or the name of what is missing. */
+/* Look up all functions. Returns NULL, or the name of the library or function that is missing. */
 const char *api_load(const char *library_path);
 
 #endif

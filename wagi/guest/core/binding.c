@@ -1,6 +1,6 @@
-/* The core as a Python module, wagi.guest.core._core: one function for each call that
- * wagi.guest.capi makes. Addresses are integers; only that package has them. In the limited API: one
- * binary serves all versions of Python from 3.11 on.
+/* The core as a Python module, wagi.guest.core._core: the functions that wagi.guest.capi calls.
+ * Addresses are integers, which never leave that package. The module uses the limited API, so one
+ * binary works with all versions of Python from 3.11 on.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
@@ -14,14 +14,15 @@
 
 static void *address(PyObject *number) { return PyLong_AsVoidPtr(number); }
 
-/* The store at an address, or NULL with an exception if it has been closed. */
+/* Return the store at an address, or NULL with an exception if it has been closed. */
 static store_t *open_store(PyObject *number) {
   store_t *store = address(number);
   if (!store && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the store is closed");
   return store;
 }
 
-/* Strings, each of which is ended by a NUL, as bytes. */
+/* Read a bytes object of NUL-terminated strings. Returns false with an exception if the last string
+ * is not terminated. */
 static bool strings(PyObject *block, strings_t *result) {
   char *bytes;
   Py_ssize_t size;
@@ -107,7 +108,8 @@ static PyObject *core_host_call(PyObject *module, PyObject *name) {
 }
 
 /* plan_new(engine, pre, image, exports, memory, elements, tables, memories, output_limit, slice,
- *          slice_ticks, needs_wasi, has_preopens): the exports must stay as long as the plan. */
+ *          slice_ticks, needs_wasi, has_preopens)
+ * The plan borrows `exports`, which must outlive it. */
 static PyObject *core_plan_new(PyObject *module, PyObject *arguments) {
   plan_t plan;
   unsigned long long engine, pre, image;
@@ -142,7 +144,8 @@ static PyObject *core_plan_delete(PyObject *module, PyObject *plan) {
   Py_RETURN_NONE;
 }
 
-/* open(plan, arguments, environment): the bytes must stay until close. */
+/* open(plan, arguments, environment)
+ * The store borrows the bytes, which must live until close. */
 static PyObject *core_open(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   strings_t argv, environment;
   if (count != 3) return PyErr_Format(PyExc_TypeError, "open expects 3 arguments");
@@ -151,8 +154,9 @@ static PyObject *core_open(PyObject *module, PyObject *const *arguments, Py_ssiz
   return store ? PyLong_FromVoidPtr(store) : PyErr_NoMemory();
 }
 
-/* poll(store, memory): the GIL stays with the caller, for a slice is short and the clock does not
- * need it. Host calls in Python find it held. */
+/* poll(store, memory)
+ * The GIL is held throughout: a slice is short, the clock thread does not need it, and host calls
+ * in Python do. */
 static PyObject *core_poll(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   if (count != 2) return PyErr_Format(PyExc_TypeError, "poll expects 2 arguments");
   store_t *store = open_store(arguments[0]);
@@ -189,7 +193,8 @@ static PyObject *core_end_input(PyObject *module, PyObject *number) {
   Py_RETURN_NONE;
 }
 
-/* take_input(store, size): at most so many bytes. */
+/* take_input(store, size)
+ * Removes and returns at most `size` bytes. */
 static PyObject *core_take_input(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
   if (count != 2) return PyErr_Format(PyExc_TypeError, "take_input expects 2 arguments");
   store_t *store = open_store(arguments[0]);

@@ -1,11 +1,12 @@
 /* The simple cases of the host calls that nearly every guest makes.
  *
- * A call is completed here, or nothing is done here and the host call in Python gets it, which is
- * the reference and has all cases: errors, files, closed streams, waiting, the end of a slice.
+ * A function here either completes its call, or falls back, without side effects, to the host call
+ * in Python. Python is the reference implementation and handles all cases: errors, files, closed
+ * streams, waiting, the end of a slice.
  *
- * Every pointer and length comes from the guest and is hostile: `span_at` is the one place that
- * checks them. What has been checked is used as it was checked: vectors are copied first, since a
- * later write of the same call may change them.
+ * Every pointer and length comes from the guest and is untrusted. `span_at` is the only place that
+ * checks them. Vectors are copied before they are checked, since a write of the same call could
+ * change them afterwards.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -15,22 +16,23 @@
 #include "store.h"
 
 enum {
-  EBADF_ = 8, /* of WASI */
+  EBADF_ = 8, /* __wasi_errno_t */
   MAX_VECTORS = 64,
-  MAX_RANDOM = 256, /* bytes that getrandom(2) returns without an interruption */
+  MAX_RANDOM = 256, /* bytes; getrandom(2) is not interrupted by signals up to this size */
   ALL_FLAGS = 31, /* of __wasi_fdflags_t */
   RIGHT_FD_READ = 1 << 1,
   RIGHT_FD_WRITE = 1 << 6,
 };
 
-/* The memory of the guest that makes a host call. It neither moves nor grows during the call. */
+/* The memory of the guest that makes a host call. It does not move or grow during the call. */
 typedef struct {
   store_t *store;
   uint8_t *base;
   uint64_t size;
 } span_t;
 
-/* Look up the memory. Returns false if the call has to be completed in Python. */
+/* Look up the memory. Returns false if the call has to fall back to Python: the guest exports no
+ * memory, or its slice is over. */
 static bool span_enter(void *caller, span_t *span) {
   void *context = wasmtime.caller_context(caller);
   store_t *store = span->store = wasmtime.context_get_data(context);
@@ -46,7 +48,7 @@ static bool span_enter(void *caller, span_t *span) {
   return true;
 }
 
-/* The bytes of a range, or NULL if it is not inside the memory. */
+/* Return the address of a range, or NULL if the range is not within the memory. */
 static uint8_t *span_at(const span_t *span, uint32_t pointer, uint64_t length) {
   return length <= span->size && pointer <= span->size - length ? span->base + pointer : NULL;
 }
@@ -55,7 +57,13 @@ static void put_u32(uint8_t *to, uint32_t value) { memcpy(to, &value, 4); }
 
 static void put_u64(uint8_t *to, uint64_t value) { memcpy(to, &value, 8); }
 
-/* A vector of buffers (__wasi_iovec_t: u32 buf, u32 buf_len), checked and copied. */
+/* A vector of buffers, copied and checked. In guest memory it is an array of __wasi_iovec_t or
+ * __wasi_ciovec_t, 8 bytes each:
+ *
+ *     offset  size  field
+ *     0       4     buf: address of the buffer
+ *     4       4     buf_len: size of the buffer in bytes
+ */
 typedef struct {
   size_t count;
   uint64_t total; /* bytes */
@@ -86,7 +94,7 @@ static bool always_ready(void *env) {
   return true;
 }
 
-/* Return from a host call that may suspend the guest and does not. */
+/* Complete an asynchronous host call without suspending the guest. */
 static void finish(val_t *results, uint32_t errno_, continuation_t *continuation) {
   results[0].of.i32 = errno_;
   *continuation = (continuation_t){always_ready, NULL, NULL};
@@ -111,7 +119,7 @@ static bool fd_write(void *caller, const val_t *arguments) {
       return false;
     }
   }
-  put_u32(written, (uint32_t)vectors.total); /* last: it may lie in one of the buffers */
+  put_u32(written, (uint32_t)vectors.total); /* last, since it may overlap the buffers */
   return true;
 }
 
@@ -164,37 +172,46 @@ static bool put_strings(const span_t *span, const strings_t *strings, raw_t *val
   if (!pointers || !to) return false;
   memcpy(to, strings->bytes, strings->size);
   const uint8_t *at = strings->bytes, *end = at + strings->size;
-  for (size_t i = 0; i < strings->count && at < end; i++) { /* may overwrite the strings in part */
+  /* The pointers may overlap the strings in guest memory, so `at` walks the host's copy. */
+  for (size_t i = 0; i < strings->count && at < end; i++) {
     put_u32(pointers + 4 * i, block + (uint32_t)(at - strings->bytes));
     at = (const uint8_t *)memchr(at, 0, (size_t)(end - at)) + 1;
   }
   return true;
 }
 
-/* environ_sizes_get(count, size) -> errno, and so on */
+/* environ_sizes_get(count, size) -> errno */
 static bool environ_sizes_get(void *caller, raw_t *values) {
   span_t span;
   return span_enter(caller, &span) && put_sizes(&span, &span.store->environment, values);
 }
 
+/* environ_get(pointers, block) -> errno */
 static bool environ_get(void *caller, raw_t *values) {
   span_t span;
   return span_enter(caller, &span) && put_strings(&span, &span.store->environment, values);
 }
 
+/* args_sizes_get(count, size) -> errno */
 static bool args_sizes_get(void *caller, raw_t *values) {
   span_t span;
   return span_enter(caller, &span) && put_sizes(&span, &span.store->arguments, values);
 }
 
+/* args_get(pointers, block) -> errno */
 static bool args_get(void *caller, raw_t *values) {
   span_t span;
   return span_enter(caller, &span) && put_strings(&span, &span.store->arguments, values);
 }
 
-/* fd_fdstat_get(fd, result) -> errno, of the standard streams:
+/* fd_fdstat_get(fd, result) -> errno, for the standard streams. The result is a __wasi_fdstat_t,
+ * 24 bytes:
  *
- *     | filetype 1: unknown | 1 unused | flags 2 | 4 unused | rights 8 | rights inheriting 8 |
+ *     offset  size  field
+ *     0       1     fs_filetype: 0 (unknown), followed by 1 byte of padding
+ *     2       2     fs_flags: 0, followed by 4 bytes of padding
+ *     8       8     fs_rights_base
+ *     16      8     fs_rights_inheriting
  */
 static bool fd_fdstat_get(void *caller, raw_t *values) {
   span_t span;
@@ -209,8 +226,8 @@ static bool fd_fdstat_get(void *caller, raw_t *values) {
   return true;
 }
 
-/* fd_fdstat_set_flags(fd, flags) -> errno: EBADF for the standard streams, as their flags are fixed.
- * Go's runtime asks for each of them to be non-blocking. */
+/* fd_fdstat_set_flags(fd, flags) -> errno: EBADF for the standard streams, whose flags are fixed.
+ * Go's runtime tries to make each of them non-blocking at its start. */
 static void *call_fd_fdstat_set_flags(void *python, void *caller, raw_t *values, size_t count) {
   store_t *store = wasmtime.context_get_data(wasmtime.caller_context(caller));
   uint32_t fd = values[0].of.i32, flags = values[1].of.i32;
@@ -246,7 +263,7 @@ ASYNC_CALL(fd_read)
 ASYNC_CALL(fd_write)
 ASYNC_CALL(random_get)
 
-/* fd_prestat_get(fd, result) -> errno: EBADF for every descriptor if nothing is preopened. */
+/* fd_prestat_get(fd, result) -> errno: EBADF for every descriptor if there are no preopens. */
 static void *call_fd_prestat_get(void *python, void *caller, raw_t *values, size_t count) {
   store_t *store = wasmtime.context_get_data(wasmtime.caller_context(caller));
   if (store->plan->has_preopens || clock_now() > store->slice_end)

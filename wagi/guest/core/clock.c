@@ -9,16 +9,16 @@
 
 #include "api.h"
 
-/* The rules are those of wagi.guest.scheduler.Ticker. */
+/* The intervals follow the same rules as those of wagi.guest.scheduler.Ticker. */
 enum { IDLE_TICKS = 5 };
 static const double CALM_AFTER = 0.1; /* seconds without a busy guest */
 
 static double tick = 0.001, calm_tick = 0.005; /* seconds */
-static atomic_uint_fast64_t polls;             /* how often a guest has begun to run */
-static atomic_int running;                     /* guests that run: one for each thread at most */
+static atomic_uint_fast64_t polls;             /* number of calls of clock_enter */
+static atomic_int running;                     /* number of running guests: at most 1 per thread */
 static atomic_bool is_parked;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all below */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* protects the variables below */
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static atomic_bool has_thread;
 static void **engines;
@@ -41,7 +41,8 @@ static void pause_for(double seconds) {
   nanosleep(&pause, NULL);
 }
 
-/* Wait for the next guest. One that begins now sees that the clock is parked, or is seen here. */
+/* Wait for the next guest. `is_parked` is set before `polls` is read, and clock_enter accesses them
+ * in the opposite order, so no start of a guest is missed. */
 static void park(uint_fast64_t seen) {
   pthread_mutex_lock(&lock);
   atomic_store(&is_parked, true);
@@ -61,7 +62,7 @@ static void *run(void *unused) {
     advance_epochs();
     bool is_running = atomic_load(&running) > 0;
     uint_fast64_t now = atomic_load(&polls);
-    if (is_running && now == before) busy_at = clock_now(); /* one guest, all the time */
+    if (is_running && now == before) busy_at = clock_now(); /* one guest ran for the whole tick */
     if (is_running || now != seen) {
       idle = 0;
       seen = now;
@@ -73,8 +74,7 @@ static void *run(void *unused) {
   return NULL;
 }
 
-/* A child process has the state of its parent without the threads, one of which may have held the
- * lock. */
+/* A forked child inherits the state but not the threads, one of which may have held the lock. */
 static void after_fork(void) {
   pthread_mutex_init(&lock, NULL);
   pthread_cond_init(&wake, NULL);
@@ -83,7 +83,7 @@ static void after_fork(void) {
   atomic_store(&has_thread, false);
 }
 
-/* Returns whether there is a thread, or no engine that would need one. */
+/* Start the thread if an engine needs it. Returns false if it cannot be started. */
 static bool start_thread(void) {
   static bool handles_fork;
   pthread_mutex_lock(&lock);
@@ -95,9 +95,9 @@ static bool start_thread(void) {
       atomic_store(&has_thread, true);
     }
   }
-  bool is_fine = atomic_load(&has_thread) || !engine_count;
+  bool is_ready = atomic_load(&has_thread) || !engine_count;
   pthread_mutex_unlock(&lock);
-  return is_fine;
+  return is_ready;
 }
 
 void clock_configure(double busy, double calm) {

@@ -1,5 +1,6 @@
-/* The clock by which guests have to yield: a thread that advances the epochs of all engines while
- * guests run. It needs no GIL, so a guest cannot keep it from running.
+/* The clock that makes guests yield: a thread that advances the epochs of all engines while guests
+ * run. It does not need the GIL, so a guest cannot delay it. All functions are thread-safe, except
+ * for clock_configure.
  */
 #ifndef WAGI_CORE_CLOCK_H
 #define WAGI_CORE_CLOCK_H
@@ -7,21 +8,22 @@
 #include <stdbool.h>
 
 /* Advance the epoch of an engine from now on. The engine must be removed before it is deleted.
- * Returns whether there was memory for it. */
+ * Returns false if out of memory. */
 bool clock_add(void *engine);
 void clock_remove(void *engine);
 
-/* Set the seconds between two ticks: while a guest is busy, and while all guests are short. */
+/* Set the interval between ticks, in seconds: `tick` while a guest is busy, `calm_tick` while all
+ * guests end or suspend quickly. Must be called before the first clock_enter. */
 void clock_configure(double tick, double calm_tick);
 
-/* A guest begins to run. Returns false if the thread cannot be started: the guest must not run.
- * Any thread. */
+/* Announce that a guest starts to run. Returns false if the thread cannot be started; the guest
+ * must not run then. */
 bool clock_enter(void);
 
-/* The guest has suspended or ended. */
+/* Announce that the guest has suspended or ended. */
 void clock_leave(void);
 
-/* Seconds of CLOCK_MONOTONIC, which is what Python's time.monotonic returns. */
+/* Return the seconds of CLOCK_MONOTONIC, as Python's time.monotonic does. */
 double clock_now(void);
 
 #endif

@@ -15,15 +15,15 @@
 
 enum {
   MIB = 1 << 20,
-  FREE_SLOTS = 128,         /* free slots, at most */
-  SPARE_SLOTS = 32,         /* free slots from which on one is adapted to another size */
-  KEEP_SLOT = 2 * MIB,      /* bytes of written pages that one free slot keeps */
-  KEEP_SLOTS = 8 * MIB,     /* bytes that all of them keep, page tables included */
-  KEEP_MAPPED = 8 * MIB,    /* bytes of one image that are mapped in free slots */
-  FREE_STACKS = 16,         /* free stacks, at most: most guests end in one go, and need one */
-  KEEP_STACK = 64 * 1024,   /* bytes that one of them keeps */
+  FREE_SLOTS = 128,         /* maximum number of free slots */
+  SPARE_SLOTS = 32,         /* number of free slots from which on slots of other sizes are reused */
+  KEEP_SLOT = 2 * MIB,      /* maximum bytes of written pages that a free slot keeps */
+  KEEP_SLOTS = 8 * MIB,     /* maximum bytes that all free slots keep, including page tables */
+  KEEP_MAPPED = 8 * MIB,    /* maximum bytes of one image that are mapped in free slots */
+  FREE_STACKS = 16,         /* maximum number of free stacks; most guests end without suspending */
+  KEEP_STACK = 64 * 1024,   /* bytes that a free stack keeps */
   TABLE_SHARE = 512,        /* a page table of 4 KiB maps 2 MiB */
-  REGIONS = 64,             /* ranges of pages that one scan returns */
+  REGIONS = 64,             /* maximum number of page ranges that one scan returns */
 };
 
 struct image {
@@ -39,13 +39,13 @@ struct image {
 /* start     base                                                 reserved
  * | guard   | accessible, of this [offset, offset + size) image | inaccessible | guard |
  *
- * The guard in front catches what a miscompiled guest might do, as wasmtime's own does. */
+ * The guard in front is a defence against miscompiled guests, as in wasmtime's own allocator. */
 typedef struct {
   uint8_t *base;
   size_t reserved, guard;
-  size_t minimum;    /* bytes that the memory starts with */
-  size_t size;       /* bytes that the memory has now */
-  size_t accessible; /* `size` in whole pages of the host */
+  size_t minimum;    /* initial size of the memory, in bytes */
+  size_t size;       /* current size of the memory, in bytes */
+  size_t accessible; /* `size` rounded up to pages of the host */
   size_t highest;    /* largest `accessible` since the slot was mapped */
   size_t kept_end;   /* end of the last page that was kept */
   size_t kept;       /* bytes that the slot keeps resident while it is free */
@@ -62,14 +62,14 @@ typedef struct fiber_stack {
 static image_t no_image = {.fd = -1, .references = 1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static slot_t *free_slots[FREE_SLOTS]; /* in the order in which they were freed */
+static slot_t *free_slots[FREE_SLOTS]; /* least recently freed first */
 static size_t free_count, free_kept;   /* `free_kept` is the sum of `kept` */
 static fiber_stack_t *free_stacks;
 static size_t free_stack_count;
 
 static _Thread_local image_t *next_image;
 
-/* ---- which pages a guest has written ---- */
+/* ---- cleaning: finding and restoring written pages ---- */
 
 /* struct pm_scan_arg and struct page_region of <linux/fs.h>, which older headers lack
  * (https://docs.kernel.org/admin-guide/mm/pagemap.html). */
@@ -100,8 +100,8 @@ static void after_fork_in_parent(void) {
   pthread_mutex_unlock(&test_lock);
 }
 
-/* Free slots stay: they were clean, and the child has copies. Slots of running guests, and those
- * that another thread was cleaning, are never freed in the child. */
+/* Free slots remain usable: they are clean, and the child has its own copy. Slots of running
+ * guests, and slots that another thread was cleaning, are never freed in the child. */
 static void after_fork_in_child(void) {
   if (pagemap >= 0) close(pagemap);
   pagemap = -1;
@@ -123,7 +123,7 @@ static size_t clamp(size_t value, size_t low, size_t high) {
   return value < low ? low : value > high ? high : value;
 }
 
-/* Restore the pages from `from` to `to` (bytes from the base). */
+/* Restore the initial content of the pages in [from, to), which are offsets from the base. */
 static void restore(const slot_t *slot, size_t from, size_t to) {
   const image_t *image = slot->image;
   size_t begin = clamp(image->offset, from, to);
@@ -133,12 +133,12 @@ static void restore(const slot_t *slot, size_t from, size_t to) {
   memset(slot->base + end, 0, to - end);
 }
 
-/* Find the pages that were written and restore them. Returns false if there are too many to keep,
- * or if the scan failed: the slot is not clean then.
+/* Find the written pages and restore them. Returns false if there are too many to keep, or if the
+ * scan failed; the slot is not clean then.
  *
- * A page may have been written if it is swapped out, or present and neither the zero page nor a
- * page of a file, which is what the image's own pages are. PRESENT must be asked for explicitly:
- * entries of a page table that were never used are not the zero page either. */
+ * A page may have been written if it is swapped out, or if it is present and neither the zero page
+ * nor a page of a file (unwritten pages of the image are file pages). PRESENT must be requested
+ * explicitly, since unused page table entries are not reported as the zero page either. */
 static bool restore_written(slot_t *slot) {
   region_t regions[REGIONS];
   uint64_t base = (uintptr_t)slot->base;
@@ -163,7 +163,7 @@ static bool restore_written(slot_t *slot) {
     if (pages > keep_pages) return false;
     for (int i = 0; i < count; i++) {
       size_t first = regions[i].start - base, last = regions[i].end - base;
-      /* What lies beyond is inaccessible and has been clean since it became so. */
+      /* Pages beyond `accessible` were cleaned before they became inaccessible. */
       if (first < slot->accessible) restore(slot, first, clamp(last, first, slot->accessible));
       kept_end = regions[i].end;
     }
@@ -174,26 +174,25 @@ static bool restore_written(slot_t *slot) {
   return true;
 }
 
-/* Make a slot what it was before its guest. Returns false if that is impossible: the slot must not
- * be used again. */
+/* Restore the initial state of a slot. Returns false on failure: the slot must not be reused. */
 static bool clean(slot_t *slot, method_t how) {
   if (how != PAGEMAP || !restore_written(slot)) {
     size_t end = larger(slot->accessible, slot->kept_end);
-    /* What comes next are zeros, or the image's pages. */
+    /* The next access finds zeros, or the image's pages. */
     if (madvise(slot->base, end, MADV_DONTNEED) != 0) return false;
     slot->kept_end = slot->kept = 0;
   }
-  slot->kept += slot->highest / TABLE_SHARE; /* tables stay, also of discarded pages */
+  slot->kept += slot->highest / TABLE_SHARE; /* page tables remain, even those of discarded pages */
   return true;
 }
 
 /* ---- slots ---- */
 
-/* Change how much of a slot is accessible. The pages between are clean. */
+/* Set the accessible size of a slot. The pages between the old and the new end must be clean. */
 static bool make_accessible(slot_t *slot, size_t size) {
   size_t end = whole_pages(size), old = slot->accessible;
   if (end > old && mprotect(slot->base + old, end - old, PROT_READ | PROT_WRITE) != 0) {
-    /* It may have succeeded for a part, in which a guest would not trap. */
+    /* mprotect may have changed some of the pages, where a guest would not trap. */
     if (mprotect(slot->base + old, end - old, PROT_NONE) != 0) abort();
     return false;
   }
@@ -215,13 +214,13 @@ static void image_release(image_t *image) {
 
 static void slot_unmap(slot_t *slot) {
   image_t *image = slot->image;
-  /* If this fails, the addresses are lost, but nothing uses them again. */
+  /* On failure the address range leaks, but nothing uses it again. */
   (void)munmap(slot->base - slot->guard, slot->guard + slot->reserved + slot->guard);
   free(slot);
   image_release(image);
 }
 
-/* Map a slot of which nothing is accessible yet. */
+/* Map a slot without accessible pages. */
 static slot_t *slot_map(image_t *image, size_t reserved, size_t guard) {
   slot_t *slot = calloc(1, sizeof *slot);
   size_t total;
@@ -235,9 +234,9 @@ static slot_t *slot_map(image_t *image, size_t reserved, size_t guard) {
     int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
     if (mmap(place, image->size, PROT_NONE, flags, image->fd, 0) == MAP_FAILED) goto no_image;
   }
-  /* Both fail where the kernel has no such feature. A huge page would make one written byte 2 MiB
-   * to clean. Merging equal pages would let guests measure what others have in memory, and would
-   * put the zero page, which is not cleaned, in the place of an image's page. */
+  /* Both calls fail on kernels without the feature. With huge pages, one written byte would cost
+   * 2 MiB of cleaning. Merging equal pages would be a side channel between guests, and could
+   * replace a page of an image by the zero page, which is not cleaned. */
   (void)madvise(start, total, MADV_NOHUGEPAGE);
   (void)madvise(start, total, MADV_UNMERGEABLE);
 
@@ -256,7 +255,7 @@ no_slot:
   return NULL;
 }
 
-/* Remove a slot from the free ones. The lock is held. */
+/* Remove a slot from the free list. The lock must be held. */
 static slot_t *take(size_t index) {
   slot_t *slot = free_slots[index];
   free_count--;
@@ -266,8 +265,8 @@ static slot_t *take(size_t index) {
   return slot;
 }
 
-/* Find a free slot, preferably the one that was freed last. One whose memory started with another
- * size needs a system call to become this one, so it is taken only if there are many free slots. */
+/* Take a free slot, preferably the most recently freed one. A slot whose memory had another initial
+ * size needs a system call to adapt, so it is taken only if there are many free slots. */
 static slot_t *slot_find(image_t *image, size_t minimum, size_t reserved, size_t guard) {
   slot_t *found = NULL;
   pthread_mutex_lock(&lock);
@@ -286,8 +285,9 @@ static slot_t *slot_find(image_t *image, size_t minimum, size_t reserved, size_t
   return found;
 }
 
-/* Choose the free slot that has to go before `slot` can be kept: the oldest one, or the oldest one
- * of the same image. Returns `free_count` if there is room. The lock is held. */
+/* Choose the free slot to evict before `slot` can be kept: the least recently freed one, or the
+ * least recently freed one of the same image. Returns `free_count` if none has to be evicted. The
+ * lock must be held. */
 static size_t choose_victim(const slot_t *slot) {
   const image_t *image = slot->image;
   if (free_count == FREE_SLOTS || free_kept + slot->kept > KEEP_SLOTS) return 0;
@@ -297,14 +297,14 @@ static size_t choose_victim(const slot_t *slot) {
   return free_count;
 }
 
-/* Keep a clean slot for the next guest, within the bounds. */
+/* Add a clean slot to the free list, within its limits. */
 static void slot_keep(slot_t *slot) {
   slot_t *victim;
   do {
     victim = NULL;
     pthread_mutex_lock(&lock);
     size_t index = choose_victim(slot);
-    /* A slot with a large share of the budget would displace many others. */
+    /* A slot with a large share of the budget would evict many others. */
     if (slot->image->deleted || slot->kept > KEEP_SLOTS / 2) {
       victim = slot;
     } else if (index < free_count) {
@@ -365,7 +365,8 @@ static void memory_free(void *env) {
   }
 }
 
-/* The heap of collected objects is allocated as a memory, too, and has no image. */
+/* The image of a memory. wasmtime also allocates the garbage-collected heap as a memory, which has
+ * no image. */
 static image_t *take_image(size_t minimum) {
   image_t *image = next_image;
   if (!image || image->memory_size != minimum) return &no_image;
@@ -417,9 +418,9 @@ static void stack_unmap(fiber_stack_t *stack) {
   free(stack);
 }
 
-/* Discard what lies deeper than KEEP_STACK. Few guests get there, and a system call for each of the
- * others would be wasted: it is made if the first page below is not zero. It cannot be passed
- * unwritten: frames hold return addresses, and large ones are probed page by page. */
+/* Discard the pages below the top KEEP_STACK bytes. Few guests reach them, so the system call is
+ * made only if the first page below is not zero. A guest cannot pass that page without writing to
+ * it: frames hold return addresses, and large frames are probed page by page. */
 static bool stack_trim(fiber_stack_t *stack) {
   if (stack->size <= KEEP_STACK) return true;
   const uint8_t *below = stack->top - KEEP_STACK - page_size();
@@ -507,9 +508,9 @@ static bool write_all(int fd, const uint8_t *bytes, size_t size) {
   return true;
 }
 
-/* A file in memory that nobody can change any more; -1 if that fails. */
+/* Create a file in memory whose content is sealed. Returns -1 on failure. */
 static int sealed_file(const uint8_t *bytes, size_t size) {
-  const unsigned noexec = 0x8; /* MFD_NOEXEC_SEAL: Linux 6.3, and compulsory where it is set so */
+  const unsigned noexec = 0x8; /* MFD_NOEXEC_SEAL (Linux 6.3); vm.memfd_noexec may require it */
   int fd = memfd_create("wagi-image", MFD_CLOEXEC | MFD_ALLOW_SEALING | noexec);
   if (fd < 0) fd = memfd_create("wagi-image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   int seals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
@@ -524,7 +525,7 @@ image_t *image_new(const uint8_t *bytes, uint64_t offset, uint64_t size, uint64_
   int fd = sealed_file(bytes, size);
   if (fd < 0) return NULL;
   image_t *image = calloc(1, sizeof *image);
-  /* Private, since a shared mapping of a sealed file is refused before Linux 6.7. */
+  /* Private, since Linux before 6.7 rejects shared mappings of sealed files. */
   void *mapped = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
   if (!image || mapped == MAP_FAILED) {
     if (mapped != MAP_FAILED) munmap(mapped, size);
@@ -541,7 +542,7 @@ image_t *image_new(const uint8_t *bytes, uint64_t offset, uint64_t size, uint64_
   return image;
 }
 
-/* Take a free slot of an image. Returns NULL if there is none. */
+/* Take a free slot of an image. Returns NULL if the image has no free slots. */
 static slot_t *take_slot_of(const image_t *image) {
   slot_t *slot = NULL;
   pthread_mutex_lock(&lock);
@@ -554,7 +555,7 @@ static slot_t *take_slot_of(const image_t *image) {
 void image_delete(image_t *image) {
   if (next_image == image) next_image = NULL;
   pthread_mutex_lock(&lock);
-  image->deleted = true; /* from now on no slot of it becomes free */
+  image->deleted = true; /* its slots are no longer added to the free list */
   pthread_mutex_unlock(&lock);
   for (slot_t *slot; (slot = take_slot_of(image));) slot_unmap(slot);
   image_release(image);
@@ -569,7 +570,7 @@ enum {
   MAX_PAGE = 64 * 1024,
 };
 
-/* The bytes that a page of a clean slot has. */
+/* Return the expected content of a page of a clean slot. */
 static const uint8_t *clean_page(const slot_t *slot, size_t at, const uint8_t *zeros) {
   const image_t *image = slot->image;
   bool in_image = at >= image->offset && at - image->offset < image->size;
@@ -583,8 +584,8 @@ static bool is_clean(const slot_t *slot) {
   return true;
 }
 
-/* Be a guest of a slot: read the beginning, grow, and write into some of the pages. Returns false
- * if the slot was not clean. */
+/* Use a slot as a guest would: read it, grow it, and write to some of its pages. Returns false if
+ * it was not clean, or could not grow. */
 static bool use_slot(slot_t *slot, size_t distance) {
   if (!make_accessible(slot, TEST_SIZE) || !is_clean(slot)) return false;
   if (!make_accessible(slot, TEST_GROWN)) return false;

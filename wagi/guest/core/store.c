@@ -22,14 +22,14 @@ store_t *store_open(const plan_t *plan, strings_t arguments, strings_t environme
   store->context = wasmtime.store_context(store->store);
   store_limit_memory(store, plan->memory_limit);
   wasmtime.context_epoch_deadline_async_yield_and_update(store->context, plan->slice_ticks);
-  /* A call of wasmtime's own WASI in a store without this aborts the process. */
+  /* wasmtime's own WASI functions abort the process in a store without a WASI context. */
   if (plan->needs_wasi) wasmtime.context_set_wasi(store->context, wasmtime.wasi_config_new());
   store->future = wasmtime.instance_pre_instantiate_async(
       plan->pre, store->context, &store->instance, &store->trap, &store->error);
   return store;
 }
 
-/* Begin to call the next export. */
+/* Start the call of the next export. */
 static store_state_t call_next(store_t *store) {
   const strings_t *exports = &store->plan->exports;
   if (store->export_at == exports->size) return STORE_RETURNED;
@@ -47,7 +47,7 @@ static store_state_t call_next(store_t *store) {
 
 store_state_t store_poll(store_t *store) {
   store_state_t state = STORE_SUSPENDED;
-  if (!store->future) return STORE_RETURNED; /* it has ended */
+  if (!store->future) return STORE_RETURNED; /* the guest has ended */
   if (!clock_enter()) return STORE_NO_CLOCK;
   if (!store->is_instantiated) memory_set_image(store->plan->image);
   store->slice_end = clock_now() + store->plan->slice;
@@ -82,7 +82,7 @@ int64_t store_memory_size(store_t *store) {
     if (!store->is_instantiated) return -1;
     if (!wasmtime.instance_export_get(store->context, &store->instance, "memory", 6,
                                       &store->memory))
-      store->memory.kind = EXTERN_FUNC; /* there is none: anything but a memory will do */
+      store->memory.kind = EXTERN_FUNC; /* no such export: any kind except EXTERN_MEMORY */
   }
   if (store->memory.kind != EXTERN_MEMORY) return 0;
   return (int64_t)wasmtime.memory_data_size(store->context, store->memory.of);
@@ -95,7 +95,7 @@ void store_set_input(store_t *store, const uint8_t *bytes, size_t size) {
 
 bool store_write_output(store_t *store, const uint8_t *bytes, size_t size) {
   size_t wanted = store->output_size + size;
-  if (size == 0) return true; /* there may be no buffer yet */
+  if (size == 0) return true; /* `output` may be NULL, which memcpy does not allow */
   if (wanted > store->output_room) {
     size_t room = store->output_room ? store->output_room : OUTPUT_FIRST;
     while (room < wanted) room *= 2;

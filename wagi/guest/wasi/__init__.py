@@ -1,6 +1,6 @@
-"""Host calls: WASI preview 1 and outbound HTTP, one file for each subject.
+"""Host calls: WASI preview 1 and outbound HTTP, one file per subject.
 
-``context.WasiContext`` is what they work on, one for each guest::
+Each guest has a ``context.WasiContext``, the first argument of all its host calls::
 
     WasiContext ── store, memory     the instance and its bytes
                 ── argv, environment
@@ -10,8 +10,8 @@
                 ── http              its requests to other servers
 
 A host call that can wait is a generator, or returns one: it yields while the guest is suspended.
-None of them blocks, and none works for longer than a slice at a time. The meaning of a call is what
-the specification and wasmtime's own WASI say; tests/guest/wasi has the differences with reasons.
+Host calls never block, and work for at most a slice at a time. They follow the specification and
+wasmtime's own WASI; tests/guest/wasi lists the differences with their reasons.
 """
 
 from __future__ import annotations

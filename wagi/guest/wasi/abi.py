@@ -1,7 +1,7 @@
-"""Numbers and layouts of WASI preview 1.
+"""Constants and structure layouts of WASI preview 1.
 
-https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.md
-Everything is little-endian; ``x`` in a layout is a byte of padding.
+Source: https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.md
+All values are little-endian. Offsets and sizes in the tables are in bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ UNSTABLE = "wasi_unstable"
 
 
 class Filetype(IntEnum):
-    """``filetype``: what a descriptor or directory entry refers to."""
+    """``filetype``: the type of a descriptor or directory entry."""
 
     UNKNOWN = 0
     BLOCK_DEVICE = 1
@@ -30,7 +30,7 @@ class Filetype(IntEnum):
 
 
 class Rights(IntFlag):
-    """``rights``: what a descriptor is good for."""
+    """``rights``: the operations that a descriptor permits."""
 
     FD_DATASYNC = 1 << 0
     FD_READ = 1 << 1
@@ -65,7 +65,7 @@ class Rights(IntFlag):
 
 
 class Fdflags(IntFlag):
-    """``fdflags``: how a descriptor reads and writes."""
+    """``fdflags``: the status flags of a descriptor."""
 
     APPEND = 1
     DSYNC = 2
@@ -75,7 +75,7 @@ class Fdflags(IntFlag):
 
 
 class Oflags(IntFlag):
-    """``oflags``: how ``path_open`` opens."""
+    """``oflags``: the open flags of ``path_open``."""
 
     CREAT = 1
     DIRECTORY = 2
@@ -90,7 +90,7 @@ class Lookupflags(IntFlag):
 
 
 class Fstflags(IntFlag):
-    """``fstflags``: which times are set."""
+    """``fstflags``: the timestamps that a call sets."""
 
     ATIM = 1
     ATIM_NOW = 2
@@ -99,13 +99,13 @@ class Fstflags(IntFlag):
 
 
 class Subclockflags(IntFlag):
-    """``subclockflags``: how the timeout of a clock subscription is read."""
+    """``subclockflags``: how the timeout of a clock subscription is interpreted."""
 
     ABSTIME = 1
 
 
 class Clockid(IntEnum):
-    """``clockid``."""
+    """``clockid``: a clock."""
 
     REALTIME = 0
     MONOTONIC = 1
@@ -114,7 +114,7 @@ class Clockid(IntEnum):
 
 
 class Eventtype(IntEnum):
-    """``eventtype``: what a subscription of ``poll_oneoff`` waits for."""
+    """``eventtype``: the type of a subscription or event of ``poll_oneoff``."""
 
     CLOCK = 0
     FD_READ = 1
@@ -122,7 +122,7 @@ class Eventtype(IntEnum):
 
 
 class Whence(IntEnum):
-    """``whence``: what an offset of ``fd_seek`` is relative to."""
+    """``whence``: the position to which an offset of ``fd_seek`` is relative."""
 
     SET = 0
     CUR = 1
@@ -136,30 +136,77 @@ _FILETYPES = {
     0o100000: Filetype.REGULAR_FILE,
     0o140000: Filetype.SOCKET_STREAM,
     0o120000: Filetype.SYMBOLIC_LINK,
-}  # a FIFO has no code
+}  # WASI has no file type for FIFOs
 
 
 def filetype_of(mode: int) -> Filetype:
-    """The type in the mode of a file, as of stat(2)."""
+    """Convert the ``st_mode`` of stat(2) to a WASI file type."""
     return _FILETYPES.get(mode & 0o170000, Filetype.UNKNOWN)
 
 
-MAX_OFFSET = (1 << 63) - 1  # bytes; of off_t
-ADVICES = 6  # values of ``advice``, from 0
-SIGNALS = 31  # values of ``signal``, from 0
+MAX_OFFSET = (1 << 63) - 1  # bytes; the maximum of off_t
+ADVICES = 6  # number of values of ``advice``, which start at 0
+SIGNALS = 31  # number of values of ``signal``, which start at 0
 
-FDSTAT = Struct("<BxH4xQQ")  # filetype, flags, rights base, rights inheriting
-FILESTAT = Struct("<QQB7xQQQQQ")  # dev, ino, filetype, nlink, size, atim, mtim, ctim
-PRESTAT = Struct("<B3xI")  # tag (0: directory), length of the name
-DIRENT = Struct("<QQIB3x")  # next cookie, ino, length of the name, filetype
-EVENT = Struct("<QHB5xQH6x")  # userdata, errno, type, bytes, flags
+FDSTAT = Struct("<BxH4xQQ")
+"""``fdstat``, 24 bytes::
+
+    offset  size  field
+    0       1     fs_filetype
+    2       2     fs_flags
+    8       8     fs_rights_base
+    16      8     fs_rights_inheriting
+"""
+FILESTAT = Struct("<QQB7xQQQQQ")
+"""``filestat``, 64 bytes; times are nanoseconds since 1970::
+
+    offset  size  field
+    0       8     dev
+    8       8     ino
+    16      1     filetype
+    24      8     nlink
+    32      8     size
+    40      8     atim
+    48      8     mtim
+    56      8     ctim
+"""
+PRESTAT = Struct("<B3xI")
+"""``prestat``, 8 bytes::
+
+    offset  size  field
+    0       1     tag: 0 (directory)
+    4       4     pr_name_len
+"""
+DIRENT = Struct("<QQIB3x")
+"""``dirent``, 24 bytes, followed by the name without a NUL::
+
+    offset  size  field
+    0       8     d_next: cookie of the next entry
+    8       8     d_ino
+    16      4     d_namlen
+    20      1     d_type
+"""
+EVENT = Struct("<QHB5xQH6x")
+"""``event``, 32 bytes::
+
+    offset  size  field
+    0       8     userdata: copied from the subscription
+    8       2     error: errno
+    10      1     type: eventtype
+    16      8     fd_readwrite.nbytes
+    24      2     fd_readwrite.flags: eventrwflags
+"""
 
 F = TypeVar("F", bound=IntFlag)
 E = TypeVar("E", bound=IntEnum)
 
 
 def flags(kind: type[F], value: int) -> F:
-    """Read flags. Raises: GuestFault(EINVAL) if there are unknown ones."""
+    """Convert an integer to flags.
+
+    Raises:
+        GuestFault: EINVAL if unknown bits are set.
+    """
     known = kind(value)
     if int(known) != value or value > max(kind) * 2 - 1:
         raise GuestFault(EINVAL)
@@ -167,7 +214,11 @@ def flags(kind: type[F], value: int) -> F:
 
 
 def enum(kind: type[E], value: int) -> E:
-    """Read an enumeration. Raises: GuestFault(EINVAL) for an unknown value."""
+    """Convert an integer to an enumeration.
+
+    Raises:
+        GuestFault: EINVAL for an unknown value.
+    """
     try:
         return kind(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the host calls of one guest work on."""
+"""The state that the host calls of one guest share."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from wagi.guest.wasi.http_session import HttpClient, HttpSession
 
 @dataclass(slots=True)
 class WaitReason:
-    """What a suspended guest waits for: whichever comes first, or (none of them) its turn.
+    """The events that wake a suspended guest: the first of these, or, if none is set, its turn.
 
     Attributes:
-        input: Whether it waits for input.
-        wake_at: A time, in seconds of ``time.monotonic``.
-        future: The end of something that the event loop does.
+        input: Whether the guest waits for input.
+        wake_at: Time to wake at, in seconds of ``time.monotonic``.
+        future: A future of the event loop.
     """
 
     input: bool = False
@@ -36,24 +36,24 @@ class WaitReason:
         return not self.input and self.wake_at is None and self.future is None
 
     def clear(self) -> None:
-        """The guest is about to run."""
+        """Unset all events, before the guest runs."""
         self.input, self.wake_at, self.future = False, None, None
 
 
 class WasiContext:
-    """What the host calls of one guest work on (wasmtime's WasiCtx).
+    """The state that the host calls of one guest share (wasmtime's WasiCtx).
 
     Attributes:
-        argv: The arguments, each ended by a NUL.
-        environment: The variables, each as NAME=value and ended by a NUL.
-        stdin: What the guest reads from its standard input.
-        stdout: What it has written to its standard output.
-        stderr: Is called with what it writes to its standard error.
-        wait: Why it is suspended.
-        started_at: Where its monotonic clock begins, in seconds of ``time.monotonic``.
-        descriptors: Its open streams, files and directories.
-        store: Its instance.
-        memory: Its memory.
+        argv: The arguments, each terminated by a NUL.
+        environment: The variables, each as NAME=value and terminated by a NUL.
+        stdin: The guest's standard input.
+        stdout: The guest's standard output.
+        stderr: Callback that receives the output to standard error.
+        wait: Why the guest is suspended.
+        started_at: Origin of the guest's monotonic clock, in seconds of ``time.monotonic``.
+        descriptors: The open streams, files and directories.
+        store: The guest's store.
+        memory: The guest's memory.
     """
 
     def __init__(
@@ -64,9 +64,17 @@ class WasiContext:
         client: HttpClient | None,
         note: Callable[[str], None],
     ) -> None:
-        """Open the preopened directories; see ``guest.Guest``.
+        """Open the preopened directories.
 
-        Raises: EngineError if a directory cannot be opened.
+        Args:
+            store: The guest's store.
+            preopens: The directories to open.
+            stderr: As for ``guest.Guest``.
+            client: As for ``guest.Guest``.
+            note: As for ``guest.Guest``.
+
+        Raises:
+            EngineError: If a directory cannot be opened.
         """
         self.argv = store.arguments
         self.environment = store.environment
@@ -76,22 +84,22 @@ class WasiContext:
         self.started_at = store.started_at
         self._client = client
         self._note = note
-        self.descriptors = DescriptorTable(preopens, store.lose_stream)
+        self.descriptors = DescriptorTable(preopens, store.release_stream)
         self.store = store
         self.memory = GuestMemory(store)
 
     @cached_property
     def http(self) -> HttpSession:
-        """Its requests to other servers: most guests have none."""
+        """The guest's outbound requests, made at the first use: most guests send none."""
         return HttpSession(self._client, self._note)
 
     @property
     def slice_is_over(self) -> bool:
-        """Whether a host call that works for long should suspend the guest now."""
+        """Whether a long-running host call should suspend the guest now."""
         return monotonic() > self.store.slice_end
 
     def close(self) -> None:
-        """Close what the guest has open. Its store is closed already."""
+        """Close all descriptors and responses. The store must already be closed."""
         self.descriptors.close()
         if "http" in self.__dict__:
             self.http.close()

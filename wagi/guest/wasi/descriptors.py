@@ -1,8 +1,8 @@
 """The descriptor table of a guest: streams, files and directories by their numbers.
 
-0 to 2 are the streams of the request and the response, then come the preopened directories, then
-what the guest opens. All of them are alike: each may be closed, and ``fd_renumber`` may put any of
-them in the place of any other.
+Descriptors 0 to 2 are the standard streams, followed by the preopened directories and by the files
+and directories that the guest opens. All are treated alike: each can be closed, and ``fd_renumber``
+can replace any descriptor by any other.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from wagi.guest.wasi.abi import FDSTAT, FILESTAT, Fdflags, Filetype, Rights, fil
 from wagi.guest.wasi.listing import Listing
 
 MAX_OPEN = 128
-"""Files and directories that a guest may have open: the descriptors of a worker are shared by all
-its guests and connections."""
+"""Maximum number of files and directories that a guest can have open. All guests and connections of
+a worker share the worker's descriptors."""
 _ALL_RIGHTS = Rights((1 << 30) - 1)
-# What wasmtime reports of a preopened directory: what the C libraries of guests expect.
+# The rights that wasmtime reports for a preopened directory; the guests' C libraries expect them.
 _PREOPEN_RIGHTS = (
     Rights.PATH_CREATE_DIRECTORY
     | Rights.PATH_CREATE_FILE
@@ -58,7 +58,7 @@ _PREOPEN_INHERITING = (
 
 
 def pack_filestat(status: os.stat_result) -> bytes:
-    """A ``filestat`` of what stat(2) has said."""
+    """Convert a result of stat(2) to a ``filestat`` (see ``abi.FILESTAT``)."""
     return FILESTAT.pack(
         status.st_dev,
         status.st_ino,
@@ -79,35 +79,35 @@ class Stream(Enum):
     STDERR = 2
 
     def fdstat(self) -> bytes:
-        """Its ``fdstat``."""
+        """Return the packed ``fdstat``."""
         return _READABLE if self is Stream.STDIN else _WRITABLE
 
     def filestat(self) -> bytes:
-        """Its ``filestat``: nothing is known."""
+        """Return the packed ``filestat``: all zeros, the type is unknown."""
         return bytes(FILESTAT.size)
 
     def close(self) -> None:
-        """Close it: the guest has no more use for it."""
+        """Do nothing: the gateway owns the stream."""
 
 
 class File:
     """An open file.
 
     Attributes:
-        number: The descriptor of the system.
-        position: Where the guest reads and writes next, in bytes.
+        number: The host's descriptor.
+        position: The file offset, in bytes.
         flags: APPEND and NONBLOCK; the latter has no effect on files.
-        readonly: Whether it lies in a volume that the guest may only read.
+        readonly: Whether the file is in a read-only volume.
     """
 
     def __init__(self, number: int, flags: Fdflags, access: Rights, readonly: bool) -> None:
-        """Take over a descriptor of the system.
+        """Take ownership of a descriptor of the host.
 
         Args:
-            number: The descriptor.
-            flags: As of ``path_open``.
-            access: FD_READ and FD_WRITE, as it was opened.
-            readonly: Whether it lies in a volume that the guest may only read.
+            number: The host's descriptor.
+            flags: The ``fdflags`` of ``path_open``.
+            access: FD_READ and FD_WRITE, according to the mode in which the file was opened.
+            readonly: Whether the file is in a read-only volume.
         """
         self.number = number
         self.position = 0
@@ -116,7 +116,11 @@ class File:
         self._access = access
 
     def fdstat(self) -> bytes:
-        """Its ``fdstat``. Raises: OSError."""
+        """Return the packed ``fdstat``.
+
+        Raises:
+            OSError: If fstat(2) fails.
+        """
         rights = _ALL_RIGHTS
         if Rights.FD_READ not in self._access:
             rights &= ~(Rights.FD_READ | Rights.FD_READDIR)
@@ -126,11 +130,15 @@ class File:
         return FDSTAT.pack(filetype, self.flags, rights, rights)
 
     def filestat(self) -> bytes:
-        """Its ``filestat``. Raises: OSError."""
+        """Return the packed ``filestat``.
+
+        Raises:
+            OSError: If fstat(2) fails.
+        """
         return pack_filestat(os.fstat(self.number))
 
     def close(self) -> None:
-        """Close it."""
+        """Close the host's descriptor."""
         os.close(self.number)
 
 
@@ -138,21 +146,21 @@ class Directory:
     """An open directory.
 
     Attributes:
-        number: The descriptor of the system.
-        preopen: Its path in the guest, if it is a preopened one.
-        readonly: Whether the guest may only read it and what is below it.
-        listing: Its entries.
+        number: The host's descriptor.
+        preopen: The path under which the guest sees it, if it is preopened.
+        readonly: Whether the directory is in a read-only volume.
+        listing: The entries.
     """
 
     def __init__(self, number: int, preopen: bytes | None, readonly: bool) -> None:
-        """Take over a descriptor of the system."""
+        """Take ownership of a descriptor of the host."""
         self.number = number
         self.preopen = preopen
         self.readonly = readonly
         self.listing = Listing(number)
 
     def fdstat(self) -> bytes:
-        """Its ``fdstat``."""
+        """Return the packed ``fdstat``."""
         if self.preopen is not None:
             return FDSTAT.pack(Filetype.DIRECTORY, 0, _PREOPEN_RIGHTS, _PREOPEN_INHERITING)
         rights = _ALL_RIGHTS & ~(
@@ -164,11 +172,15 @@ class Directory:
         return FDSTAT.pack(Filetype.DIRECTORY, 0, rights, rights)
 
     def filestat(self) -> bytes:
-        """Its ``filestat``. Raises: OSError."""
+        """Return the packed ``filestat``.
+
+        Raises:
+            OSError: If fstat(2) fails.
+        """
         return pack_filestat(os.fstat(self.number))
 
     def close(self) -> None:
-        """Close it."""
+        """Close the listing and the host's descriptor."""
         self.listing.close()
         os.close(self.number)
 
@@ -181,21 +193,21 @@ D = TypeVar("D", File, Directory)
 
 
 class DescriptorTable:
-    """What a guest has open. All look-ups raise GuestFault(EBADF) for what is not."""
+    """The open descriptors of a guest. Look-ups of others raise GuestFault(EBADF)."""
 
     def __init__(
-        self, preopens: Sequence[Preopen], lose_stream: Callable[[int], None] = lambda fd: None
+        self, preopens: Sequence[Preopen], release_stream: Callable[[int], None] = lambda fd: None
     ) -> None:
         """Open the preopened directories.
 
         Args:
             preopens: The directories.
-            lose_stream: Is called with the number of a standard stream that is closed or replaced.
+            release_stream: Called with the descriptor when a standard stream is closed or replaced.
 
         Raises:
-            EngineError: A directory cannot be opened.
+            EngineError: If a directory cannot be opened.
         """
-        self._lose_stream = lose_stream
+        self._release_stream = release_stream
         self._used: dict[int, Descriptor] = _STREAMS.copy()
         self._free: set[int] = set()
         self._opened = 0
@@ -210,26 +222,39 @@ class DescriptorTable:
             self._used[len(self._used)] = directory
 
     def get(self, fd: int) -> Descriptor:
-        """What has this number."""
+        """Return the stream, file or directory of a descriptor."""
         try:
             return self._used[fd]
         except KeyError:
             raise GuestFault(EBADF) from None
 
     def get_as(self, kind: type[D], fd: int) -> D:
-        """The file, or the directory, that has this number."""
+        """Return the file, or the directory, of a descriptor.
+
+        Args:
+            kind: ``File`` or ``Directory``; a descriptor of another kind is EBADF.
+            fd: The descriptor.
+        """
         found = self._used.get(fd)
         if not isinstance(found, kind):
             raise GuestFault(EBADF)
         return found
 
     def check_room(self) -> None:
-        """Raises: GuestFault(EMFILE) if the guest has too many files open."""
+        """Check that another file can be opened.
+
+        Raises:
+            GuestFault: EMFILE if ``MAX_OPEN`` files and directories are open.
+        """
         if self._opened >= MAX_OPEN:
             raise GuestFault(EMFILE)
 
     def add(self, descriptor: File | Directory) -> int:
-        """Give something that has been opened a number: one that was closed, or the next one."""
+        """Add a file or directory.
+
+        Returns:
+            Its descriptor: the highest closed one, as in wasmtime, or else the next one.
+        """
         self._opened += 1
         fd = max(self._free) if self._free else max(self._used, default=-1) + 1
         self._free.discard(fd)
@@ -237,25 +262,25 @@ class DescriptorTable:
         return fd
 
     def remove(self, fd: int) -> None:
-        """Close what has this number."""
+        """Close a descriptor."""
         descriptor = self.get(fd)
-        self._forget(fd)
+        self._release(fd)
         self._close(descriptor)
 
     def renumber(self, source: int, target: int) -> None:
-        """Close what has the number ``target``, and move what has the number ``source`` there."""
+        """Close the descriptor ``target``, and rename ``source`` to it."""
         descriptor, replaced = self.get(source), self.get(target)
         if source == target:
             return
-        self._forget(source)
-        self._forget(target)
+        self._release(source)
+        self._release(target)
         self._free.discard(target)
         self._used[target] = descriptor
         self._close(replaced)
 
-    def _forget(self, fd: int) -> None:
+    def _release(self, fd: int) -> None:
         if isinstance(self._used.pop(fd), Stream):
-            self._lose_stream(fd)
+            self._release_stream(fd)
         self._free.add(fd)
 
     def _close(self, descriptor: Descriptor) -> None:

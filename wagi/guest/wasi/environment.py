@@ -1,4 +1,4 @@
-"""Host calls for arguments, environment and random numbers, and those that end or signal."""
+"""Host calls for arguments, environment, random numbers, exit and signals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wagi.guest.memory import GuestMemory
 from wagi.guest.wasi.abi import PREVIEW1, SIGNALS
 from wagi.guest.wasi.context import WasiContext
 
-_RANDOM_PIECE = 64 * 1024  # bytes; a quarter of a millisecond of work
+_RANDOM_CHUNK_SIZE = 64 * 1024  # bytes; takes a quarter of a millisecond
 
 
 def define(linker: Linker, module: str = PREVIEW1) -> None:
@@ -27,22 +27,22 @@ def define(linker: Linker, module: str = PREVIEW1) -> None:
 
 
 def args_sizes_get(wasi: WasiContext, count: int, size: int) -> int:
-    """Say how many arguments there are, and how large their block is."""
+    """Write the number of arguments and the size of their block, in bytes."""
     return _sizes(wasi.memory, wasi.argv, count, size)
 
 
 def args_get(wasi: WasiContext, pointers: int, block: int) -> int:
-    """Copy the arguments into the guest."""
+    """Write the arguments and an array of pointers to them."""
     return _strings(wasi.memory, wasi.argv, pointers, block)
 
 
 def environ_sizes_get(wasi: WasiContext, count: int, size: int) -> int:
-    """Say how many variables there are, and how large their block is."""
+    """Write the number of variables and the size of their block, in bytes."""
     return _sizes(wasi.memory, wasi.environment, count, size)
 
 
 def environ_get(wasi: WasiContext, pointers: int, block: int) -> int:
-    """Copy the variables into the guest."""
+    """Write the variables and an array of pointers to them."""
     return _strings(wasi.memory, wasi.environment, pointers, block)
 
 
@@ -63,7 +63,7 @@ def _strings(memory: GuestMemory, strings: bytes, pointers: int, block: int) -> 
 
 
 def proc_exit(wasi: WasiContext, status: int) -> int:
-    """End the guest. Every status is an exit, also those above 125, which wasmtime traps."""
+    """End the guest. Every status is an exit; wasmtime traps those above 125."""
     raise GuestExit(status - (1 << 32) if status >= 1 << 31 else status)
 
 
@@ -73,13 +73,13 @@ def proc_raise(wasi: WasiContext, signal: int) -> int:
 
 
 def random_get(wasi: WasiContext, buffer: int, length: int) -> Waiting:
-    """Fill a buffer with random bytes, piece by piece: a guest may want gigabytes of them."""
+    """Fill a buffer with random bytes, in chunks: a guest may request gigabytes."""
     wasi.memory.require(buffer, length)
     end = buffer + length
     while buffer < end:
-        piece = os.urandom(min(end - buffer, _RANDOM_PIECE))
-        wasi.memory.write(buffer, piece)
-        buffer += len(piece)
+        chunk = os.urandom(min(end - buffer, _RANDOM_CHUNK_SIZE))
+        wasi.memory.write(buffer, chunk)
+        buffer += len(chunk)
         if wasi.slice_is_over:
             yield
     return 0

@@ -1,4 +1,4 @@
-"""Host calls on descriptors: the table, attributes and positions; ``io_calls`` reads and writes."""
+"""Host calls on descriptors, except those that transfer data (``io_calls``)."""
 
 from __future__ import annotations
 
@@ -53,23 +53,23 @@ def define(linker: Linker, module: str = PREVIEW1) -> None:
         linker.define(module, name, parameters, call)
 
 
-# The table
+# Descriptors
 
 
 def fd_close(wasi: WasiContext, fd: int) -> int:
-    """Close a descriptor; its number may be given to the next file that is opened."""
+    """Close a descriptor; the next file that is opened can get its number."""
     wasi.descriptors.remove(fd)
     return 0
 
 
 def fd_renumber(wasi: WasiContext, source: int, target: int) -> int:
-    """Put a descriptor in the place of another one, which is closed."""
+    """Close the descriptor ``target``, and rename ``source`` to it."""
     wasi.descriptors.renumber(source, target)
     return 0
 
 
 def fd_prestat_get(wasi: WasiContext, fd: int, result: int) -> int:
-    """Say that a descriptor is a preopened directory, and how long its path is."""
+    """Write the ``prestat`` of a preopened directory (see ``abi.PRESTAT``)."""
     descriptor = wasi.descriptors.get(fd)
     if not isinstance(descriptor, Directory) or descriptor.preopen is None:
         return EBADF
@@ -78,7 +78,7 @@ def fd_prestat_get(wasi: WasiContext, fd: int, result: int) -> int:
 
 
 def fd_prestat_dir_name(wasi: WasiContext, fd: int, path: int, length: int) -> int:
-    """Copy the path of a preopened directory into the guest."""
+    """Write the path of a preopened directory."""
     descriptor = wasi.descriptors.get(fd)
     if not isinstance(descriptor, Directory) or descriptor.preopen is None:
         return ENOTDIR
@@ -92,13 +92,13 @@ def fd_prestat_dir_name(wasi: WasiContext, fd: int, path: int, length: int) -> i
 
 
 def fd_fdstat_get(wasi: WasiContext, fd: int, result: int) -> int:
-    """Copy the type, the flags and the rights of a descriptor into the guest."""
+    """Write the ``fdstat`` of a descriptor (see ``abi.FDSTAT``)."""
     wasi.memory.write(result, wasi.descriptors.get(fd).fdstat())
     return 0
 
 
 def fd_fdstat_set_flags(wasi: WasiContext, fd: int, value: int) -> int:
-    """Set APPEND and NONBLOCK of a file."""
+    """Set the flags of a file; only APPEND and NONBLOCK can be changed."""
     wanted = flags(Fdflags, value)
     file = wasi.descriptors.get_as(File, fd)
     if wanted & (Fdflags.DSYNC | Fdflags.RSYNC | Fdflags.SYNC):
@@ -116,13 +116,13 @@ def fd_fdstat_set_rights(wasi: WasiContext, fd: int, base: int, inheriting: int)
 
 
 def fd_filestat_get(wasi: WasiContext, fd: int, result: int) -> int:
-    """Copy the attributes of an open file into the guest."""
+    """Write the ``filestat`` of a descriptor (see ``abi.FILESTAT``)."""
     wasi.memory.write(result, wasi.descriptors.get(fd).filestat())
     return 0
 
 
 def fd_filestat_set_size(wasi: WasiContext, fd: int, size: int) -> int:
-    """Cut or extend a file."""
+    """Truncate or extend a file to ``size`` bytes."""
     file = wasi.descriptors.get_as(File, fd)
     if file.readonly:
         return EPERM
@@ -135,7 +135,7 @@ def fd_filestat_set_size(wasi: WasiContext, fd: int, size: int) -> int:
 def fd_filestat_set_times(
     wasi: WasiContext, fd: int, accessed: int, modified: int, value: int
 ) -> int:
-    """Set the times of an open file or directory, in nanoseconds since 1970."""
+    """Set the timestamps of an open file or directory, in nanoseconds since 1970."""
     wanted = set_times_flags(value)
     target = _file_or_directory(wasi, fd)
     if target.readonly:
@@ -146,7 +146,11 @@ def fd_filestat_set_times(
 
 
 def set_times_flags(value: int) -> Fstflags:
-    """Read the flags with which times are set. Raises: GuestFault(EINVAL)."""
+    """Convert an integer to ``fstflags``.
+
+    Raises:
+        GuestFault: EINVAL for unknown or contradicting flags.
+    """
     wanted = flags(Fstflags, value)
     for both in (Fstflags.ATIM | Fstflags.ATIM_NOW, Fstflags.MTIM | Fstflags.MTIM_NOW):
         if wanted & both == both:
@@ -157,7 +161,17 @@ def set_times_flags(value: int) -> Fstflags:
 def new_times(
     wanted: Fstflags, accessed: int, modified: int, status: os.stat_result
 ) -> tuple[int, int]:
-    """The times that a file is to have, in nanoseconds since 1970: given, now, or as they are."""
+    """Select the new timestamps of a file: the given one, the current time, or the old one.
+
+    Args:
+        wanted: The timestamps to change.
+        accessed: The given access time, in nanoseconds since 1970.
+        modified: The given modification time, in nanoseconds since 1970.
+        status: The current attributes of the file.
+
+    Returns:
+        Access time and modification time, in nanoseconds since 1970.
+    """
     now = time.time_ns()
     accesses = {Fstflags.ATIM: accessed, Fstflags.ATIM_NOW: now}
     modifications = {Fstflags.MTIM: modified, Fstflags.MTIM_NOW: now}
@@ -168,13 +182,13 @@ def new_times(
 
 
 def fd_advise(wasi: WasiContext, fd: int, offset: int, length: int, advice: int) -> int:
-    """Pass on how a file will be read."""
+    """Pass advice on the expected access to a file to the kernel (posix_fadvise)."""
     if advice >= ADVICES:
         return EINVAL
     file = wasi.descriptors.get_as(File, fd)
     if length > MAX_OFFSET:
         return EINVAL
-    # The numbers of WASI are in another order than those of POSIX.
+    # WASI numbers the values of ``advice`` in another order than POSIX.
     posix = (
         os.POSIX_FADV_NORMAL,
         os.POSIX_FADV_SEQUENTIAL,
@@ -188,21 +202,21 @@ def fd_advise(wasi: WasiContext, fd: int, offset: int, length: int, advice: int)
 
 
 def fd_allocate(wasi: WasiContext, fd: int, offset: int, length: int) -> int:
-    """Not supported, as in wasmtime: not all systems can do it."""
+    """Not supported, as in wasmtime, since not all systems support it."""
     wasi.descriptors.get_as(File, fd)
     return ENOTSUP
 
 
-# The position
+# Position
 
 
 def fd_seek(wasi: WasiContext, fd: int, offset: int, whence: int, result: int) -> int:
-    """Move the position of a file."""
+    """Move the offset of a file, and write the new offset."""
     return seek(wasi, fd, offset, enum(Whence, whence), result)
 
 
 def seek(wasi: WasiContext, fd: int, offset: int, whence: Whence, result: int) -> int:
-    """``fd_seek``, whatever numbers ``whence`` had."""
+    """Implement ``fd_seek`` for both numberings of ``whence``."""
     file = _seekable(wasi, fd)
     origin = 0
     if whence is Whence.CUR:
@@ -222,7 +236,7 @@ def _signed(offset: int) -> int:
 
 
 def fd_tell(wasi: WasiContext, fd: int, result: int) -> int:
-    """Copy the position of a file into the guest."""
+    """Write the offset of a file."""
     wasi.memory.write_u64(result, _seekable(wasi, fd).position)
     return 0
 

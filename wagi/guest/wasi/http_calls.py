@@ -1,7 +1,7 @@
 """Host calls for outbound HTTP: the import module ``wasi_experimental_http``.
 
-https://github.com/deislabs/wasi-experimental-http
-A guest that waits for a response is suspended like one that waits for input.
+Source: https://github.com/deislabs/wasi-experimental-http
+A guest that waits for a response is suspended like a guest that waits for input.
 """
 
 from __future__ import annotations
@@ -17,46 +17,48 @@ from wagi.guest.wasi.context import WasiContext
 from wagi.guest.wasi.http_session import Failure, OutboundError, OutboundRequest
 
 MODULE = "wasi_experimental_http"
-_MAX_READ = 1024 * 1024
+_READ_MAX = 1024 * 1024
 T = TypeVar("T")
 
 
 def define(linker: Linker) -> None:
     """Add the functions to a linker."""
-    linker.define_async(MODULE, "req", "IIIIIIIIII", _numbered_async(req))
-    linker.define(MODULE, "close", "I", _numbered(close))
-    linker.define(MODULE, "header_get", "IIIIII", _numbered(header_get))
-    linker.define(MODULE, "headers_get_all", "IIII", _numbered(headers_get_all))
-    linker.define_async(MODULE, "body_read", "IIII", _numbered_async(body_read))
+    linker.define_async(MODULE, "req", "IIIIIIIIII", _with_error_codes_async(req))
+    linker.define(MODULE, "close", "I", _with_error_codes(close))
+    linker.define(MODULE, "header_get", "IIIIII", _with_error_codes(header_get))
+    linker.define(MODULE, "headers_get_all", "IIII", _with_error_codes(headers_get_all))
+    linker.define_async(MODULE, "body_read", "IIII", _with_error_codes_async(body_read))
 
 
-def _numbered(call: Callable[..., int]) -> Callable[..., int]:
-    """Turn what a call raises into the number that a guest gets for it."""
+def _with_error_codes(call: Callable[..., int]) -> Callable[..., int]:
+    """Make a host call return the error codes of the interface for its exceptions."""
 
     @wraps(call)
-    def numbered(wasi: WasiContext, *arguments: int) -> int:
+    def wrapper(wasi: WasiContext, *arguments: int) -> int:
         try:
             return call(wasi, *arguments)
         except (GuestFault, UnicodeDecodeError, OutboundError) as error:
-            return _number(wasi, error)
+            return _error_code(wasi, error)
 
-    return numbered
+    return wrapper
 
 
-def _numbered_async(call: Callable[..., Waiting]) -> Callable[..., Waiting]:
-    """The same for a call that waits."""
+def _with_error_codes_async(call: Callable[..., Waiting]) -> Callable[..., Waiting]:
+    """Do the same for a host call that can wait."""
 
     @wraps(call)
-    def numbered(wasi: WasiContext, *arguments: int) -> Waiting:
+    def wrapper(wasi: WasiContext, *arguments: int) -> Waiting:
         try:
             return (yield from call(wasi, *arguments))
         except (GuestFault, UnicodeDecodeError, OutboundError) as error:
-            return _number(wasi, error)
+            return _error_code(wasi, error)
 
-    return numbered
+    return wrapper
 
 
-def _number(wasi: WasiContext, error: GuestFault | UnicodeDecodeError | OutboundError) -> Failure:
+def _error_code(
+    wasi: WasiContext, error: GuestFault | UnicodeDecodeError | OutboundError
+) -> Failure:
     if isinstance(error, OutboundError):
         wasi.http.note(error)
         return error.failure
@@ -79,7 +81,7 @@ def req(
     status: int,
     handle: int,
 ) -> Waiting:
-    """Send a request, and wait for the head of its response."""
+    """Send a request, and wait for its response head; write the status and a handle."""
     memory = wasi.memory
     memory.require(status, 2)
     memory.require(handle, 4)
@@ -96,7 +98,7 @@ def req(
 
 
 def _result(wasi: WasiContext, task: asyncio.Task[T]) -> Generator[None, None, T]:
-    """Suspend the guest until a task of the event loop has ended."""
+    """Suspend the guest until a task is done, and return its result."""
     while not task.done():
         wasi.wait.future = task
         yield
@@ -105,14 +107,14 @@ def _result(wasi: WasiContext, task: asyncio.Task[T]) -> Generator[None, None, T
 
 def close(wasi: WasiContext, handle: int) -> int:
     """Close a response."""
-    wasi.http.forget(handle)
+    wasi.http.close_response(handle)
     return 0
 
 
 def header_get(
     wasi: WasiContext, handle: int, name: int, name_length: int, value: int, room: int, written: int
 ) -> int:
-    """Copy the value of a header into the guest: the first one of this name."""
+    """Write the value of the first header of a name; names are case-insensitive."""
     response = wasi.http.find(handle)
     wanted = wasi.memory.read(name, name_length).decode().lower()
     for key, found in response.headers:
@@ -122,7 +124,7 @@ def header_get(
 
 
 def headers_get_all(wasi: WasiContext, handle: int, buffer: int, room: int, written: int) -> int:
-    """Copy all headers into the guest, as lines of ``name:value``."""
+    """Write all headers, as lines of ``name:value``."""
     response = wasi.http.find(handle)
     text = "".join(f"{name}:{value}\n" for name, value in response.headers)
     return _copy(wasi, text.encode("latin-1"), buffer, room, written)
@@ -131,7 +133,7 @@ def headers_get_all(wasi: WasiContext, handle: int, buffer: int, room: int, writ
 def body_read(
     wasi: WasiContext, handle: int, buffer: int, room: int, read: int
 ) -> Waiting:  # fmt: skip
-    """Copy some of the body into the guest, from where the last read ended; 0 bytes at the end."""
+    """Write the next bytes of the body; 0 bytes at its end."""
     memory = wasi.memory
     response = wasi.http.find(handle)
     memory.require(buffer, room)
@@ -139,7 +141,7 @@ def body_read(
     if room == 0:
         memory.write_u32(read, 0)
         return 0
-    data = yield from _result(wasi, wasi.http.read(response, min(room, _MAX_READ)))
+    data = yield from _result(wasi, wasi.http.read(response, min(room, _READ_MAX)))
     memory.write(buffer, data)
     memory.write_u32(read, len(data))
     return 0
@@ -154,7 +156,11 @@ def _copy(wasi: WasiContext, data: bytes, buffer: int, room: int, written: int) 
 
 
 def _parse_headers(text: str) -> list[tuple[str, str]]:
-    """Lines of ``name:value``. Raises: OutboundError."""
+    """Parse lines of ``name:value``.
+
+    Raises:
+        OutboundError: If a line has no colon.
+    """
     headers = []
     for line in filter(None, text.split("\n")):
         name, colon, value = line.partition(":")

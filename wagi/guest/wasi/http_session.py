@@ -1,6 +1,6 @@
-"""The requests of one guest to other servers: what it holds open, and what it waits for.
+"""The outbound HTTP requests of one guest.
 
-How requests are sent, and whether they may be, is up to the ``HttpClient`` that a guest is given.
+The guest's ``HttpClient`` decides which requests are allowed, and sends them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol, TypeVar
 
-_MAX_NOTES = 20  # for the log, of one guest
+_NOTES_MAX = 20  # log messages per guest
 T = TypeVar("T")
 
 
 class Failure(IntEnum):
-    """What a host call returns instead of 0."""
+    """The error codes of the interface, which host calls return; 0 is success."""
 
     INVALID_HANDLE = 1
     MEMORY_NOT_FOUND = 2
@@ -34,7 +34,7 @@ class Failure(IntEnum):
 
 
 class OutboundError(Exception):
-    """A request that failed: the guest gets the number, the log the reason."""
+    """An outbound request failed: the guest receives the code, the log the reason."""
 
     def __init__(self, failure: Failure, reason: str = "") -> None:
         super().__init__(reason)
@@ -43,7 +43,7 @@ class OutboundError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutboundRequest:
-    """What a guest wants to have sent."""
+    """An outbound request."""
 
     method: str
     url: str
@@ -52,36 +52,48 @@ class OutboundRequest:
 
 
 class Response(Protocol):
-    """A response whose body has not been read."""
+    """A response whose body is read in pieces."""
 
     status: int
     headers: list[tuple[str, str]]
 
     async def read(self, size: int) -> bytes:
-        """At most ``size`` bytes, b"" at the end. Raises: OutboundError."""
+        """Read at most ``size`` bytes; b"" is the end.
+
+        Raises:
+            OutboundError: If reading fails.
+        """
 
     def close(self) -> None:
-        """Close it, read or not."""
+        """Close the response, whether or not its body was read."""
 
 
 class HttpClient(Protocol):
-    """Sends a guest's requests. Attributes: ``max_open`` responses at a time."""
+    """Sends the requests of a guest.
+
+    Attributes:
+        max_open: Maximum number of open responses.
+    """
 
     max_open: int
 
     async def send(self, request: OutboundRequest) -> Response:
-        """Send a request. Raises: OutboundError."""
+        """Send a request, and wait for the head of its response.
+
+        Raises:
+            OutboundError: If the request is not allowed or fails.
+        """
 
 
 class HttpSession:
-    """The requests of one guest: the responses that it holds open, and what it waits for."""
+    """The open responses of one guest, and the operation for which it waits."""
 
     def __init__(self, client: HttpClient | None, note: Callable[[str], None]) -> None:
-        """Begin without a request.
+        """Create a session without requests.
 
         Args:
-            client: Sends the requests; None if the guest may send none.
-            note: Is called with what the log should say.
+            client: Sends the requests; None if outbound requests are not allowed.
+            note: Callback that receives messages for the log.
         """
         self._client = client
         self._note = note
@@ -91,7 +103,14 @@ class HttpSession:
         self._task: asyncio.Task[Any] | None = None
 
     def send(self, request: OutboundRequest) -> asyncio.Task[tuple[int, int]]:
-        """Begin a request; it ends with handle and status. Raises: OutboundError."""
+        """Start a request.
+
+        Returns:
+            A task whose result is the handle of the response and its status code.
+
+        Raises:
+            OutboundError: If requests are not allowed, or if too many responses are open.
+        """
         if self._client is None:
             raise OutboundError(Failure.NOT_ALLOWED, "the handler has no allowed_hosts")
         if len(self._responses) >= self._client.max_open:
@@ -106,37 +125,45 @@ class HttpSession:
         return self._last, response.status
 
     def read(self, response: Response, size: int) -> asyncio.Task[bytes]:
-        """Begin to read."""
+        """Start to read at most ``size`` bytes of a body."""
         return self._begin(response.read(size))
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        # A guest waits for one thing at a time.
+        # A guest waits for one task at a time.
         task = asyncio.get_running_loop().create_task(work)
         self._task = task
         return task
 
     def find(self, handle: int) -> Response:
-        """The response of a handle. Raises: OutboundError."""
+        """Return the response of a handle.
+
+        Raises:
+            OutboundError: If the handle is invalid.
+        """
         try:
             return self._responses[handle]
         except KeyError:
             raise OutboundError(Failure.INVALID_HANDLE) from None
 
-    def forget(self, handle: int) -> None:
-        """Close a response. Raises: OutboundError."""
+    def close_response(self, handle: int) -> None:
+        """Close a response.
+
+        Raises:
+            OutboundError: If the handle is invalid.
+        """
         self.find(handle).close()
         del self._responses[handle]
 
     def note(self, error: OutboundError) -> None:
-        """Log why a request has failed."""
-        if str(error) and self._notes < _MAX_NOTES:
+        """Log why a request failed."""
+        if str(error) and self._notes < _NOTES_MAX:
             self._notes += 1
             self._note(f"outbound HTTP: {error}")
 
     def close(self) -> None:
-        """Cancel what is under way, and close all responses."""
+        """Cancel the current task, and close all responses."""
         if self._task is not None and not self._task.cancel() and not self._task.cancelled():
-            self._task.exception()  # seen: the guest may have gone before it could ask
+            self._task.exception()  # retrieved, so that asyncio does not log it
         for response in self._responses.values():
             response.close()
         self._responses.clear()

@@ -1,7 +1,7 @@
-"""Host calls that move bytes: reading and writing streams and files, directories, ``fd_sync``.
+"""Host calls that transfer data: reads, writes, directory listings, ``fd_sync``.
 
-They take as long as the guest wants: they work in pieces, and suspend the guest whenever its slice
-is over, with the call as far as it is.
+The guest decides how much work they have to do. They work in chunks, and suspend the guest in the
+middle of the call whenever its slice is over.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from wagi.guest.wasi.abi import MAX_OFFSET, PREVIEW1, Fdflags
 from wagi.guest.wasi.context import WasiContext
 from wagi.guest.wasi.descriptors import Directory, File, Stream
 
-_PIECE = 256 * 1024
-"""Bytes that are moved before the clock is read again: well under a millisecond of work."""
-_MAX_SIZE = (1 << 32) - 1  # of WASI's size
+_CHUNK_SIZE = 256 * 1024
+"""Bytes that are moved between two readings of the clock: well under a millisecond of work."""
+_SIZE_MAX = (1 << 32) - 1  # the maximum of WASI's ``size``
 
 
 def define(linker: Linker, module: str = PREVIEW1) -> None:
@@ -33,7 +33,7 @@ def define(linker: Linker, module: str = PREVIEW1) -> None:
 
 
 def fd_read(wasi: WasiContext, fd: int, iovecs: int, count: int, nread: int) -> Waiting:
-    """Read what there is of the request body, or wait for some; or read a file."""
+    """Read a file or standard input, of which the call returns what is available, or waits."""
     source = wasi.descriptors.get(fd)
     if isinstance(source, File):
         return _transfer(wasi, iovecs, count, nread, _Cursor(source).read)
@@ -56,14 +56,15 @@ def _read_stdin(wasi: WasiContext, iovecs: int, count: int, nread: int) -> Waiti
 
 
 def fd_write(wasi: WasiContext, fd: int, iovecs: int, count: int, nwritten: int) -> int | Waiting:
-    """Write all buffers: guests that never retry would lose what a short write leaves.
+    """Write all buffers.
 
-    While the output buffer is full the guest waits inside the call.
+    Writes to standard output are never short, since guests that do not retry would lose data; while
+    the output buffer is full, the guest waits in the call.
     """
     target = wasi.descriptors.get(fd)
     if target is Stream.STDOUT:
         data = wasi.memory.gather(iovecs, count, wasi.stdout.room)
-        if data is not None:  # nearly always
+        if data is not None:  # the common case
             wasi.memory.write_u32(nwritten, len(data))
             wasi.stdout.write(data)
             return 0
@@ -87,9 +88,9 @@ def _stdout_writer(wasi: WasiContext) -> Callable[[memoryview], int]:
 
 def _stderr_writer(wasi: WasiContext) -> Callable[[memoryview], int]:
     def write(data: memoryview) -> int:
-        piece = data[: 64 * 1024]  # cutting it into lines is much more work than copying it
-        wasi.stderr(piece.tobytes())
-        return len(piece)
+        chunk = data[: 64 * 1024]  # splitting it into lines takes much longer than copying it
+        wasi.stderr(chunk.tobytes())
+        return len(chunk)
 
     return write
 
@@ -97,7 +98,7 @@ def _stderr_writer(wasi: WasiContext) -> Callable[[memoryview], int]:
 def fd_pread(
     wasi: WasiContext, fd: int, iovecs: int, count: int, offset: int, nread: int
 ) -> Waiting:
-    """Read a file at an offset."""
+    """Read a file at an offset, without moving its own."""
     file = _file_with_offset(wasi, fd, Stream.STDIN)
     return _transfer(wasi, iovecs, count, nread, _Cursor(file, offset).read)
 
@@ -105,20 +106,24 @@ def fd_pread(
 def fd_pwrite(
     wasi: WasiContext, fd: int, iovecs: int, count: int, offset: int, nwritten: int
 ) -> Waiting:
-    """Write to a file at an offset."""
+    """Write to a file at an offset, without moving its own."""
     file = _file_with_offset(wasi, fd, Stream.STDOUT, Stream.STDERR)
     return _transfer(wasi, iovecs, count, nwritten, _Cursor(file, offset).write)
 
 
 def _file_with_offset(wasi: WasiContext, fd: int, *streams: Stream) -> File:
-    """The file of a descriptor. Raises: GuestFault(ESPIPE) for streams of the right direction."""
+    """Return the file of a descriptor.
+
+    Raises:
+        GuestFault: ESPIPE for the given streams, which have the right direction; otherwise EBADF.
+    """
     if wasi.descriptors.get(fd) in streams:
         raise GuestFault(ESPIPE)
     return wasi.descriptors.get_as(File, fd)
 
 
 class _Cursor:
-    """Where a file is read or written: at an offset, or (None) at its own position."""
+    """Reads or writes a file at an offset, or (None) at the file's own position."""
 
     def __init__(self, file: File, offset: int | None = None) -> None:
         self._file = file
@@ -152,13 +157,13 @@ class _Cursor:
 
 
 def _total(wasi: WasiContext, iovecs: int, count: int) -> Waiting:
-    """Check all buffers of a vector. Returns: their length together."""
+    """Check all buffers of a vector, and return their total length in bytes."""
     total = 0
     for batch in wasi.memory.batches(iovecs, count):
         total += sum(length for _, length in batch)
         if wasi.slice_is_over:
             yield
-    if total > _MAX_SIZE:
+    if total > _SIZE_MAX:
         raise GuestFault(EINVAL)
     return total
 
@@ -173,28 +178,28 @@ def _transfer(
 ) -> Waiting:
     """Move bytes between the buffers of a vector and a stream or a file.
 
-    All buffers are checked before the first byte is moved. The guest is suspended whenever its
-    slice is over, with the call as far as it is.
+    All buffers are checked before the first byte is moved. The guest is suspended in the middle of
+    the call whenever its slice is over.
 
     Args:
         wasi: The guest's context.
-        iovecs: Where the vector is.
-        count: How many buffers it has.
-        result: Where the number of bytes goes.
-        move: Moves at most all of a buffer. Returns: the bytes moved.
-        waits: Whether less than all means that there is no room yet, and not that this is the end.
+        iovecs: Address of the vector (``memory.IOVEC``).
+        count: Number of buffers in the vector.
+        result: Address to which the number of moved bytes is written.
+        move: Moves up to all bytes of a buffer, and returns their number.
+        waits: Whether the guest waits after a short move, which is the end of the call otherwise.
     """
     memory = wasi.memory
     memory.require(result, 4)
     if not (yield from _total(wasi, iovecs, count)):
-        move(memory.view(0, 0))  # a file may still be the wrong one
+        move(memory.view(0, 0))  # reports errors of the file even if nothing is transferred
     done = 0
     try:
         for batch in memory.batches(iovecs, count):
             for pointer, length in batch:
                 end = pointer + length
                 while pointer < end:
-                    size = min(end - pointer, _PIECE)
+                    size = min(end - pointer, _CHUNK_SIZE)
                     moved = move(memory.view(pointer, size))
                     pointer += moved
                     done += moved
@@ -208,7 +213,7 @@ def _transfer(
             if wasi.slice_is_over:
                 yield
     except (OSError, GuestFault):
-        if not done:  # otherwise the guest gets what there was; the next call fails
+        if not done:  # otherwise return the partial result; the next call fails
             raise
     memory.write_u32(result, done)
     return 0
@@ -217,7 +222,7 @@ def _transfer(
 def fd_readdir(
     wasi: WasiContext, fd: int, buffer: int, length: int, cookie: int, used: int
 ) -> Waiting:
-    """Fill a buffer with directory entries; the last one may be cut."""
+    """Fill a buffer with directory entries (``abi.DIRENT``); the last one may be truncated."""
     directory = wasi.descriptors.get_as(Directory, fd)
     wasi.memory.require(used, 4)
     return _read_directory(wasi, directory, buffer, length, cookie, used)
@@ -228,9 +233,9 @@ def _read_directory(
 ) -> Waiting:
     filled = 0
     for entry in directory.listing.entries(cookie):
-        piece = entry[: length - filled]
-        wasi.memory.write(buffer + filled, piece)
-        filled += len(piece)
+        chunk = entry[: length - filled]
+        wasi.memory.write(buffer + filled, chunk)
+        filled += len(chunk)
         if filled == length:
             break
         if wasi.slice_is_over:
@@ -240,23 +245,23 @@ def _read_directory(
 
 
 def fd_sync(wasi: WasiContext, fd: int) -> Waiting:
-    """Write a file's data and attributes to the disk."""
+    """Flush a file's data and attributes to the disk."""
     return _in_thread(wasi, os.fsync, wasi.descriptors.get_as(File, fd))
 
 
 def fd_datasync(wasi: WasiContext, fd: int) -> Waiting:
-    """Write a file's data to the disk."""
+    """Flush a file's data to the disk."""
     return _in_thread(wasi, os.fdatasync, wasi.descriptors.get_as(File, fd))
 
 
 def _in_thread(wasi: WasiContext, work: Callable[[int], None], file: File) -> Waiting:
-    """Let a thread do what takes as long as the disk does, while the guest waits for it."""
+    """Run a blocking operation in a thread, and suspend the guest until it is done."""
     try:
         loop = asyncio.get_running_loop()
-    except RuntimeError:  # outside of any request there is nothing that it could hold up
+    except RuntimeError:  # without an event loop there is nothing to block
         work(file.number)
         return 0
-    number = os.dup(file.number)  # the guest may be gone before the thread has ended
+    number = os.dup(file.number)  # the guest may end before the thread does
 
     def run() -> OSError | None:
         try:

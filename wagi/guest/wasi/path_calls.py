@@ -1,4 +1,4 @@
-"""Host calls on paths: ``path_*``. Every path begins at a directory that the guest has open."""
+"""Host calls on paths: ``path_*``. Every path is relative to an open directory of the guest."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def path_open(
     fdflags: int,
     result: int,
 ) -> int:
-    """Open a file or a directory, and create it first if the guest says so."""
+    """Open or create a file, or open a directory; write the new descriptor."""
     follow = flags(Lookupflags, lookup)
     how, access = flags(Oflags, oflags), flags(Rights, rights)
     flags(Rights, inheriting)
@@ -83,7 +83,11 @@ def path_open(
 
 
 def _access(how: Oflags, rights: Rights) -> Rights:
-    """How a file is opened: for reading unless only for writing; creating it is writing."""
+    """Return FD_READ and FD_WRITE for the mode in which to open a file.
+
+    Files are opened for reading unless the guest requests writing only. Creating and truncating
+    files requires writing.
+    """
     access = rights & (Rights.FD_READ | Rights.FD_WRITE)
     if Rights.FD_WRITE not in rights:
         access |= Rights.FD_READ
@@ -93,12 +97,13 @@ def _access(how: Oflags, rights: Rights) -> Rights:
 
 
 def _open(location: Location, how: Oflags, access: Rights) -> int:
-    # NONBLOCK: opening a FIFO must not wait for its other end. NOCTTY: no terminal is for us.
+    # NONBLOCK: opening a FIFO must not wait for its other end. NOCTTY: a terminal must not become
+    # the controlling terminal of the gateway.
     system = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     if Rights.FD_WRITE in access:
         system |= os.O_RDWR if Rights.FD_READ in access else os.O_WRONLY
     if location.must_be_directory:
-        system |= os.O_DIRECTORY  # nothing else must be truncated
+        system |= os.O_DIRECTORY  # prevents the truncation of other files
     if Oflags.CREAT in how:
         if location.must_be_directory:
             raise GuestFault(EISDIR)
@@ -124,13 +129,18 @@ def _descriptor(
 def path_filestat_get(
     wasi: WasiContext, fd: int, lookup: int, path: int, length: int, result: int
 ) -> int:
-    """Copy the attributes of what is at a path into the guest."""
+    """Write the ``filestat`` of a path (see ``abi.FILESTAT``)."""
     wasi.memory.write(result, pack_filestat(path_status(wasi, fd, lookup, path, length)))
     return 0
 
 
 def path_status(wasi: WasiContext, fd: int, lookup: int, path: int, length: int) -> os.stat_result:
-    """The attributes of what is at a path. Raises: GuestFault, OSError."""
+    """Return the attributes of a path, for ``path_filestat_get``.
+
+    Raises:
+        GuestFault: If an argument is invalid, or if the path would leave its directory.
+        OSError: If the path does not exist or cannot be accessed.
+    """
     follow = bool(flags(Lookupflags, lookup))
     with _location(wasi, fd, path, length, follow) as location:
         return location.stat()
@@ -146,7 +156,7 @@ def path_filestat_set_times(
     modified: int,
     value: int,
 ) -> int:
-    """Set the times of what is at a path, in nanoseconds since 1970."""
+    """Set the timestamps of a path, in nanoseconds since 1970."""
     follow = bool(flags(Lookupflags, lookup))
     wanted = set_times_flags(value)
     with _location(wasi, fd, path, length, follow, writes=True) as location:
@@ -187,7 +197,7 @@ def path_unlink_file(wasi: WasiContext, fd: int, path: int, length: int) -> int:
 def path_rename(
     wasi: WasiContext, fd: int, path: int, length: int, new_fd: int, new_path: int, new_length: int
 ) -> int:
-    """Move a file or a directory, within a volume or to another one that is alike."""
+    """Rename a file or directory, within a volume or between writable volumes of a file system."""
     source, target = _two_directories(wasi, fd, new_fd)
     text = wasi.memory.read_path(path, length)
     new_text = wasi.memory.read_path(new_path, new_length)
@@ -241,7 +251,7 @@ def path_link(
 def path_symlink(
     wasi: WasiContext, target: int, target_length: int, fd: int, path: int, length: int
 ) -> int:
-    """Create a symbolic link. Its target is relative, and followed within a volume only."""
+    """Create a symbolic link. Its target must be relative; it is followed only within a volume."""
     directory = wasi.descriptors.get_as(Directory, fd)
     leads_to = wasi.memory.read_path(target, target_length)
     text = wasi.memory.read_path(path, length)
@@ -258,7 +268,7 @@ def path_symlink(
 def path_readlink(
     wasi: WasiContext, fd: int, path: int, length: int, buffer: int, size: int, used: int
 ) -> int:
-    """Copy the target of a symbolic link into the guest, as much of it as fits."""
+    """Write the target of a symbolic link, truncated to the size of the buffer."""
     with _location(wasi, fd, path, length) as location:
         if location.must_be_directory:
             location.stat()
@@ -294,7 +304,7 @@ def _location(
 
 
 def _check_new(location: Location) -> None:
-    """Refuse to create what is not a directory at a path that ends in a slash."""
+    """Raise for a path with a trailing slash, at which only a directory could be created."""
     if location.must_be_directory:
         location.stat()
         raise GuestFault(EEXIST)

@@ -1,9 +1,9 @@
-"""Paths of a guest: walked so that they cannot leave the directory in which they begin.
+"""Path resolution that cannot leave the directory at which a path starts.
 
-The kernel never gets more than one component at a time, each relative to a directory that is held
-open, and never follows a symbolic link: links are read and walked here, too. A directory or link
-that another process exchanges meanwhile can change what is found, not where it may be: ``..`` goes
-back to the directory from which the walk came, and above the first one there is nothing.
+Each system call gets a single component, relative to a directory that is held open, and never
+follows a symbolic link: links are read and resolved here. Another process that replaces a directory
+or link during the walk can change which file is found, but cannot make the walk leave the
+directory: ``..`` returns to the directory from which the walk came, and fails at the first one.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from wagi.guest.errno import EINVAL, ELOOP, ENOENT, ENOTDIR, EPERM, GuestFault
 
 _MAX_LINKS = 40  # as in Linux
 _MAX_COMPONENTS = 4096
-"""Components in all, those of links included: each takes microseconds of the event loop's time."""
+"""Maximum number of components, including those of links: each takes microseconds of the event
+loop's time."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Location:
-    """Where a path leads.
+    """The result of a path resolution.
 
     Attributes:
-        parent: An open directory.
-        name: The entry in it: never a symbolic link that the caller wanted to be followed, and
-            ``.`` if the path leads to the directory itself.
+        parent: The host's descriptor of a directory.
+        name: The name of an entry in it, or ``.`` for the directory itself; never a symbolic link
+            that was to be followed.
         must_be_directory: Whether the path ends in a slash.
     """
 
@@ -39,7 +40,12 @@ class Location:
         self.must_be_directory = must_be_directory
 
     def stat(self) -> os.stat_result:
-        """The attributes of what is there. Raises: OSError, GuestFault."""
+        """Return the attributes of the entry; a symbolic link is not followed.
+
+        Raises:
+            OSError: If it does not exist.
+            GuestFault: ENOTDIR if it must be a directory and is not.
+        """
         status = os.stat(self.name, dir_fd=self.parent, follow_symlinks=False)
         if self.must_be_directory and not _is_directory(status):
             raise GuestFault(ENOTDIR)
@@ -50,20 +56,20 @@ class Location:
 def resolve(
     directory: int, path: bytes, follow: bool, slash_follows: bool = True
 ) -> Iterator[Location]:
-    """Walk a path.
+    """Resolve a path.
 
     Args:
-        directory: Where it begins: an open directory, which it cannot leave.
-        path: What the guest passed, UTF-8.
-        follow: Whether a symbolic link in the last place is followed.
-        slash_follows: Whether it is followed at any rate if the path ends in a slash.
+        directory: The host's descriptor of the directory at which the path starts.
+        path: The path, in UTF-8.
+        follow: Whether to follow a symbolic link in the last component.
+        slash_follows: Whether to follow it in any case if the path ends in a slash.
 
     Yields:
-        Where it leads; the last component need not exist. Its parent is closed afterwards.
+        The location; its last component need not exist. Its parent is closed afterwards.
 
     Raises:
-        GuestFault: If the path is not valid, or would leave the directory (EPERM).
-        OSError: If a component cannot be entered.
+        GuestFault: If the path is invalid, or would leave the directory (EPERM).
+        OSError: If a directory cannot be opened.
     """
     if not path:
         raise GuestFault(ENOENT)
@@ -81,8 +87,8 @@ class _Walk:
         self._root = root
         self._follow = follow
         self._slash_follows = slash_follows
-        self._entered: list[int] = []  # the directories below the root, each in the one before
-        self._ahead: deque[bytes] = deque()
+        self._entered: list[int] = []  # directories below the root, each a child of the one before
+        self._ahead: deque[bytes] = deque()  # components that remain
         self._links = 0
 
     @property
@@ -114,7 +120,7 @@ class _Walk:
         raise GuestFault(ELOOP)
 
     def _prepend(self, path: bytes) -> bool:
-        """Put a path before what is ahead. Returns: whether it ends in a name with a slash."""
+        """Insert a path before the remaining components; return whether it ends in ``name/``."""
         if path.startswith(b"/"):
             raise GuestFault(EPERM)
         components = [component for component in path.split(b"/") if component]
@@ -122,7 +128,7 @@ class _Walk:
         return path.endswith(b"/") and components[-1] not in (b".", b"..")
 
     def _read_link(self, name: bytes) -> bytes | None:
-        """The target of a symbolic link; None if it is not one, or nothing is there."""
+        """Return the target of a symbolic link; None if the entry is not a link or missing."""
         try:
             target = os.readlink(name, dir_fd=self._here)
         except OSError:
@@ -133,7 +139,7 @@ class _Walk:
         return target
 
     def _enter(self, name: bytes) -> None:
-        """Go into a directory, or put what a symbolic link says before what is ahead."""
+        """Enter a directory, or insert the target of a symbolic link."""
         try:
             self._entered.append(os.open(name, _DIRECTORY, dir_fd=self._here))
         except NotADirectoryError:

@@ -1,4 +1,4 @@
-"""``poll_oneoff``: every sleep of a guest, and every wait for input."""
+"""``poll_oneoff``, with which guests sleep and wait for input."""
 
 from __future__ import annotations
 
@@ -14,20 +14,33 @@ from wagi.guest.wasi.abi import EVENT, PREVIEW1, Clockid, Eventtype, Subclockfla
 from wagi.guest.wasi.context import WasiContext
 from wagi.guest.wasi.descriptors import File, Stream
 
-_BATCH = 256  # subscriptions that are read at a time: a guest may pass millions
-_HANGUP = 1  # of eventrwflags
+_BATCH_SIZE = 256  # subscriptions that are read at a time: a guest may pass millions
+_FD_READWRITE_HANGUP = 1  # a bit of eventrwflags
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the fields of a ``subscription`` are; offsets and size in bytes.
+    """The layout of a ``subscription``, which differs between the versions of WASI.
 
-    Preview 1, 48 bytes, and the older snapshot, 56 bytes::
+    Offsets in bytes; preview 1 has 48 bytes, ``wasi_unstable`` has 56::
 
-        0 userdata u64 | 8 tag u8 | 16 clock id u32 | 24 timeout u64 | 32 precision | 40 flags u16
-        0 userdata u64 | 8 tag u8 | 16 identifier   | 24 clock id    | 32 timeout   | 48 flags u16
+        preview 1  unstable  size  field
+        0          0         8     userdata
+        8          8         1     tag: eventtype
 
-    For a descriptor, its number is at 16 in both.
+        for a clock (tag 0):
+        -          16        8     identifier
+        16         24        4     id: clockid
+        24         32        8     timeout, in nanoseconds
+        32         40        8     precision, in nanoseconds
+        40         48        2     flags: subclockflags
+
+        for a descriptor (tag 1 or 2):
+        16         16        4     file_descriptor
+
+    Attributes:
+        size: The size of a subscription, in bytes.
+        clock: The offset of the clock's ``id``, in bytes.
     """
 
     size: int
@@ -48,16 +61,19 @@ def define(linker: Linker) -> None:
 def poll_oneoff(
     wasi: WasiContext, subscriptions: int, events: int, count: int, nevents: int
 ) -> Waiting:
-    """Wait for the first of several: a time, input, or room for output."""
+    """Wait until at least one of the subscribed events has occurred, and write the events.
+
+    The layouts are ``Layout`` and ``abi.EVENT``.
+    """
     return poll(PREVIEW1_LAYOUT, wasi, subscriptions, events, count, nevents)
 
 
 def poll(
     layout: Layout, wasi: WasiContext, subscriptions: int, events: int, count: int, nevents: int
 ) -> Waiting:
-    """``poll_oneoff`` with either layout of subscriptions."""
+    """Implement ``poll_oneoff`` for both layouts of subscriptions."""
     if count == 0:
-        return EINVAL  # it would sleep for ever
+        return EINVAL  # it would never return
     memory = wasi.memory
     memory.require(subscriptions, layout.size * count)
     memory.require(events, EVENT.size * count)
@@ -87,7 +103,7 @@ def poll(
 def _report(
     layout: Layout, wasi: WasiContext, subscriptions: int, events: int, count: int, asked_at: float
 ) -> Generator[None, None, int]:
-    """Write an event for each subscription that is ready. Returns: their number."""
+    """Write an event for each subscription that is ready, and return their number."""
     ready = 0
     for batch in _batches(wasi, layout, subscriptions, count):
         for subscription in batch:
@@ -103,20 +119,20 @@ def _report(
 def _batches(
     wasi: WasiContext, layout: Layout, subscriptions: int, count: int
 ) -> Iterator[Iterator[bytes]]:
-    for first in range(0, count, _BATCH):
-        size = layout.size * min(_BATCH, count - first)
+    for first in range(0, count, _BATCH_SIZE):
+        size = layout.size * min(_BATCH_SIZE, count - first)
         table = wasi.memory.read(subscriptions + layout.size * first, size)
         yield (table[at : at + layout.size] for at in range(0, size, layout.size))
 
 
 @dataclass(slots=True)
 class _Wait:
-    """What one subscription waits for: a time, input, or (neither) nothing: it is ready.
+    """The condition of one subscription; it is ready at once if neither field is set.
 
     Attributes:
-        event: The event to report.
-        at: The time, in seconds of ``time.monotonic``.
-        input: Whether it waits for the request body.
+        event: The event to report, as ``abi.EVENT``.
+        at: The time to wait for, in seconds of ``time.monotonic``.
+        input: Whether to wait for standard input.
     """
 
     event: bytes
@@ -125,7 +141,11 @@ class _Wait:
 
     @classmethod
     def of(cls, wasi: WasiContext, layout: Layout, subscription: bytes, asked_at: float) -> _Wait:
-        """Read a subscription. Raises: GuestFault(EINVAL) if it is not valid."""
+        """Parse a subscription.
+
+        Raises:
+            GuestFault: EINVAL if it is invalid.
+        """
         userdata, tag = _HEAD.unpack_from(subscription)
         kind = enum(Eventtype, tag)
         if kind is Eventtype.CLOCK:
@@ -161,16 +181,20 @@ def _wake_at(wasi: WasiContext, layout: Layout, subscription: bytes, asked_at: f
 def _for_descriptor(
     userdata: int, kind: Eventtype, descriptor: object
 ) -> tuple[bytes, float | None, bool]:
-    """The event of a descriptor, and what it waits for. Raises: GuestFault(EBADF)."""
+    """Return the fields of the ``_Wait`` of a descriptor.
+
+    Raises:
+        GuestFault: EBADF if the descriptor does not have the right direction.
+    """
     bytes_ready, hangup = 1, 0
-    if isinstance(descriptor, File):  # always ready, as wasmtime reports them
+    if isinstance(descriptor, File):  # always ready, as in wasmtime
         if kind is Eventtype.FD_READ and os.fstat(descriptor.number).st_size <= descriptor.position:
-            hangup = _HANGUP
+            hangup = _FD_READWRITE_HANGUP
     elif kind is Eventtype.FD_READ:
         if descriptor is not Stream.STDIN:
             raise GuestFault(EBADF)
     elif descriptor not in (Stream.STDOUT, Stream.STDERR):
-        # The response has room or suspends its writer by itself.
+        # Output is always ready: a write suspends the guest while the buffer is full.
         raise GuestFault(EBADF)
     waits = descriptor is Stream.STDIN
     return EVENT.pack(userdata, 0, kind, bytes_ready, hangup), None, waits

@@ -1,4 +1,4 @@
-"""Host calls on sockets: a guest has none, so they only say so, as in wasmtime."""
+"""Host calls on sockets. Guests have no sockets, so all calls fail, as in wasmtime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def define(linker: Linker, module: str = PREVIEW1) -> None:
 
 
 def sock_accept(wasi: WasiContext, fd: int, value: int, result: int) -> int:
-    """Accept a connection."""
+    """Fail with ENOTSOCK, or EINVAL for unknown flags."""
     flags(Fdflags, value)
     return _not_a_socket(wasi, fd)
 
@@ -27,17 +27,17 @@ def sock_accept(wasi: WasiContext, fd: int, value: int, result: int) -> int:
 def sock_recv(
     wasi: WasiContext, fd: int, iovecs: int, count: int, value: int, size: int, result: int
 ) -> int:
-    """Receive a message."""
+    """Fail with ENOTSOCK, or EINVAL for unknown flags."""
     return EINVAL if value & ~_RECEIVE_FLAGS else _not_a_socket(wasi, fd)
 
 
 def sock_send(wasi: WasiContext, fd: int, iovecs: int, count: int, value: int, result: int) -> int:
-    """Send a message. Its flags, of 16 bits, have no meaning."""
+    """Fail with ENOTSOCK, or EINVAL for flags beyond 16 bits; no flags are defined."""
     return EINVAL if value > 0xFFFF else _not_a_socket(wasi, fd)
 
 
 def sock_shutdown(wasi: WasiContext, fd: int, value: int) -> int:
-    """Shut down a connection."""
+    """Fail with ENOTSOCK, or EINVAL for unknown flags."""
     return EINVAL if value & ~_SHUTDOWN_FLAGS else _not_a_socket(wasi, fd)
 
 

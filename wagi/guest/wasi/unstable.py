@@ -1,7 +1,7 @@
 """``wasi_unstable``, the snapshot before ``wasi_snapshot_preview1``, which old modules import.
 
-Most functions are the same under another name: the import is renamed. Four have another layout:
-those are here.
+Most functions did not change: their imports are renamed. The four functions whose parameters or
+structures changed are implemented here.
 """
 
 from __future__ import annotations
@@ -21,16 +21,28 @@ from wagi.guest.wasi.poll import Layout, poll
 _TRANSLATED = frozenset(("fd_seek", "fd_filestat_get", "path_filestat_get", "poll_oneoff"))
 _LAYOUT = Layout(size=56, clock=24)
 _WHENCE = {0: Whence.CUR, 1: Whence.END, 2: Whence.SET}
-_FILESTAT = Struct("<QQB3xIQQQQ")  # dev, ino, filetype, nlink (32 bits), size, atim, mtim, ctim
+_FILESTAT = Struct("<QQB3xIQQQQ")
+"""The old ``filestat``, 56 bytes::
+
+    offset  size  field
+    0       8     dev
+    8       8     ino
+    16      1     filetype
+    20      4     nlink: 8 bytes in preview 1
+    24      8     size
+    32      8     atim
+    40      8     mtim
+    48      8     ctim
+"""
 
 
 def rename(module: str, name: str) -> str:
-    """The module under which an import of a guest is found."""
+    """Return the module name under which the linker defines an import of a guest."""
     return PREVIEW1 if module == UNSTABLE and name not in _TRANSLATED else module
 
 
 def define(linker: Linker) -> None:
-    """Add the functions with another layout to a linker."""
+    """Define the functions that differ from preview 1."""
     linker.define(UNSTABLE, "fd_seek", "IQII", fd_seek)
     linker.define(UNSTABLE, "fd_filestat_get", "II", fd_filestat_get)
     linker.define(UNSTABLE, "path_filestat_get", "IIIII", path_filestat_get)
@@ -38,14 +50,14 @@ def define(linker: Linker) -> None:
 
 
 def fd_seek(wasi: WasiContext, fd: int, offset: int, whence: int, result: int) -> int:
-    """``fd_seek`` with the numbers of ``whence`` in their old order."""
+    """Implement ``fd_seek`` with the old numbering of ``whence``."""
     if whence not in _WHENCE:
         return EINVAL
     return seek(wasi, fd, offset, _WHENCE[whence], result)
 
 
 def fd_filestat_get(wasi: WasiContext, fd: int, result: int) -> int:
-    """``fd_filestat_get`` into the old, shorter structure."""
+    """Implement ``fd_filestat_get`` with the old, shorter ``filestat``."""
     descriptor = wasi.descriptors.get(fd)
     if isinstance(descriptor, Stream):
         wasi.memory.write(result, bytes(_FILESTAT.size))
@@ -57,7 +69,7 @@ def fd_filestat_get(wasi: WasiContext, fd: int, result: int) -> int:
 def path_filestat_get(
     wasi: WasiContext, fd: int, lookup: int, path: int, length: int, result: int
 ) -> int:
-    """``path_filestat_get`` into the old, shorter structure."""
+    """Implement ``path_filestat_get`` with the old, shorter ``filestat``."""
     wasi.memory.write(result, _pack(path_status(wasi, fd, lookup, path, length)))
     return 0
 
@@ -78,5 +90,5 @@ def _pack(status: os.stat_result) -> bytes:
 def poll_oneoff(
     wasi: WasiContext, subscriptions: int, events: int, count: int, nevents: int
 ) -> Waiting:
-    """``poll_oneoff`` with the old, longer subscriptions."""
+    """Implement ``poll_oneoff`` with the old, longer ``subscription``."""
     return poll(_LAYOUT, wasi, subscriptions, events, count, nevents)

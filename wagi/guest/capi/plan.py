@@ -1,0 +1,133 @@
+"""Store plans: everything that the stores of one handler's guests share."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+from wagi.guest.capi import api
+from wagi.guest.capi.linker import InstancePre
+from wagi.guest.outcome import EngineError
+from wagi.guest.scheduler import SLICE, SLICE_TICKS
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """The limits of a store (wasmtime's StoreLimits).
+
+    Attributes:
+        memory: Maximum size of each linear memory, in bytes.
+        elements: Maximum number of elements of each table.
+        memories: Maximum number of memories.
+        tables: Maximum number of tables.
+    """
+
+    memory: int
+    elements: int
+    memories: int
+    tables: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlace:
+    """The place of an image in a linear memory.
+
+    Attributes:
+        key: The key of the image's artefact.
+        offset: Offset of the image in the memory, in bytes.
+        size: Size of the image, in bytes.
+        memory_size: Initial size of the memory, in bytes.
+    """
+
+    key: str
+    offset: int
+    size: int
+    memory_size: int
+
+
+class Image:
+    """The data of a module, which the core maps copy-on-write into the memory of its guests.
+
+    Attributes:
+        place: Its place in the memory.
+        address: The address of the core's image.
+    """
+
+    def __init__(self, data: bytes, place: ImagePlace) -> None:
+        """Make an image.
+
+        Args:
+            data: Its bytes, whole WebAssembly pages.
+            place: Its place in the memory.
+
+        Raises:
+            EngineError: If the size of the data differs from that of the place, or if there is not
+                enough memory.
+        """
+        if len(data) != place.size:
+            raise EngineError(
+                f"the data of a compiled module has {len(data)} bytes, expected {place.size}:"
+                " remove the folder of artefacts, and start again"
+            )
+        try:
+            self.address: int = api.core.image_new(data, place.offset, place.memory_size)
+        except MemoryError:
+            raise EngineError("not enough memory for the data of a module") from None
+        self.place = place
+        weakref.finalize(self, api.core.image_delete, self.address).atexit = False
+
+
+class StorePlan:
+    """The configuration that the stores of all guests of a handler share.
+
+    Attributes:
+        pre: The module with its imports resolved.
+        exports: The exports to call, in order.
+        limits: The limits of each store.
+        output_limit: Maximum size of the buffered output, in bytes; a guest that writes more waits.
+    """
+
+    def __init__(
+        self,
+        pre: InstancePre,
+        exports: tuple[bytes, ...],
+        limits: StoreLimits,
+        output_limit: int = 0,
+        has_preopens: bool = False,
+        image: Image | None = None,
+    ) -> None:
+        """Make a plan.
+
+        Args:
+            pre: The module with its imports resolved.
+            exports: The exports to call, in order.
+            limits: The limits of each store.
+            output_limit: Maximum size of the buffered output, in bytes; a guest that writes more
+                waits.
+            has_preopens: Whether guests have preopened directories.
+            image: The data to map into the memory of guests, if any.
+        """
+        self.pre = pre
+        self.exports = exports
+        self.limits = limits
+        self.output_limit = output_limit
+        compiled = pre.engine.core
+        if compiled is not None:
+            self._image = image  # the plan in C refers to it, and to the block of names
+            self._block = b"".join(name + b"\0" for name in exports)
+            self.address = compiled.plan_new(
+                pre.engine.address,
+                pre.address,
+                image.address if image is not None else 0,
+                self._block,
+                limits.memory,
+                limits.elements,
+                limits.tables,
+                limits.memories,
+                output_limit,
+                SLICE,
+                SLICE_TICKS,
+                pre.needs_wasi,
+                has_preopens,
+            )
+            weakref.finalize(self, compiled.plan_delete, self.address).atexit = False

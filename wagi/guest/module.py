@@ -1,0 +1,259 @@
+"""Modules: parsing, compiled modules, and the handlers that are made of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import wasmtime
+
+from wagi.errors import WagiError
+from wagi.guest import binary
+from wagi.guest.capi.compiled import open_store
+from wagi.guest.capi.engine import wat_to_wasm
+from wagi.guest.capi.linker import InstancePre, Linker
+from wagi.guest.capi.plan import Image, StoreLimits, StorePlan
+from wagi.guest.handler import Handler, HandlerSpec, Preopen
+from wagi.guest.image import DataImage, extract_data
+from wagi.guest.imports import explain
+from wagi.guest.outcome import EngineError, Trap
+from wagi.guest.wasi.abi import UNSTABLE
+from wagi.guest.wasi.unstable import rename
+from wagi.limits import Limits
+
+SLOT_SIZE = 256 * 1024**2
+"""Size of a slot of the pool, in bytes; guests that fit start fastest. Most of it is only reserved
+address space."""
+ELEMENT_SIZE = 8  # bytes of a table's element
+_SEGMENT_TRAPS = {
+    "out of bounds memory access": "a data segment lies outside of its memory",
+    "out of bounds table access": "an element segment lies outside of its table",
+}
+"""The meaning of these traps during an instantiation that runs no guest code."""
+_COPIED_DATA = 64 * 1024
+"""Maximum size of a module's data, in bytes, that is copied into the memory of each guest. Larger
+data is mapped: that has a higher fixed cost, but copies only the pages that a guest touches."""
+TABLES_SHARE = 8  # tables can use an additional 1/8 of the memory limit
+
+
+class ModuleError(WagiError):
+    """A module cannot be a handler; the message has the reason and a remedy."""
+
+
+class MemoryLimitError(ModuleError):
+    """The initial memory of a module exceeds the memory limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedModule:
+    """A module that can be compiled, made by ``parse``.
+
+    Attributes:
+        name: The name, for messages.
+        wasm: The module in the binary format.
+        digest: The SHA-256 of ``wasm``.
+        sizes: The initial sizes of memories and tables.
+        fits: Whether guests fit into slots of the pool.
+        has_start: Whether the module has a start function, which runs at instantiation.
+        image: The data, if it is mapped into the memory of guests instead of copied.
+        without_data: The module without that data.
+        has_much_data: Whether the data is too large for wasmtime to copy it for each guest.
+    """
+
+    name: str
+    wasm: bytes
+    digest: bytes
+    sizes: binary.Sizes
+    fits: bool
+    has_start: bool
+    image: DataImage | None
+    without_data: bytes
+    has_much_data: bool
+
+
+def parse(name: str, content: bytes, memory_limit: int) -> ParsedModule:
+    """Parse a module.
+
+    Args:
+        name: The name, for messages.
+        content: The module in the binary or text format.
+        memory_limit: The memory limit of its guests, in bytes.
+
+    Raises:
+        ModuleError: If the module is malformed, or is a component.
+    """
+    try:
+        wasm = _to_wasm(content)
+        sizes = binary.initial_sizes(wasm)
+        if UNSTABLE.encode() in wasm:
+            wasm = binary.rename_imports(wasm, rename)
+    except (binary.MalformedModuleError, EngineError) as error:
+        raise ModuleError(f"{name}: {error}") from None
+    fits = max((memory_limit, *sizes.memories)) <= SLOT_SIZE
+    sections = {section.number: section for section in binary.sections(wasm)}
+    data = sections.get(binary.DATA_SECTION)
+    has_much_data = data is not None and data.end - data.start > _COPIED_DATA
+    extracted = extract_data(wasm, _COPIED_DATA) if has_much_data else None
+    without_data, image = extracted or (wasm, None)
+    return ParsedModule(
+        name,
+        wasm,
+        hashlib.sha256(wasm).digest(),
+        sizes,
+        fits,
+        binary.START_SECTION in sections,
+        image,
+        without_data,
+        has_much_data,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The compiled code of a module, with the linker of its engine."""
+
+    key: str
+    linker: Linker
+    inner: wasmtime.Module
+    image: Image | None
+
+
+class Module:
+    """A compiled module, which several handlers can share."""
+
+    def __init__(self, parsed: ParsedModule, compiled: Compiled) -> None:
+        self.name = parsed.name
+        self._parsed = parsed
+        self._compiled = compiled
+        self._exports = {
+            item.name: isinstance(item.type, wasmtime.FuncType)
+            and not item.type.params
+            and not item.type.results
+            for item in compiled.inner.exports
+        }
+        self._pre = self._link()
+
+    def _link(self) -> InstancePre:
+        linker = self._compiled.linker
+        inner = self._compiled.inner
+        imports = [(item.module, item.name or "") for item in inner.imports]
+        unknown = [(m, n) for m, n in imports if not linker.has(m, n)]
+        if unknown:
+            module, name = unknown[0]
+            more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+            raise ModuleError(
+                f"{self.name}: unknown import {name!r} of {module!r}{more}: {explain(module, name)}"
+            )
+        try:
+            return linker.instantiate_pre(inner)
+        except EngineError as error:
+            raise ModuleError(f"{self.name}: cannot be linked: {one_line(error)}") from None
+
+    def exports(self, name: str) -> bool:
+        """Whether the module has an export of this name, of any type."""
+        return name in self._exports
+
+    def handler(self, entrypoint: str, limits: Limits, preopens: tuple[Preopen, ...]) -> Handler:
+        """Make a handler.
+
+        Args:
+            entrypoint: The export to call.
+            limits: The limits of each guest.
+            preopens: The directories that guests can access.
+
+        Raises:
+            ModuleError: If the entrypoint is missing, or if instantiation always fails.
+            MemoryLimitError: If the initial memory of the module exceeds the limit.
+        """
+        if not self._exports.get(entrypoint, False):
+            names = ", ".join(sorted(self._exports)) or "nothing"
+            what = (
+                "is not a function without parameters and results"
+                if entrypoint in self._exports
+                else "is not exported"
+            )
+            raise ModuleError(
+                f"{self.name}: the entrypoint {entrypoint!r} {what}; it exports: {names}"
+                f"{self._hint(entrypoint)}"
+            )
+        store_limits = self._store_limits(limits.memory_limit)
+        self._check_instantiation(store_limits)
+        # A reactor's _initialize is called before any other export (WASI's application ABI).
+        first = (b"_initialize",) if self._exports.get("_initialize") else ()
+        calls = first if entrypoint == "_initialize" else (*first, entrypoint.encode())
+        key, memory = self._compiled.key, self._compiled.linker.engine.memory
+        image = self._compiled.image
+        place = None if image is None else image.place
+        spec = HandlerSpec(self.name, key, memory, calls, limits, store_limits, preopens, place)
+        return Handler(spec, self._pre, image)
+
+    def _check_instantiation(self, limits: StoreLimits) -> None:
+        """Instantiate the module once, to find errors that would occur at every request.
+
+        Modules with a start function are skipped, since it is guest code that may do anything.
+        """
+        if self._parsed.has_start:
+            return
+        store = open_store(StorePlan(self._pre, (), limits), b"", b"", lambda store: None)
+        try:
+            while (outcome := store.poll()) is None:
+                pass
+        finally:
+            store.close()
+        if isinstance(outcome, Trap):
+            reason = one_line(outcome.message)
+            for trap, cause in _SEGMENT_TRAPS.items():
+                reason = reason.replace(trap, f"{trap} ({cause})")
+            raise ModuleError(f"{self.name}: no instance can be made: {reason}")
+
+    def _hint(self, entrypoint: str) -> str:
+        """Guess why a module does not have an entrypoint."""
+        if entrypoint != "_start" or "_start" in self._exports:
+            return ""
+        if "_initialize" in self._exports:
+            return ": it is a reactor: set entrypoint to the function that handles requests"
+        if not self._compiled.inner.imports:
+            return ": was it built for wasm32-unknown-unknown? Build a program for wasm32-wasip1"
+        return ": was it built as a library? Build a program, which has a _start"
+
+    def _store_limits(self, limit: int) -> StoreLimits:
+        """Divide a memory limit among the memories and tables of the module."""
+        memories, tables = self._parsed.sizes.memories, self._parsed.sizes.tables
+        limits = StoreLimits(
+            memory=limit // max(1, len(memories)),
+            elements=limit // TABLES_SHARE // ELEMENT_SIZE // max(1, len(tables)),
+            memories=len(memories),
+            tables=len(tables),
+        )
+        if max(memories, default=0) > limits.memory:
+            raise MemoryLimitError(
+                f"{self.name}: memory_limit is {limit} bytes, but the module starts with"
+                f" {sum(memories)} bytes{' in several memories' if len(memories) > 1 else ''}"
+            )
+        if max(tables, default=0) > limits.elements:
+            raise MemoryLimitError(
+                f"{self.name}: memory_limit is {limit} bytes, which leaves a table"
+                f" {limits.elements} elements, and the module starts with {max(tables)}"
+            )
+        return limits
+
+
+def one_line(reason: object) -> str:
+    """Join the lines of a wasmtime message: a summary, followed by its causes."""
+    lines = (line.strip() for line in str(reason).splitlines())
+    return ": ".join(line for line in lines if line not in ("", "Caused by:"))
+
+
+def _to_wasm(content: bytes) -> bytes:
+    if binary.is_component(content):
+        raise binary.MalformedModuleError(
+            "this is a component (WASI preview 2), and the gateway runs core modules of preview 1:"
+            " build for wasm32-wasip1"
+        )
+    if content.lstrip()[:1] in (b"(", b";"):
+        try:
+            return wat_to_wasm(content.decode())
+        except UnicodeDecodeError:
+            raise binary.MalformedModuleError("not UTF-8 text and not a wasm file") from None
+    binary.check_magic(content)
+    return content
