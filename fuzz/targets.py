@@ -34,6 +34,7 @@ from wagi.http.errors import HTTPError
 from wagi.http.forwarded import TrustedProxies
 from wagi.http.parser import Data, Head, HeadLimits, RequestParser
 from wagi.http.server import HttpServer
+from wagi.http.spool import SpoolSpace
 from wagi.limits import Limits
 from wagi.observe.module_log import ModuleLogs
 from wagi.routing import RoutePattern, RouteTable
@@ -224,7 +225,7 @@ class _Server:
         gateway = Gateway(
             RouteTable(routes),
             HostPort("default.example", 80),
-            BodyLimits(100_000, 1_000_000, 0),
+            BodyLimits(100_000, SpoolSpace(1_000_000), 0),
             10,
             unlimited_account(),
             WorkerLimits(0, {}, []),

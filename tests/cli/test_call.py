@@ -97,7 +97,7 @@ def test_what_the_guest_saw_and_did(folder: Path) -> None:
         (("call", "A", "B", "/c"), 2, "expected [METHOD] PATH"),
         (("call",), 2, "Missing argument"),
         (("call", "-H", "x", "/hello"), 2, "-H: expected NAME:VALUE"),
-        (("call", "-H", "a:b\nc:d", "/hello"), 2, "cannot have line ends"),
+        (("call", "-H", "a:b\nc:d", "/hello"), 2, "must not contain line ends"),
         (("call", "-d", "@absent", "/hello"), 2, "-d @absent: No such file"),
         (("call", "-c", "absent.toml", "/hello"), 2, "no such file: absent.toml"),
         (("run", "absent.wasm"), 2, "no such file: absent.wasm"),

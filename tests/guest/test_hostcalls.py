@@ -322,7 +322,7 @@ def test_memory_larger_than_a_slot() -> None:
         )
         assert run(handler) == (b"", Returned())
         assert handler.spec.memory is not Memory.POOL
-    with pytest.raises(ModuleError, match="memory_limit is 65536 bytes, and the module starts"):
+    with pytest.raises(ModuleError, match="memory_limit is 65536 bytes, but the module starts"):
         _runtime.load(parse("big.wat", wat.encode(), memory)).handler(
             "_start", Limits(memory_limit=PAGE), ()
         )

@@ -88,20 +88,20 @@ def test_ticker_sleeps_while_no_guest_runs() -> None:
     """The ticker ticks only while guests run."""
     ticks: list[float] = []
     ticker = Ticker(lambda: ticks.append(time.monotonic()))
-    ticker.enter()
+    ticker.begin_poll()
     deadline = time.monotonic() + 10
     while len(ticks) < 5:
         assert time.monotonic() < deadline
         time.sleep(TICK)
-    ticker.leave()
+    ticker.end_poll()
     while True:
         before = len(ticks)
         time.sleep(0.2)
         if len(ticks) == before:
             break
         assert time.monotonic() < deadline
-    ticker.enter()
+    ticker.begin_poll()
     while len(ticks) == before:
         assert time.monotonic() < deadline
         time.sleep(TICK)
-    ticker.leave()
+    ticker.end_poll()

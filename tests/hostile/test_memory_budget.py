@@ -276,8 +276,8 @@ def test_a_module_that_can_never_start(tmp_path: Path, command: str) -> None:
     done = run_wagi(tmp_path, command, "--memory-budget", "128MiB")
     assert done.returncode == 2
     assert (
-        "modules.toml:8: module: larger.wat: a guest is started with 209715200 bytes of memory, and"
-        " the memory budget of all guests is 134217728 bytes: raise --memory-budget"
+        "modules.toml:8: module: larger.wat: a guest starts with 209715200 bytes of memory, which"
+        " exceeds the memory budget of all guests, 134217728 bytes: raise --memory-budget"
     ) in done.stderr
     assert run_wagi(tmp_path, "check", "--memory-budget", "0").returncode == 0
 

@@ -91,7 +91,7 @@ def test_what_passes_is_waited_for(
         ("/blobs/", "404", 1, "has no such image"),
         ("/blobs/", "cut", 4, "the download was interrupted"),
         ("/blobs/", "corrupt", 1, "digest mismatch: expected sha256:"),
-        ("/blobs/", "more", 1, f"more than the {len(LARGE)} bytes that it should have"),
+        ("/blobs/", "more", 1, f"more than the expected {len(LARGE)} bytes"),
     ],
 )
 def test_what_does_not_pass_is_said(

@@ -419,7 +419,7 @@ def test_pull_policies(tmp_path: Path, anonymous: Registry) -> None:
     write_files(tmp_path, {"modules.toml": entry(target, extra='pull = "never"')})
     done = run_wagi(tmp_path, "check", environment=cache(tmp_path))
     assert done.returncode == 2
-    assert f"{target}: it is not in the module cache, and pull is never" in done.stderr
+    assert f'{target}: not in the module cache, and pull is "never"' in done.stderr
     run_wagi(tmp_path, "pull", target, environment=cache(tmp_path))
     push(tmp_path, module("new"), target)
     for policy in ("never", "if-not-present"):

@@ -64,7 +64,7 @@ def test_a_download(tmp_path: Path, web: str) -> None:
     ("path", "extra", "options", "status", "message"),
     [
         ("/hello.wasm?token=secret", "", (), 2, "/hello.wasm: downloads need a sha256 key"),
-        ("/hello.wasm", 'sha256 = "abc"', (), 2, "sha256: expected 64 hex digits, in small"),
+        ("/hello.wasm", 'sha256 = "abc"', (), 2, "sha256: expected 64 lowercase hex digits"),
         ("/hello.wasm?token=secret", f'sha256 = "{"0" * 64}"', (), 1,
          f"expected sha256:{'0' * 64}, found sha256:{SHA256}"),
         ("/none", f'sha256 = "{"0" * 64}"', (), 1, "responded with 404"),

@@ -1,7 +1,7 @@
 """Build the environment and the arguments of a guest from a request (RFC 3875 §4.1). Pure.
 
 Each request header becomes a variable, so clients control the names of variables. These
-headers are withheld from the guest:
+headers are dropped:
 
 - ``Proxy`` would become HTTP_PROXY, which programs take for their configuration (CVE-2016-5385).
 - A name with an underscore could pass for another header: ``X_Real_IP`` and ``X-Real-IP`` would
@@ -24,7 +24,7 @@ from urllib.parse import unquote_to_bytes
 SERVER_SOFTWARE = "WAGI/1"
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 """The port of a URL that has none, by its scheme (RFC 9110 §4.2)."""
-_WITHHELD_HEADERS = frozenset(
+_DROPPED_HEADERS = frozenset(
     (b"connection", b"proxy", b"proxy-authorization", b"transfer-encoding")
 )
 _PLACEHOLDER = re.compile(r"\$\{(SCRIPT_NAME|ARGS)\}")
@@ -195,9 +195,9 @@ def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 # inventing names.
 @lru_cache(maxsize=1024)
 def _variable_name(raw_name: bytes) -> str | None:
-    """Return the variable for a header; None if the header is withheld."""
+    """Return the variable for a header; None if the header is dropped."""
     lower = raw_name.lower()
-    if lower in _WITHHELD_HEADERS or b"_" in lower:
+    if lower in _DROPPED_HEADERS or b"_" in lower:
         return None
     return "HTTP_" + lower.decode("ascii").upper().replace("-", "_")
 

@@ -70,7 +70,7 @@ class ResponseHead:
             in their order, repeated ones included. Status, Content-Length and hop-by-hop headers
             are left out.
         content_length: Length of the body in bytes if the guest gave one, otherwise None.
-        warnings: For the module's log: which headers were dropped, and why.
+        warnings: For the server's log: which headers were dropped, and why.
         is_small: Whether the formatted head should be cached.
     """
 

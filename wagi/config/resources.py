@@ -74,7 +74,7 @@ def _limits_of_groups(
     Args:
         root: Where ``proc`` and ``sys`` are.
         controller: Its name, which in version 1 is also the directory that it is mounted at.
-        version_1: Reads the limit of a group; it may raise ValueError if there is none.
+        version_1: Reads the limit of a group; it may raise ValueError if the group has no limit.
         version_2: The same.
     """
     try:

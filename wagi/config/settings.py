@@ -43,7 +43,7 @@ class Option:
 
     Attributes:
         flags: Its flags, the short one first.
-        variable: The environment variable that sets it; None if there is none.
+        variable: The environment variable that sets it, if any.
         metavar: What the help calls the value; empty for a switch.
         is_repeatable: Whether it may be given more than once.
         help: The help text.

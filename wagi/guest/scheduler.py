@@ -45,7 +45,7 @@ class Ticker:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def enter(self) -> None:
+    def begin_poll(self) -> None:
         """Announce that a guest starts to run."""
         self._polls += 1
         self._running = True
@@ -55,7 +55,7 @@ class Ticker:
             self._thread = threading.Thread(target=self._run, name="wagi-ticker", daemon=True)
             self._thread.start()
 
-    def leave(self) -> None:
+    def end_poll(self) -> None:
         """Announce that the guest has suspended or ended."""
         self._running = False
 

@@ -28,7 +28,7 @@ def bindle_route_map(invoice: Invoice, server: str, warning: str) -> RouteMap:
         ConfigurationError: With every handler that is not valid, or if there is no handler.
     """
     bindle = f"bindle:{invoice.bindle.name}/{invoice.bindle.version}"
-    # Whoever serves a bindle has not written its invoice: exit status 1.
+    # The operator has usually not written the invoice: exit status 1, not 2.
     whole = Location(name=bindle, exit_status=1)
     handlers = [item for item in invoice.parcel if item.is_module and item.label.wagi.get("route")]
     entries: list[ModuleEntry] = []

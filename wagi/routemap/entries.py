@@ -37,7 +37,7 @@ class Location:
         file: The file; None if it is not in a file.
         line: The line, counted from 1; None for the whole file.
         name: What else messages name, such as a container.
-        exit_status: 2 if the user wrote it, 1 if somebody else did (``Problem.exit_status``).
+        exit_status: 2 for a file of the user, 1 for a downloaded one (``Problem.exit_status``).
     """
 
     file: Path | None = None

@@ -1,7 +1,7 @@
 """Pod manifests of Krustlet's WAGI provider: a route map in annotations of a ``v1/Pod``.
 
-What a cluster would provide and nobody does here is named in an error, never ignored; what only
-tells a cluster where to run a pod has no meaning here.
+Features that only a cluster can provide are errors that name them; they are never ignored silently.
+Fields that control where a cluster schedules the pod have no effect.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads the file of a route map, in the format that its name tells."""
+"""Reads the file of a route map; its extension determines the format."""
 
 from __future__ import annotations
 

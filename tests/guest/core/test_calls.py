@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.toolchains import missing, tool
 from wagi.guest import core
-from wagi.guest.capi.store import Slots
+from wagi.guest.capi.store import StoreFields
 
 GUESTS = int(os.environ.get("WAGI_CORE_GUESTS", "20000"))
 DRIVER = Path(__file__).with_name("calls_driver.c")
@@ -98,7 +98,7 @@ def test_sanitizer_detects_accesses_beyond_a_memory(driver: Path, tmp_path: Path
 
 
 def test_layout_of_slots(driver: Path) -> None:
-    """``store_t`` starts with the fields of ``Slots``."""
+    """``store_t`` starts with the fields of ``StoreFields``."""
     layout = dict(line.split() for line in run([str(driver), "--layout"]).splitlines())
-    fields = [field[0] for field in Slots._fields_]
-    assert layout == {name: str(getattr(Slots, name).offset) for name in fields}
+    fields = [field[0] for field in StoreFields._fields_]
+    assert layout == {name: str(getattr(StoreFields, name).offset) for name in fields}

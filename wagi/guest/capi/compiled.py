@@ -7,7 +7,7 @@ from functools import cached_property
 from wagi.guest.capi import api
 from wagi.guest.capi.engine import Memory
 from wagi.guest.capi.plan import StorePlan
-from wagi.guest.capi.store import Input, MakeGuest, Output, Slots, Store, no_export
+from wagi.guest.capi.store import Input, MakeGuest, Output, Store, StoreFields, no_export
 from wagi.guest.outcome import EngineError, Outcome, Returned
 
 _SUSPENDED, _ENDED, _FAILED, _NO_EXPORT, _NO_CLOCK = range(5)  # store_state_t
@@ -27,8 +27,8 @@ class CompiledStore(Store):
         self._engine.add(self._at, self)
 
     @cached_property
-    def _slots(self) -> Slots:  # type: ignore[override]
-        return Slots.from_address(self._at)
+    def _slots(self) -> StoreFields:  # type: ignore[override]
+        return StoreFields.from_address(self._at)
 
     @cached_property
     def _context(self) -> int:

@@ -57,7 +57,7 @@ class Output(Protocol):
         """Append output, at most ``room`` bytes."""
 
 
-class Slots(ctypes.Structure):
+class StoreFields(ctypes.Structure):
     """Memory that the C API writes to during the life of an instance.
 
     The layout, drawn in core/store.h, is that of the first fields of the core's ``store_t``.
@@ -78,8 +78,8 @@ class Slots(ctypes.Structure):
     )
 
 
-_TRAP, _ERROR = Slots.trap.offset, Slots.error.offset
-_FUNCTION, _MEMORY = Slots.function.offset, Slots.memory.offset
+_TRAP, _ERROR = StoreFields.trap.offset, StoreFields.error.offset
+_FUNCTION, _MEMORY = StoreFields.function.offset, StoreFields.memory.offset
 _OF = ffi.wasmtime_extern_t.of.offset
 _EXTERN_FUNC = ffi.WASMTIME_EXTERN_FUNC.value
 _EXTERN_MEMORY = ffi.WASMTIME_EXTERN_MEMORY.value
@@ -141,7 +141,7 @@ class Store:
         self._stdin = Stdin()
         self._stdout = Stdout(plan.output_limit)
         self._exports = iter(plan.exports)
-        self._slots = Slots()
+        self._slots = StoreFields()
         self._at = at = ctypes.addressof(self._slots)
         self._number = self._engine.new_number()
         self._engine.add(self._number, self)
@@ -214,7 +214,7 @@ class Store:
         """
         ticker = self._engine.ticker
         if ticker is not None:
-            ticker.enter()
+            ticker.begin_poll()
         try:
             # The epoch may have advanced while the guest was suspended: restart the slice.
             api.set_deadline(self._context, SLICE_TICKS)
@@ -231,7 +231,7 @@ class Store:
             return None
         finally:
             if ticker is not None:
-                ticker.leave()
+                ticker.end_poll()
 
     def _call(self, export: bytes) -> None:
         """Start a call of an exported function without parameters and results."""

@@ -14,7 +14,7 @@ enum { IDLE_TICKS = 5 };
 static const double CALM_AFTER = 0.1; /* seconds without a busy guest */
 
 static double tick = 0.001, calm_tick = 0.005; /* seconds */
-static atomic_uint_fast64_t polls;             /* number of calls of clock_enter */
+static atomic_uint_fast64_t polls;             /* number of calls of clock_begin_poll */
 static atomic_int running;                     /* number of running guests: at most 1 per thread */
 static atomic_bool is_parked;
 
@@ -41,7 +41,7 @@ static void pause_for(double seconds) {
   nanosleep(&pause, NULL);
 }
 
-/* Wait for the next guest. `is_parked` is set before `polls` is read, and clock_enter accesses them
+/* Wait for the next guest. `is_parked` is set before `polls` is read, and clock_begin_poll accesses them
  * in the opposite order, so no start of a guest is missed. */
 static void park(uint_fast64_t seen) {
   pthread_mutex_lock(&lock);
@@ -132,7 +132,7 @@ void clock_remove(void *engine) {
   pthread_mutex_unlock(&lock);
 }
 
-bool clock_enter(void) {
+bool clock_begin_poll(void) {
   if (!atomic_load(&has_thread) && !start_thread()) return false;
   atomic_fetch_add(&running, 1);
   atomic_fetch_add(&polls, 1);
@@ -144,4 +144,4 @@ bool clock_enter(void) {
   return true;
 }
 
-void clock_leave(void) { atomic_fetch_sub(&running, 1); }
+void clock_end_poll(void) { atomic_fetch_sub(&running, 1); }

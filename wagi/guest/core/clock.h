@@ -13,15 +13,15 @@ bool clock_add(void *engine);
 void clock_remove(void *engine);
 
 /* Set the interval between ticks, in seconds: `tick` while a guest is busy, `calm_tick` while all
- * guests end or suspend quickly. Must be called before the first clock_enter. */
+ * guests end or suspend quickly. Must be called before the first clock_begin_poll. */
 void clock_configure(double tick, double calm_tick);
 
 /* Announce that a guest starts to run. Returns false if the thread cannot be started; the guest
  * must not run then. */
-bool clock_enter(void);
+bool clock_begin_poll(void);
 
 /* Announce that the guest has suspended or ended. */
-void clock_leave(void);
+void clock_end_poll(void);
 
 /* Return the seconds of CLOCK_MONOTONIC, as Python's time.monotonic does. */
 double clock_now(void);

@@ -48,7 +48,7 @@ static store_state_t call_next(store_t *store) {
 store_state_t store_poll(store_t *store) {
   store_state_t state = STORE_SUSPENDED;
   if (!store->future) return STORE_RETURNED; /* the guest has ended */
-  if (!clock_enter()) return STORE_NO_CLOCK;
+  if (!clock_begin_poll()) return STORE_NO_CLOCK;
   if (!store->is_instantiated) memory_set_image(store->plan->image);
   store->slice_end = clock_now() + store->plan->slice;
   while (state == STORE_SUSPENDED) {
@@ -64,7 +64,7 @@ store_state_t store_poll(store_t *store) {
     }
   }
   memory_set_image(NULL);
-  clock_leave();
+  clock_end_poll();
   return state;
 }
 

@@ -34,7 +34,7 @@ typedef struct {
   bool has_preopens;
 } plan_t;
 
-/* Python also accesses the first fields (wagi.guest.capi.store.Slots):
+/* Python also accesses the first fields (wagi.guest.capi.store.StoreFields):
  *
  *     offset  size  field
  *     0       16    instance
