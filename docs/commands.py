@@ -13,6 +13,7 @@ from inspect import cleandoc
 import click
 
 from wagi.cli import cli
+from wagi.cli.options import by_topic
 
 _EXIT = (
     ("0", "success, including a shutdown by a signal"),
@@ -23,6 +24,7 @@ _EXIT = (
     ("2", "bad usage or configuration"),
     ("130", "interrupted by Ctrl-C; `wagi serve` shuts down gracefully instead, with status 0"),
 )
+_HELP = ("--help", "-h, --help")
 _FILES = (
     ("modules.toml", "The route map, which maps paths to modules."),
     ("~/.cache/wagi/artefacts", "Cache of compiled modules; can be deleted at any time."),
@@ -39,13 +41,13 @@ class Command:
         name: The full name, such as ``wagi serve``.
         usage: The arguments.
         blocks: The paragraphs of its help; the flag marks preformatted ones, such as examples.
-        options: The options with their help.
+        sections: The options with their help, by topic.
     """
 
     name: str
     usage: str
     blocks: tuple[tuple[bool, str], ...]
-    options: tuple[tuple[str, str], ...]
+    sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 
 
 def commands() -> list[Command]:
@@ -65,7 +67,11 @@ def _all(root: click.Context) -> Iterator[tuple[str, click.Command]]:
 
 
 def _command(command: click.Command, context: click.Context) -> Command:
-    records = (item.get_help_record(context) for item in command.get_params(context))
+    sections = []
+    for title, records in by_topic(command.get_params(context), context):
+        shown = tuple(record for record in records if record[1] and record[0] not in _HELP)
+        if shown:
+            sections.append((title, shown))
     blocks = []
     for block in cleandoc(command.help or "").split("\n\n"):
         is_preformatted = block.startswith("\b\n")
@@ -75,7 +81,7 @@ def _command(command: click.Command, context: click.Context) -> Command:
         context.command_path,
         " ".join(command.collect_usage_pieces(context)),
         tuple(blocks),
-        tuple(record for record in records if record and record[1] and record[0] != "--help"),
+        tuple(sections),
     )
 
 
@@ -94,11 +100,11 @@ def page() -> str:
         parts += ["", f"## {command.name}", "", f"`{command.name} {command.usage}`"]
         for is_preformatted, text in command.blocks:
             parts += ["", *(["```text", text, "```"] if is_preformatted else [text])]
-        if command.options:
+        for title, options in command.sections:
+            if len(command.sections) > 1:
+                parts += ["", f"**{title}**"]
             parts += ["", "| option | description |", "| --- | --- |"]
-        parts += [
-            f"| <code>{_cell(name)}</code> | {_cell(text)} |" for name, text in command.options
-        ]
+            parts += [f"| <code>{_cell(name)}</code> | {_cell(text)} |" for name, text in options]
     return "\n".join(parts) + "\n"
 
 
@@ -132,8 +138,11 @@ def _described(command: Command) -> Iterator[str]:
             yield from (".nf", *map(_roff, text.split("\n")), ".fi")
         else:
             yield _roff(text)
-    for name, text in command.options:
-        yield from (".TP", ".B " + _roff(name), _roff(text))
+    for title, options in command.sections:
+        if len(command.sections) > 1:
+            yield from (".PP", ".I " + _roff(title))
+        for name, text in options:
+            yield from (".TP", ".B " + _roff(name), _roff(text))
 
 
 def _roff(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wagi.config.settings import Settings
+from wagi.config.settings import Settings, Topic
 
 EXCEPTIONS = {
     "listen": (("-l", "--listen"), "WAGI_LISTEN"),
@@ -36,3 +36,26 @@ def test_what_takes_no_value() -> None:
 def test_what_can_be_given_more_than_once() -> None:
     names = {name for name in Settings.model_fields if Settings.option(name).is_repeatable}
     assert names == {"env", "env_file", "insecure_registry", "trusted_proxy"}
+
+
+@pytest.mark.parametrize("topic", Topic)
+def test_every_topic_has_options(topic: Topic) -> None:
+    assert topic in {Settings.option(name).topic for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("listen", "127.0.0.1:3000"),
+        ("spool_limit", "64MiB"),
+        ("min_body_rate", "240"),
+        ("max_connections", "10000"),
+        ("keep_alive", "75"),
+        ("workers", "auto"),
+        ("env", ""),
+        ("watch", ""),
+        ("tls_cert", ""),
+    ],
+)
+def test_defaults_as_a_user_types_them(name: str, default: str) -> None:
+    assert Settings.option(name).default == default

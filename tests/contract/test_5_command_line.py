@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import subprocess
+from importlib import metadata
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from tests.support.server import (
 from tests.support.wat import HELLO
 from wagi import __version__
 from wagi.cli import main
+from wagi.config.settings import Topic
 from wagi.guest import core
 
 MODULES: dict[str, str | bytes] = {"hello.wat": HELLO}
@@ -54,6 +57,11 @@ def start(folder: Path, *arguments: str, environment: dict[str, str] | None = No
         ("serve", "-l", "127.0.0.1:0"),
         ("serve", "-c", "modules.toml", "-l", "127.0.0.1:0"),
         ("serve", "hello.wat", "-l", "127.0.0.1:0"),
+        ("hello.wat", "-l", "127.0.0.1:0"),
+        ("modules.toml", "-p", "0"),
+        (".", "--port", "0"),
+        ("serve", ".", "-p", "0"),
+        ("serve", "-c", ".", "-p0"),
     ],
 )
 def test_ways_to_serve(tmp_path: Path, arguments: tuple[str, ...]) -> None:
@@ -277,10 +285,106 @@ def test_help_names_every_option(tmp_path: Path) -> None:
         assert option in text
 
 
-def test_version(tmp_path: Path) -> None:
-    """--version."""
-    expected = f"wagi, version {__version__}\ncore: {core.DESCRIPTION}\n"
-    assert run_wagi(tmp_path, "--version").stdout == expected
+@pytest.mark.parametrize("argument", ["--version", "-V", "version"])
+def test_version(tmp_path: Path, argument: str) -> None:
+    """--version, -V and version: what a bug report needs."""
+    assert run_wagi(tmp_path, argument).stdout == (
+        f"wagi, version {__version__}\ncore: {core.DESCRIPTION}\n"
+        f"wasmtime: {metadata.version('wasmtime')}\nPython: {platform.python_version()}\n"
+    )
+
+
+def test_help_command(tmp_path: Path) -> None:
+    """Wagi help CMD is wagi CMD --help; an unknown command is named."""
+    for command in ("serve", "call", "help"):
+        expected = run_wagi(tmp_path, command, "--help").stdout
+        assert run_wagi(tmp_path, "help", command).stdout == expected
+    assert run_wagi(tmp_path, "help").stdout == run_wagi(tmp_path, "--help").stdout
+    unknown = run_wagi(tmp_path, "help", "serv")
+    assert unknown.returncode == 2
+    assert "did you mean 'serve'?" in unknown.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "routes", "compile", "test-server"])
+def test_help_is_grouped_and_shows_defaults(tmp_path: Path, command: str) -> None:
+    """A section for each topic; the default is in brackets behind the variable."""
+    text = run_wagi(tmp_path, command, "--help").stdout
+    headings = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    assert headings == ["Options:", *(f"{topic.value}:" for topic in Topic)]
+    words = " ".join(text.split())
+    assert "[env var: WAGI_LISTEN; default: 127.0.0.1:3000]" in words
+    assert "[env var: WAGI_SPOOL_LIMIT; default: 64MiB]" in words
+    assert "[env var: WAGI_KEEP_ALIVE; default: 75]" in words
+    assert "[env var: WAGI_TLS_CERT]" in words
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "host", "chosen"),
+    [
+        ((), {"PORT": "A"}, "[::]", "A"),
+        ((), {"PORT": "A", "WAGI_LISTEN": "127.0.0.1:B"}, "127.0.0.1", "B"),
+        (("-l", "127.0.0.1:B"), {"PORT": "A"}, "127.0.0.1", "B"),
+        (("-p", "B"), {"PORT": "A"}, "127.0.0.1", "B"),
+        (("-p", "B"), {"WAGI_LISTEN": "127.0.0.1:A"}, "127.0.0.1", "B"),
+    ],
+)
+def test_precedence_of_ports(
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    host: str,
+    chosen: str,
+) -> None:
+    """Flags take precedence over WAGI_LISTEN, which does over PORT (every interface)."""
+    ports = {"A": str(free_port()), "B": str(free_port())}
+
+    def fill(text: str) -> str:
+        return text[:-1] + ports.get(text[-1], text[-1])
+
+    server = start(
+        tmp_path,
+        "serve",
+        *map(fill, arguments),
+        environment={name: fill(value) for name, value in environment.items()},
+    )
+    try:
+        assert str(server.port) == ports[chosen]
+        assert server.get("/hello").status == 200
+        assert ("127.0.0.1" in server.url) == (host == "127.0.0.1")
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "port", "message"),
+    [
+        (("-p", "1", "-l", ":1"), "", "expected either --listen or --port, found both"),
+        (("-p", "65536"), "", "-p/--port: expected a port from 0 to 65535, found '65536'"),
+        ((), "http", "PORT: expected a port from 0 to 65535, found 'http'"),
+    ],
+)
+def test_bad_ports(tmp_path: Path, arguments: tuple[str, ...], port: str, message: str) -> None:
+    """Both an address and a port, or no port."""
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    done = run_wagi(tmp_path, "serve", *arguments, environment={"PORT": port})
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_method_of_call(tmp_path: Path) -> None:
+    """Wagi call -X is the METHOD argument; both are an error."""
+    text = (ROOT / "examples/wat/environment.wat").read_text()
+    write_files(tmp_path, {"env.wat": text, "modules.toml": manifest_of({"env.wat": text})})
+    for words in (("call", "-X", "PUT", "/env"), ("run", "env.wat", "--request", "PUT", "/env")):
+        assert "REQUEST_METHOD=PUT\n" in run_wagi(tmp_path, *words).stdout
+    done = run_wagi(tmp_path, "call", "-X", "PUT", "POST", "/env")
+    assert done.returncode == 2
+    assert "expected one method, found both POST and -X PUT" in done.stderr
 
 
 def test_console_script() -> None:

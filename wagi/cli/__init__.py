@@ -7,6 +7,7 @@ import gc
 import sys
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -22,6 +23,7 @@ Examples:
   wagi serve                       serve ./modules.toml on 127.0.0.1:3000
   wagi serve hello.wasm            serve a single module, without a modules.toml
   wagi serve --listen :8080 -e GREETING=hi modules.toml
+  wagi hello.wasm                  same as wagi serve hello.wasm
   wagi -c modules.toml             same as wagi serve modules.toml
   wagi check modules.toml          validate everything without serving
   wagi compile modules.toml        compile ahead of time for a fast start
@@ -46,6 +48,8 @@ _COMMANDS = {
     "pull": "pull",
     "schema": "schema",
     "completion": "completion",
+    "version": "version",
+    "help": "help",
 }
 """The commands, and the modules that define them."""
 
@@ -80,16 +84,28 @@ class _Commands(click.Group):
         return next(command for command in commands if command.name == name)
 
 
+def version_text() -> str:
+    """Format the versions of wagi, its core, wasmtime and Python, one per line."""
+    import platform
+    from importlib import metadata
+
+    from wagi.guest import core  # importing it reads the environment, which may be invalid
+
+    return (
+        f"wagi, version {__version__}\ncore: {core.DESCRIPTION}\n"
+        f"wasmtime: {metadata.version('wasmtime')}\nPython: {platform.python_version()}"
+    )
+
+
 def _show_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:
     if is_given:
-        from wagi.guest import core  # importing it reads the environment, which may be invalid
-
-        click.echo(f"wagi, version {__version__}\ncore: {core.DESCRIPTION}")
+        click.echo(version_text())
         context.exit()
 
 
 @click.group(cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
+    "-V",
     "--version",
     is_flag=True,
     is_eager=True,
@@ -110,8 +126,7 @@ def main() -> None:
         # traps and forwards the others, so its handlers have to be installed after these.
         faulthandler.enable()
     arguments = sys.argv[1:]
-    # Wagi has no subcommands: `wagi -c modules.toml` serves.
-    if arguments and arguments[0].startswith("-") and arguments[0] not in _ROOT_OPTIONS:
+    if arguments and _is_served(arguments[0]):
         arguments = ["serve", *arguments]
     try:
         cli.main(arguments, prog_name="wagi", standalone_mode=False)
@@ -135,4 +150,17 @@ def main() -> None:
         gc.freeze()  # avoids a final collection that scans every module: 80 ms
 
 
-_ROOT_OPTIONS = ("-h", "--help", "--version")
+def _is_served(argument: str) -> bool:
+    """Whether the first argument belongs to `wagi serve`, whose name may be omitted."""
+    if argument.startswith("-"):
+        # Wagi has no subcommands: `wagi -c modules.toml` serves.
+        return argument not in _ROOT_OPTIONS
+    if argument in _COMMANDS:
+        return False
+    path = Path(argument)
+    if path.suffix in (".wasm", ".wat", ".toml"):
+        return path.is_file()
+    return (path / "modules.toml").is_file()
+
+
+_ROOT_OPTIONS = ("-h", "--help", "-V", "--version")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from wagi.cli.console import print_error, show_progress
-from wagi.cli.options import LOCAL, map_option, setting_options, settings_from
+from wagi.cli.options import LOCAL, SettingsCommand, map_option, setting_options, settings_from
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.observe.exchange import describe
 from wagi.observe.text import one_line
@@ -32,6 +32,7 @@ def _request_options(command: F) -> F:
             metavar="NAME:VALUE",
             help="Request header.",
         ),
+        click.option("-X", "--request", "method", metavar="METHOD", help="Same as METHOD."),
         click.option(
             "-d",
             "--data",
@@ -59,6 +60,7 @@ def _request_options(command: F) -> F:
 
 
 @click.command(
+    cls=SettingsCommand,
     short_help="Send one request without starting a server.",
     help="""Send one request through the gateway without starting a server, and print the response.
 
@@ -77,15 +79,16 @@ def _request_options(command: F) -> F:
 @click.argument("words", nargs=-1, required=True, metavar="[METHOD] PATH")
 @map_option
 @_request_options
-def call(words: tuple[str, ...], config: Path, **options: Any) -> None:
+def call(words: tuple[str, ...], config: Path, method: str | None, **options: Any) -> None:
     """Call a route."""
     if len(words) > 2:
         raise click.UsageError(f"expected [METHOD] PATH, found {' '.join(words)}")
-    *method, path = words
-    _call(config, method[0] if method else None, path, **options)
+    *given, path = words
+    _call(config, _method(given, method), path, **options)
 
 
 @click.command(
+    cls=SettingsCommand,
     short_help="Send one request to a module, without a modules.toml.",
     help="""Send one request to the module in FILE, which is mapped to every path. Otherwise like
     `wagi call`.
@@ -100,14 +103,20 @@ def call(words: tuple[str, ...], config: Path, **options: Any) -> None:
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.argument("words", nargs=-1, metavar="[[METHOD] PATH]")
 @_request_options
-def run(file: Path, words: tuple[str, ...], **options: Any) -> None:
+def run(file: Path, words: tuple[str, ...], method: str | None, **options: Any) -> None:
     """Call a module."""
     if len(words) > 2:
         raise click.UsageError(f"expected FILE [METHOD] PATH, found {' '.join(words)}")
     if file.suffix not in (".wasm", ".wat"):
         raise click.UsageError(f"expected a module (.wasm, .wat), found {file}")
-    *method, path = words or ("/",)
-    _call(file, method[0] if method else None, path, **options)
+    *given, path = words or ("/",)
+    _call(file, _method(given, method), path, **options)
+
+
+def _method(words: list[str], option: str | None) -> str | None:
+    if words and option:
+        raise click.UsageError(f"expected one method, found both {words[0]} and -X {option}")
+    return words[0] if words else option
 
 
 def _call(

@@ -9,7 +9,13 @@ import click
 
 from wagi import assembly
 from wagi.cli.console import print_error, show_progress
-from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
+from wagi.cli.options import (
+    SettingsCommand,
+    manifest_argument,
+    manifest_path,
+    server_options,
+    settings_from,
+)
 from wagi.cli.startup import format_route_count
 from wagi.config.settings import Settings
 from wagi.gateway.route import Plan
@@ -19,6 +25,7 @@ from wagi.storage import temporary_folder
 
 
 @click.command(
+    cls=SettingsCommand,
     short_help="Validate a modules.toml without serving.",
     help="""Load and compile all modules in MODULES_TOML, and report every problem.
 

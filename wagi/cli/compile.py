@@ -9,7 +9,13 @@ from typing import Any
 import click
 
 from wagi.cli.check import load
-from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
+from wagi.cli.options import (
+    SettingsCommand,
+    manifest_argument,
+    manifest_path,
+    server_options,
+    settings_from,
+)
 from wagi.cli.startup import format_route_count
 from wagi.errors import WagiError
 from wagi.guest.artefacts import default_folder
@@ -18,6 +24,7 @@ from wagi.guest.targets import Target, this_processor
 
 @click.command(
     "compile",
+    cls=SettingsCommand,
     short_help="Compile ahead of time.",
     help="""Compile the modules in MODULES_TOML ahead of time, so that `wagi serve` starts fast.
 

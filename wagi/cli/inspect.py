@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from wagi.cli.options import SOURCES, setting_options, settings_from
+from wagi.cli.options import SOURCES, SettingsCommand, setting_options, settings_from
 from wagi.cli.pull import fetch_one
 from wagi.guest import binary
 from wagi.guest.description import Description
@@ -21,6 +21,7 @@ _UNLIMITED_MEMORY = 2**40  # bytes; no guest runs here
 
 
 @click.command(
+    cls=SettingsCommand,
     short_help="Show what a module imports, exports and needs.",
     help="""Describe the module at a REFERENCE or in a FILE: its imports and whether the gateway
     provides them, its exports and entrypoints, its memory, and the tools that built it.

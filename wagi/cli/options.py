@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from pydantic import ValidationError
 
-from wagi.config.settings import Settings
+from wagi.config.settings import Settings, Topic
 from wagi.config.validation import KeyPath, explain_validation_error
+from wagi.config.values import parse_port
 from wagi.errors import ConfigurationError, Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,6 +36,67 @@ LOCAL = ("env", "env_file", "hostname", "artefact_cache", *SOURCES)
 """The settings of commands that handle requests without a server."""
 
 
+class SettingOption(click.Option):
+    """An option that belongs to a topic and shows the default of its setting."""
+
+    def __init__(self, *args: Any, topic: Topic, default_text: str = "", **kwargs: Any) -> None:
+        """Declare the option.
+
+        Args:
+            *args: As of ``click.Option``.
+            topic: The section of the help that lists it.
+            default_text: The default that the help shows; empty for none.
+            **kwargs: As of ``click.Option``.
+        """
+        super().__init__(*args, **kwargs)
+        self.topic = topic
+        self.default_text = default_text
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Append the default to click's record, in the same brackets."""
+        record = super().get_help_record(ctx)
+        if record is None or not self.default_text:
+            return record
+        flags, text = record
+        default = f"default: {self.default_text}"
+        if self.show_envvar and self.envvar:
+            return flags, f"{text.removesuffix(']')}; {default}]"
+        return flags, f"{text}  [{default}]"
+
+
+def by_topic(
+    options: Sequence[click.Parameter], context: click.Context
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Group the help of options by topic.
+
+    Args:
+        options: The options of a command.
+        context: The context of the command.
+
+    Yields:
+        The title and the options with their help; options without a topic come first.
+    """
+    for topic in (None, *Topic):
+        records = [
+            record
+            for option in options
+            if getattr(option, "topic", None) is topic
+            and (record := option.get_help_record(context))
+        ]
+        if records:
+            yield topic.value if topic else "Options", records
+
+
+class SettingsCommand(click.Command):
+    """A command whose help groups its options by topic."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each topic."""
+        for title, records in by_topic(self.get_params(ctx), ctx):
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 def setting_options(*names: str) -> Callable[[F], F]:
     """Make a decorator that adds an option to a command for each of these settings."""
 
@@ -42,6 +106,9 @@ def setting_options(*names: str) -> Callable[[F], F]:
             command = click.option(
                 *option.flags,
                 name,
+                cls=SettingOption,
+                topic=option.topic,
+                default_text=option.default,
                 metavar=option.metavar or None,
                 is_flag=not option.metavar or None,
                 envvar=option.variable,
@@ -54,7 +121,19 @@ def setting_options(*names: str) -> Callable[[F], F]:
     return decorate
 
 
-server_options = setting_options(*Settings.model_fields)
+def server_options(command: F) -> F:
+    """Add the options of a server to a command."""
+    port = click.option(
+        "-p",
+        "--port",
+        cls=SettingOption,
+        topic=Topic.LISTENING,
+        metavar="N",
+        help="Port to listen on at 127.0.0.1: --port 8080 is --listen 127.0.0.1:8080. The"
+        " variable PORT sets :PORT if no address is given.",
+    )
+    first, *others = Settings.model_fields
+    return setting_options(first)(port(setting_options(*others)(command)))
 
 
 map_option = click.option(
@@ -85,7 +164,7 @@ def manifest_path(file: Path | None, config: Path | None, settings: Settings) ->
         settings: The settings, which may name a bindle instead.
 
     Returns:
-        The file, by default ``modules.toml``; None for a bindle.
+        The file, by default ``modules.toml``, also of a directory; None for a bindle.
 
     Raises:
         click.UsageError: Two different route maps were given.
@@ -99,7 +178,8 @@ def manifest_path(file: Path | None, config: Path | None, settings: Settings) ->
         return None
     if file is not None and config is not None and file != config:
         raise click.UsageError(f"expected one modules.toml, found both {config} and {file}")
-    return file or config or Path("modules.toml")
+    path = file or config or Path("modules.toml")
+    return path / "modules.toml" if path.is_dir() else path
 
 
 def settings_from(values: dict[str, Any]) -> Settings:
@@ -107,13 +187,39 @@ def settings_from(values: dict[str, Any]) -> Settings:
 
     Raises:
         ConfigurationError: Options are invalid; it has a problem for each.
+        click.UsageError: Both an address and a port were given.
     """
     given = {k: v for k, v in values.items() if v not in (None, (), False)}
+    if "listen" in values:
+        _choose_address(given)
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
         mistakes = explain_validation_error(error, Settings, _name)
         raise ConfigurationError(Problem(mistake.message) for mistake in mistakes) from None
+
+
+def _choose_address(given: dict[str, Any]) -> None:
+    """Derive the address from ``--port`` or, if no address is given, from the variable PORT.
+
+    A flag takes precedence over a variable, WAGI_LISTEN over PORT. Platforms such as Cloud Run and
+    Heroku set PORT and connect from outside the container, so it listens on every interface.
+    """
+    port = given.pop("port", None)
+    context = click.get_current_context()
+    if port is not None:
+        if context.get_parameter_source("listen") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("expected either --listen or --port, found both")
+        given["listen"] = f"127.0.0.1:{_port(port, '-p/--port')}"
+    elif "listen" not in given and (variable := os.environ.get("PORT")):
+        given["listen"] = f":{_port(variable, 'PORT')}"
+
+
+def _port(text: str, name: str) -> int:
+    try:
+        return parse_port(text)
+    except ValueError as error:
+        raise ConfigurationError([Problem(f"{name}: {error}")]) from None
 
 
 def _name(path: KeyPath) -> str:

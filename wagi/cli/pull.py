@@ -11,7 +11,7 @@ import click
 
 from wagi import assembly
 from wagi.cli.console import print_error, show_progress
-from wagi.cli.options import SOURCES, setting_options, settings_from
+from wagi.cli.options import SOURCES, SettingsCommand, setting_options, settings_from
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
 from wagi.sources.module_request import FetchedModule, ModuleRequest
@@ -21,6 +21,7 @@ from wagi.storage import write_atomically
 
 
 @click.command(
+    cls=SettingsCommand,
     short_help="Download a module.",
     help="""Download the module at REFERENCE (oci:, bindle: or https:) to a file.
 

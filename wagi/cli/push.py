@@ -11,7 +11,7 @@ import click
 
 from wagi import assembly
 from wagi.cli.console import show_progress
-from wagi.cli.options import setting_options, settings_from
+from wagi.cli.options import SettingsCommand, setting_options, settings_from
 from wagi.config.values import parse_pair
 from wagi.errors import ConfigurationError, Problem
 from wagi.guest.binary import MalformedModuleError, sections
@@ -19,6 +19,7 @@ from wagi.sources.publish import publish
 
 
 @click.command(
+    cls=SettingsCommand,
     short_help="Push modules to an OCI registry.",
     help="""Push modules (FILE…) to an OCI registry, and print the reference by digest.
 

@@ -11,12 +11,19 @@ from typing import Any
 import click
 
 from wagi.cli.check import load
-from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
+from wagi.cli.options import (
+    SettingsCommand,
+    manifest_argument,
+    manifest_path,
+    server_options,
+    settings_from,
+)
 from wagi.gateway.route import Plan, PlannedRoute
 from wagi.observe.text import one_line
 
 
 @click.command(
+    cls=SettingsCommand,
     short_help="List the routes in matching order.",
     help="""List the routes in matching order, including those declared by `_routes`.
 

@@ -10,7 +10,13 @@ from typing import Any
 import click
 
 from wagi.cli.console import show_progress
-from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
+from wagi.cli.options import (
+    SettingsCommand,
+    manifest_argument,
+    manifest_path,
+    server_options,
+    settings_from,
+)
 from wagi.cli.startup import startup_message
 from wagi.dev.mode import dev_mode
 from wagi.gateway.route import Plan
@@ -19,10 +25,12 @@ from wagi.server import service
 
 
 @click.command(
+    cls=SettingsCommand,
     short_help="Serve handlers.",
     help="""Serve the handlers that MODULES_TOML maps to routes (default: ./modules.toml).
 
-    MODULES_TOML may also be a module (.wasm, .wat), which is then mapped to every path.
+    MODULES_TOML may also be a module (.wasm, .wat), which is then mapped to every path,
+    or a directory with a modules.toml.
     SIGHUP reloads everything without dropping a request.
 
     \b

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from wagi.cli.console import show_progress
-from wagi.cli.options import LOCAL, map_option, setting_options, settings_from
+from wagi.cli.options import LOCAL, SettingsCommand, map_option, setting_options, settings_from
 from wagi.observe.text import one_line
 from wagi.testing.cases import differences, find_cases
 from wagi.testing.local_gateway import NoResponseError, local_gateway
 
 
 @click.command(
+    cls=SettingsCommand,
     short_help="Replay recorded requests and compare the responses.",
     help="""Replay recorded requests (CASES: files or directories) and compare the responses.
 

@@ -14,7 +14,13 @@ from typing import Any
 import click
 
 from wagi.cli.console import show_progress
-from wagi.cli.options import manifest_argument, manifest_path, server_options, settings_from
+from wagi.cli.options import (
+    SettingsCommand,
+    manifest_argument,
+    manifest_path,
+    server_options,
+    settings_from,
+)
 from wagi.config.values import HostPort
 from wagi.dev.mode import dev_mode
 from wagi.gateway.route import Plan
@@ -26,6 +32,7 @@ _POLL_INTERVAL_S = 0.2  # of the parent process
 
 @click.command(
     "test-server",
+    cls=SettingsCommand,
     short_help="Serve on a free port, for test suites.",
     help="""Serve MODULES_TOML on a free loopback port, for test suites in any language.
 

@@ -9,15 +9,37 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from wagi.config.resources import core_count, memory_for_guests
-from wagi.config.values import HostPort, Size, UnixPath, parse_listen, parse_pair, parse_size
+from wagi.config.values import (
+    HostPort,
+    Size,
+    UnixPath,
+    format_size,
+    parse_listen,
+    parse_pair,
+    parse_size,
+)
 
 MAX_WORKERS = 512
+
+
+class Topic(Enum):
+    """The section of the help that lists an option, in the order of the sections."""
+
+    LISTENING = "Listening"
+    TLS = "TLS"
+    LIMITS = "Limits"
+    PROCESSES = "Processes"
+    LOGGING = "Logging"
+    MODULES = "Modules"
+    BINDLE = "Bindle"
+    DEVELOPMENT = "Development"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +68,8 @@ class Option:
         variable: The environment variable that sets it, if any.
         metavar: What the help calls the value; empty for a switch.
         is_repeatable: Whether it may be given more than once.
+        topic: The section of the help that lists it.
+        default: Its default as a user would type it; empty for no default.
         help: The help text.
     """
 
@@ -53,7 +77,19 @@ class Option:
     variable: str | None
     metavar: str
     is_repeatable: bool
+    topic: Topic
+    default: str
     help: str
+
+
+def _format_default(value: object, metavar: str) -> str:
+    if value is None or value is False or value == ():
+        return ""
+    if isinstance(value, int) and metavar.startswith("SIZE"):
+        return format_size(value)
+    if isinstance(value, HostPort):
+        return f"{value.host}:{value.port}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
@@ -120,14 +156,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, extra="forbid")
 
-    listen: Annotated[HostPort | UnixPath, _parsed(parse_listen), Flag("ADDRESS", short="-l")] = (
-        Field(
-            HostPort("127.0.0.1", 3000),
-            description="Address to listen on: HOST:PORT, :PORT, [IPV6]:PORT or unix:/path.",
-        )
+    listen: Annotated[
+        HostPort | UnixPath, _parsed(parse_listen), Flag("ADDRESS", short="-l"), Topic.LISTENING
+    ] = Field(
+        HostPort("127.0.0.1", 3000),
+        description="Address to listen on: HOST:PORT, :PORT, [IPV6]:PORT or unix:/path.",
     )
     hostname: Annotated[
-        HostPort | None, _parsed(HostPort.parse), Flag("HOST:PORT", alias="--default-host")
+        HostPort | None,
+        _parsed(HostPort.parse),
+        Flag("HOST:PORT", alias="--default-host"),
+        Topic.LISTENING,
     ] = Field(
         None,
         description="Host and port for requests whose Host header lacks them.",
@@ -136,146 +175,154 @@ class Settings(BaseModel):
         tuple[tuple[str, str], ...],
         _parse_each(parse_pair),
         Flag("KEY=VALUE", short="-e", variable=None),
+        Topic.MODULES,
     ] = Field((), description="Environment variable for every handler.")
-    env_file: Annotated[tuple[Path, ...], Flag("FILE", variable=None)] = Field(
+    env_file: Annotated[tuple[Path, ...], Flag("FILE", variable=None), Topic.MODULES] = Field(
         (),
         description="File of KEY=VALUE lines: environment variables for every handler; --env takes"
         " precedence.",
     )
-    log_dir: DirectoryPath = Field(
+    log_dir: Annotated[DirectoryPath, Topic.LOGGING] = Field(
         None,
         description="Directory for the handlers' stderr; a new temporary directory by default.",
     )
-    workers: Annotated[int | Literal["auto"], _parsed(parse_workers), Flag("N|auto")] = Field(
+    workers: Annotated[
+        int | Literal["auto"], _parsed(parse_workers), Flag("N|auto"), Topic.PROCESSES
+    ] = Field(
         "auto",
         description="Worker processes; auto is one for each core, or each core of a CPU quota.",
     )
-    artefact_cache: DirectoryPath = Field(
+    artefact_cache: Annotated[DirectoryPath, Topic.MODULES] = Field(
         None,
         description="Directory for compiled modules; wagi/artefacts in the user's cache directory"
         " by default.",
     )
-    artefact_cache_size: SizeOption = Field(
+    artefact_cache_size: Annotated[SizeOption, Topic.MODULES] = Field(
         1024**3,
         description="Size limit of the compiled-module cache; least recently used entries are"
         " evicted.",
     )
-    cache: FilePath = Field(
+    cache: Annotated[FilePath, Topic.MODULES] = Field(
         None,
         description="wasmtime's cache configuration (TOML), used for compiled modules.",
     )
-    module_cache: DirectoryPath = Field(
+    module_cache: Annotated[DirectoryPath, Topic.MODULES] = Field(
         None,
         description="Directory for modules from registries, bindles and the web; wagi/modules in"
         " the user's cache directory by default.",
     )
-    max_module_size: SizeOption = Field(
+    max_module_size: Annotated[SizeOption, Topic.MODULES] = Field(
         256 * 1024**2, description="Maximum size of a downloaded module."
     )
-    insecure_registry: Annotated[tuple[str, ...], Flag("HOST[:PORT]")] = Field(
+    insecure_registry: Annotated[tuple[str, ...], Flag("HOST[:PORT]"), Topic.MODULES] = Field(
         (),
         description="Connect to this registry over plain HTTP; loopback registries always are.",
     )
-    bindle: Annotated[str | None, Flag("NAME/VERSION", short="-b")] = Field(
+    bindle: Annotated[str | None, Flag("NAME/VERSION", short="-b"), Topic.BINDLE] = Field(
         None, description="Serve the handlers of a bindle instead of a modules.toml."
     )
-    bindle_path: DirectoryPath = Field(
+    bindle_path: Annotated[DirectoryPath, Topic.BINDLE] = Field(
         None,
         description="Directory of standalone bindles; takes precedence over --bindle-url.",
     )
-    bindle_url: Annotated[str | None, Flag("URL", variable="{NAME}")] = Field(
+    bindle_url: Annotated[str | None, Flag("URL", variable="{NAME}"), Topic.BINDLE] = Field(
         None, description="URL of the Bindle server, with the API version: http://HOST:8080/v1."
     )
-    bindle_http_user: Annotated[str | None, Flag("USER", variable="{NAME}")] = Field(
+    bindle_http_user: Annotated[str | None, Flag("USER", variable="{NAME}"), Topic.BINDLE] = Field(
         None, description="User name for the Bindle server (HTTP Basic authentication)."
     )
-    bindle_http_password: Annotated[str | None, Flag("PASSWORD", variable="{NAME}")] = Field(
-        None, repr=False, description="Password for --bindle-http-user."
-    )
-    bindle_insecure: Annotated[bool, Flag(short="-k")] = Field(
+    bindle_http_password: Annotated[
+        str | None, Flag("PASSWORD", variable="{NAME}"), Topic.BINDLE
+    ] = Field(None, repr=False, description="Password for --bindle-http-user.")
+    bindle_insecure: Annotated[bool, Flag(short="-k"), Topic.BINDLE] = Field(
         False, description="Accept any certificate of the Bindle server."
     )
-    tls_cert: FilePath = Field(
+    tls_cert: Annotated[FilePath, Topic.TLS] = Field(
         None, description="Certificate chain (PEM) for HTTPS; requires --tls-key."
     )
-    tls_key: FilePath = Field(None, description="Private key (PEM) for --tls-cert.")
+    tls_key: Annotated[FilePath, Topic.TLS] = Field(
+        None, description="Private key (PEM) for --tls-cert."
+    )
     trusted_proxy: Annotated[
-        tuple[Network | Literal["unix"], ...], _parse_each(_parse_peer), Flag("CIDR|unix")
+        tuple[Network | Literal["unix"], ...],
+        _parse_each(_parse_peer),
+        Flag("CIDR|unix"),
+        Topic.LISTENING,
     ] = Field((), description="Trust X-Forwarded-* and Forwarded headers from this peer.")
-    spool_limit: SizeOption = Field(
+    spool_limit: Annotated[SizeOption, Topic.LIMITS] = Field(
         64 * 1024**2,
         description="Maximum size of a request body without Content-Length, which is spooled"
         " before the handler starts.",
     )
-    spool_total: SizeOption = Field(
+    spool_total: Annotated[SizeOption, Topic.LIMITS] = Field(
         1024**3,
         description="Maximum size of all spooled bodies together, per worker; requests beyond it"
         " are answered with 503.",
     )
-    max_concurrency: Annotated[Count, Field(ge=1, le=10_000)] = Field(
+    max_concurrency: Annotated[Count, Field(ge=1, le=10_000), Topic.LIMITS] = Field(
         1000, description="Maximum guests running concurrently, per worker."
     )
     memory_budget: Annotated[
-        int | Literal["auto"], BeforeValidator(_parse_budget), Flag("SIZE|auto")
+        int | Literal["auto"], BeforeValidator(_parse_budget), Flag("SIZE|auto"), Topic.LIMITS
     ] = Field(
         "auto",
         description="Memory for all guests of all workers together; auto is the container's limit"
         " less what the server itself needs, or three quarters of the machine's memory; 0 disables"
         " the limit.",
     )
-    memory: Annotated[Literal["auto", "pool"], Flag("[auto|pool]")] = Field(
+    memory: Annotated[Literal["auto", "pool"], Flag("[auto|pool]"), Topic.PROCESSES] = Field(
         "auto",
         description="Allocator of guest memory: auto is the compiled core if it is available,"
         " otherwise wasmtime's pool.",
     )
-    max_connections: Annotated[Count, Field(ge=1)] = Field(
+    max_connections: Annotated[Count, Field(ge=1), Topic.LIMITS] = Field(
         10_000,
         description="Maximum open connections, per worker; further ones are closed.",
     )
-    max_request_line: Annotated[SizeOption, Field(ge=64)] = Field(
+    max_request_line: Annotated[SizeOption, Field(ge=64), Topic.LIMITS] = Field(
         8 * 1024,
         description="Maximum size of a request target; larger ones are answered with 414.",
     )
-    max_request_header: Annotated[SizeOption, Field(ge=64)] = Field(
+    max_request_header: Annotated[SizeOption, Field(ge=64), Topic.LIMITS] = Field(
         64 * 1024,
         description="Maximum size of the header section of a request; larger ones are answered"
         " with 431.",
     )
-    header_timeout: Annotated[Seconds, Field(gt=0)] = Field(
+    header_timeout: Annotated[Seconds, Field(gt=0), Topic.LIMITS] = Field(
         10.0, description="Time limit for receiving the head of a request."
     )
-    keep_alive: Annotated[Seconds, Field(gt=0)] = Field(
+    keep_alive: Annotated[Seconds, Field(gt=0), Topic.LISTENING] = Field(
         75.0, description="Time an idle connection stays open between requests."
     )
-    min_body_rate: SizeOption = Field(
+    min_body_rate: Annotated[SizeOption, Topic.LIMITS] = Field(
         240,
         description="Minimum upload rate of a request body in bytes per second, after a grace"
         " period of 5 s, while the handler waits for it; 0 disables it.",
     )
-    log_size: Annotated[SizeOption, Field(ge=1024)] = Field(
+    log_size: Annotated[SizeOption, Field(ge=1024), Topic.LOGGING] = Field(
         10 * 1024**2,
         description="Size at which the log of a module is rotated to module.stderr.1.",
     )
-    shutdown_timeout: Annotated[Seconds, Field(ge=0)] = Field(
+    shutdown_timeout: Annotated[Seconds, Field(ge=0), Topic.PROCESSES] = Field(
         30.0, description="Grace period for running requests after SIGTERM."
     )
-    loop: Annotated[Literal["auto", "asyncio", "uvloop"], Flag("[auto|asyncio|uvloop]")] = Field(
-        "auto", description="Event loop; auto is uvloop if it is installed."
-    )
-    watch: Switch = Field(
+    loop: Annotated[
+        Literal["auto", "asyncio", "uvloop"], Flag("[auto|asyncio|uvloop]"), Topic.PROCESSES
+    ] = Field("auto", description="Event loop; auto is uvloop if it is installed.")
+    watch: Annotated[Switch, Topic.DEVELOPMENT] = Field(
         False, description="For development: rebuild and reload when a file changes."
     )
-    dev: Switch = Field(
+    dev: Annotated[Switch, Topic.DEVELOPMENT] = Field(
         False,
         description="For development: --watch, file and line in backtraces, and a page on loopback"
         " that shows what handlers see and do.",
     )
-    dev_listen: Annotated[HostPort, _parsed(HostPort.parse), Flag("HOST:PORT")] = Field(
-        HostPort("127.0.0.1", 3001), description="Loopback address of the --dev page."
-    )
-    access_log: Annotated[Literal["text", "json", "off"], Flag("[text|json|off]")] = Field(
-        "text", description="Format of the access log on stdout, one line per request."
-    )
+    dev_listen: Annotated[
+        HostPort, _parsed(HostPort.parse), Flag("HOST:PORT"), Topic.DEVELOPMENT
+    ] = Field(HostPort("127.0.0.1", 3001), description="Loopback address of the --dev page.")
+    access_log: Annotated[
+        Literal["text", "json", "off"], Flag("[text|json|off]"), Topic.LOGGING
+    ] = Field("text", description="Format of the access log on stdout, one line per request.")
 
     @classmethod
     def option(cls, name: str) -> Option:
@@ -292,6 +339,8 @@ class Settings(BaseModel):
             variable=flag.variable and flag.variable.format(NAME=name.upper()),
             metavar=flag.metavar,
             is_repeatable=get_origin(field.annotation) is tuple,
+            topic=next(item for item in field.metadata if isinstance(item, Topic)),
+            default=_format_default(field.default, flag.metavar),
             help=field.description or "",
         )
 

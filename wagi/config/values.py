@@ -41,8 +41,31 @@ def parse_size(value: object) -> int:
     raise ValueError('expected a size: bytes, or a text such as "64MiB"')
 
 
+def format_size(size: int) -> str:
+    """Format a number of bytes as ``parse_size`` reads it, such as ``64MiB``.
+
+    Args:
+        size: Bytes; only exact multiples get a unit.
+    """
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
 Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str)]
 """Bytes, in a model."""
+
+
+def parse_port(text: str) -> int:
+    """Read the number of a TCP port; 0 selects a free one.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise ValueError(f"expected a port from 0 to 65535, found {text!r}")
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)

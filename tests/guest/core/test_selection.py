@@ -53,7 +53,7 @@ def version(work: Path, choice: str, package: Path = ROOT) -> str:
     """The implementation according to ``wagi --version``."""
     done = run_wagi(work, "--version", environment=environment(choice, package))
     assert (done.returncode, done.stderr) == (0, "")
-    first, second = done.stdout.splitlines()
+    first, second, *_ = done.stdout.splitlines()
     assert first == f"wagi, version {__version__}"
     return second
 
