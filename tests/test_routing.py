@@ -80,3 +80,30 @@ def test_dynamic_routes_are_joined_and_reversed() -> None:
 )
 def test_dot_segments(path: str, expected: bool) -> None:
     assert has_dot_segment(path) is expected
+
+
+@pytest.mark.parametrize(
+    ("route", "instead"),
+    [
+        ("/a/*", "/a/..."),
+        ("/*", "/..."),
+        ("/a/*.html", "/a/..."),
+        ("/b/{id}", "/b/..."),
+        ("/b/{id}/c/{x}", "/b/..."),
+        ("/b/:id", "/b/..."),
+        ("/b/<id>/...", "/b/..."),
+        ("/b/[id]", "/b/..."),
+        ("/c...", "/c/..."),
+        ("/a", None),
+        ("/a/...", None),
+        ("/a:b", None),
+        ("/a/12:30", None),
+        ("/a.b..", None),
+    ],
+)
+def test_patterns_of_other_routers(route: str, instead: str | None) -> None:
+    hint = RoutePattern.parse(route).literal_hint()
+    assert (hint is None) == (instead is None)
+    if hint is not None:
+        assert "only literally" in hint
+        assert f"write {instead}" in hint

@@ -243,6 +243,8 @@ class _PlanBuilder:
             self._warn(f"{pattern.text!r} can never match: {reason}", entry, "route")
         if obstacle := pattern.unreachable_reason():
             self._warn(f"{pattern.text!r} can never match: {obstacle}", entry, "route")
+        elif hint := pattern.literal_hint():
+            self._warn(f"{pattern.text!r} {hint}", entry, "route")
         known.setdefault(pattern.text, entry)
         return pattern
 

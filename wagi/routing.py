@@ -6,6 +6,7 @@ matches wins.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -13,6 +14,8 @@ from urllib.parse import unquote_to_bytes
 
 HEALTH_PATH = "/healthz"
 _WILDCARD = "/..."
+_PLACEHOLDER = re.compile(r"\*|\{.*\}|^:[A-Za-z_]|^<.*>$|^\[.*\]$")
+"""What other routers match any segment with: ``*``, ``{id}``, ``:id``, ``<id>``, ``[id]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,24 @@ class RoutePattern:
             return "paths with a . or .. segment are refused"
         if any(not "!" <= character <= "~" for character in self.stem):
             return "paths are matched as sent: write it percent-encoded"
+        return None
+
+    def literal_hint(self) -> str | None:
+        """Explain what to write instead of a placeholder of another router, if there are any.
+
+        The characters are valid in a path, and match literally.
+        """
+        if not self.wildcard and self.text.endswith("..."):
+            stem = self.text.removesuffix("...")
+            return f"matches only literally: for all paths below {stem}, write {stem}/..."
+        segments = self.stem.split("/")
+        for index, segment in enumerate(segments):
+            if _PLACEHOLDER.search(segment):
+                route = "/".join(segments[:index]) + _WILDCARD
+                return (
+                    f"matches {segment} only literally: write {route}, and read the rest of the"
+                    " path from PATH_INFO"
+                )
         return None
 
 

@@ -117,6 +117,25 @@ def test_healthz_comes_before_any_route(server: Server) -> None:
     assert (response.status, response.text) == (200, "OK")
 
 
+def test_check_warns_of_the_syntax_of_other_routers(tmp_path: Path) -> None:
+    """Placeholders match only literally; the warning says what to write instead."""
+    routes = ("/a/*", "/b/{id}", "/c...", "/d/...")
+    (tmp_path / "modules.toml").write_text(
+        "".join(f'[[module]]\nroute = "{route}"\nmodule = "hello.wat"\n' for route in routes)
+    )
+    write_files(tmp_path, {"hello.wat": HELLO})
+    done = run_wagi(tmp_path, "check")
+    assert done.returncode == 0
+    rest = "and read the rest of the path from PATH_INFO"
+    assert done.stderr.splitlines() == [
+        f"warning: modules.toml:2: route: '/a/*' matches * only literally: write /a/..., {rest}",
+        "warning: modules.toml:5: route: '/b/{id}' matches {id} only literally: write /b/...,"
+        f" {rest}",
+        "warning: modules.toml:8: route: '/c...' matches only literally: for all paths below /c,"
+        " write /c/...",
+    ]
+
+
 def test_check_warns_of_entries_that_never_match(tmp_path: Path) -> None:
     """wagi check warns of an entry that can never match."""
     more = "".join(

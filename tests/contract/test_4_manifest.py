@@ -112,6 +112,7 @@ def test_bad_references(tmp_path: Path, reference: str, message: str) -> None:
     ("manifest", "line", "message"),
     [
         (entry(rout='"/x"'), 4, "unknown key 'rout': did you mean 'route'?"),
+        (entry(host='"a.example"'), 4, "unsupported key 'host': routes do not depend on the host"),
         (entry(xyzzy="1"), 4, "unknown key 'xyzzy': known keys: allowed_hosts, argv"),
         ("defalt_host = 'x'\n", 1, "unknown key 'defalt_host': did you mean 'default_host'?"),
         ("[[modules]]\n", 1, "unknown key 'modules': did you mean 'module'?"),

@@ -127,7 +127,9 @@ def test_a_taken_port(tmp_path: Path) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = run_wagi(tmp_path, "serve", "-l", address)
     assert done.returncode == 1
-    assert done.stderr.endswith(f"error: cannot listen on {address}: Address already in use\n")
+    holder = f"Address already in use by process {os.getpid()} ("
+    assert f"error: cannot listen on {address}: {holder}" in done.stderr
+    assert done.stderr.endswith(", or choose another address with --listen\n")
 
 
 def test_log_dir(tmp_path: Path) -> None:
@@ -161,6 +163,18 @@ def test_cache(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert done.stderr.startswith(f"error: {name}: ")
         assert "Traceback" not in done.stderr
+
+
+def test_the_cache_file_of_the_original(tmp_path: Path) -> None:
+    """The file in its documentation, which newer versions of wasmtime reject."""
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    (tmp_path / "cache.toml").write_text(
+        f'[cache]\nenabled = true\ndirectory = "{tmp_path / "compiled"}"\n'
+    )
+    options = ("--cache", "cache.toml", "--artefact-cache", str(tmp_path / "artefacts"))
+    done = run_wagi(tmp_path, "check", *options)
+    assert done.returncode == 0, done.stderr
+    assert any(path.is_file() for path in (tmp_path / "compiled").rglob("*"))
 
 
 def test_module_cache_is_accepted(tmp_path: Path) -> None:
@@ -223,6 +237,36 @@ def test_missing_module(tmp_path: Path) -> None:
     """No such module: a message without a line that nobody wrote."""
     done = run_wagi(tmp_path, "serve", "missing.wasm")
     assert (done.returncode, done.stderr) == (2, "error: no such file: missing.wasm\n")
+
+
+def test_a_misspelt_module(tmp_path: Path) -> None:
+    """The most similar file in the same folder is suggested."""
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST.replace("hello.wat", "helo.wat")})
+    done = run_wagi(tmp_path, "check")
+    assert "helo.wat (relative to modules.toml and to the working directory): " in done.stderr
+    assert done.stderr.endswith("did you mean 'hello.wat'?\n")
+    done = run_wagi(tmp_path, "serve", "helo.wasm")
+    assert done.stderr == "error: no such file: helo.wasm: did you mean 'hello.wat'?\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "suggestion"),
+    [
+        ("localhost:5000/x:1", ": did you mean oci://localhost:5000/x:1?"),
+        ("ghcr.io/a/b:1.0", ": did you mean oci://ghcr.io/a/b:1.0?"),
+        ("a/b", ": did you mean oci://docker.io/a/b:latest?"),
+        ("https://ghcr.io/a/b:1", ""),
+        ("bindle:a/1.0.0", ""),
+        ("./x.wasm", ""),
+        ("/tmp/x", ""),
+    ],
+)
+def test_push_without_a_scheme(tmp_path: Path, target: str, suggestion: str) -> None:
+    """References of docker and oras have no scheme."""
+    (tmp_path / "x.wasm").write_bytes(b"\0asm\1\0\0\0")
+    done = run_wagi(tmp_path, "push", "x.wasm", target)
+    expected = "error: invalid target: expected oci://REGISTRY/NAME:TAG, found "
+    assert done.stderr == f"{expected}{target!r}{suggestion}\n"
 
 
 def test_limited_address_space(tmp_path: Path) -> None:

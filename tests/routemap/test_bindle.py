@@ -76,3 +76,13 @@ def test_a_feature_that_is_not_valid() -> None:
 def test_a_bindle_without_handlers() -> None:
     (problem,) = problems(parcel(entrypoint="run"))
     assert problem.startswith("bindle:site/1.0.0: no parcel is a handler: expected application/")
+
+
+def test_unknown_keys_are_warnings() -> None:
+    """``member_of`` is in the documentation of the original."""
+    spelt = {**parcel(route="/"), "conditions": {"member_of": ["x"]}}
+    assert [str(warning) for warning in route_map(spelt, warning="old").warnings] == [
+        "bindle:site/1.0.0: old",
+        "bindle:site/1.0.0: invoice: unknown key 'parcel.0.conditions.member_of' is ignored: did"
+        " you mean 'memberOf'?",
+    ]

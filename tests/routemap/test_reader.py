@@ -36,3 +36,17 @@ def test_a_pod(tmp_path: Path, name: str) -> None:
 def test_any_other_name_is_a_modules_toml(tmp_path: Path) -> None:
     (tmp_path / "routes").write_text('[[module]]\nroute = "/"\nmodule = "a.wasm"\n')
     assert [entry.route for entry in read_route_map(tmp_path / "routes").entries] == ["/"]
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [("hello.rs", "Rust"), ("main.go", "Go"), ("a.c", "C"), ("app.py", "Python"), ("x.ts", "T")],
+)
+def test_source_code_is_not_a_route_map(tmp_path: Path, name: str, language: str) -> None:
+    (tmp_path / name).write_text("fn main() {}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        read_route_map(tmp_path / name)
+    message = str(caught.value)
+    assert f"{name} is {language}" in message
+    assert "source code: compile it to WebAssembly (wasm32-wasip1)" in message
+    assert "`wagi new`" in message

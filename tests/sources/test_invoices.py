@@ -203,3 +203,41 @@ def test_files_that_contradict_each_other(
 def test_the_same_file_twice_is_one_file() -> None:
     parcels = file("a", b"1", "g"), file("a", b"1", "g")
     assert files(handler(HANDLER, "/", "g"), *parcels) == ["a"]
+
+
+def test_unknown_keys() -> None:
+    """Keys of the specification that wagi does not use are not among them."""
+    found = parse_invoice(
+        NAME,
+        f"""bindleVersion = "1.0.0"
+yanked = false
+annotation = 1
+[annotations]
+anything = "x"
+[bindle]
+name = "example.com/hello"
+version = "1.0.0"
+authors = []
+licence = "MIT"
+[[group]]
+name = "files"
+required = true
+satisfiedBy = "allOf"
+[[parcel]]
+[parcel.label]
+{SHA256}
+size = 1
+media_type = "application/wasm"
+origin = "x"
+[parcel.label.feature.wagi]
+anything = "x"
+[parcel.conditions]
+member_of = ["files"]
+""".encode(),
+    )
+    assert list(found.unknown_keys()) == [
+        "unknown key 'annotation' is ignored: did you mean 'annotations'?",
+        "unknown key 'bindle.licence' is ignored: known keys: authors, description, name, version",
+        "unknown key 'parcel.0.label.media_type' is ignored: did you mean 'mediaType'?",
+        "unknown key 'parcel.0.conditions.member_of' is ignored: did you mean 'memberOf'?",
+    ]

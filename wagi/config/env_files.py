@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from pathlib import Path
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 
 from wagi.config.settings import Settings
+from wagi.config.text import decode_text
 from wagi.config.values import check_variable
 from wagi.errors import ConfigurationError, Problem
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def configured_variables(settings: Settings) -> dict[str, str]:
@@ -28,32 +32,37 @@ def configured_variables(settings: Settings) -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        text = path.read_bytes().decode()
+        text = decode_text(path.read_bytes())
     except OSError as error:
         raise ConfigurationError(
             Problem(f"--env-file: cannot be read: {error.strerror}", path)
         ) from None
     except UnicodeDecodeError:
         raise ConfigurationError(Problem("--env-file: expected UTF-8 text", path)) from None
-    variables: dict[str, str] = {}
-    # One line at a time, without interpolation: the host's environment must not shine through.
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        variables.update(_read_line(path, number, stripped))
-    return variables
+    # Without interpolation: the environment of the host must not become visible to handlers.
+    pairs = (_pair(path, binding) for binding in parse_stream(StringIO(text)))
+    return dict(pair for pair in pairs if pair)
 
 
-def _read_line(path: Path, number: int, line: str) -> dict[str, str]:
+def _pair(path: Path, binding: Binding) -> tuple[str, str] | None:
+    """The variable that a statement sets. Returns: None for a comment or empty lines."""
+    key, value = binding.key, binding.value
     try:
-        (pair,) = dotenv_values(stream=StringIO(line), interpolate=False).items()
-        key, value = pair
+        if binding.error:
+            raise ValueError
+        if key is None:
+            return None
         if value is None:
             raise ValueError
         check_variable(key, value)
+        return key, value
     except ValueError:
+        source = binding.original.string
+        statement = source.lstrip()
+        # python-dotenv counts the empty lines before a statement as part of it.
+        skipped = source[: len(source) - len(statement)]
+        line = binding.original.line + len(_LINE_END.findall(skipped))
+        found = statement.splitlines()[0].rstrip() if statement else ""
         raise ConfigurationError(
-            Problem(f"--env-file: expected KEY=VALUE, found {line!r}", path, number)
+            Problem(f"--env-file: expected KEY=VALUE, found {found!r}", path, line)
         ) from None
-    return {key: value}

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 from wagi.errors import ConfigurationError, Problem
+
+_BYTE_ORDER_MARK = "\ufeff"
+_MODULES = (".wasm", ".wat")
+
+
+def decode_text(content: bytes) -> str:
+    """Decode UTF-8, without the byte order mark that some editors write at the start.
+
+    Raises:
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    return content.decode().removeprefix(_BYTE_ORDER_MARK)
 
 
 def read_text(path: Path) -> str:
     """Read a configuration file. Raises: ConfigurationError if it cannot be read, or is no text."""
     try:
-        return path.read_bytes().decode()
+        return decode_text(path.read_bytes())
     except FileNotFoundError:
         hint = "expected a modules.toml; name it after the command or with -c"
-        raise ConfigurationError(Problem(f"no such file: {path} ({hint})")) from None
+        message = f"no such file: {path} ({hint}){suggest_file(path)}"
+        raise ConfigurationError(Problem(message)) from None
     except OSError as error:
         raise ConfigurationError(Problem(f"cannot be read: {error.strerror}", path)) from None
     except UnicodeDecodeError as error:
@@ -21,3 +36,29 @@ def read_text(path: Path) -> str:
         raise ConfigurationError(
             Problem("expected UTF-8 text, found other bytes", path, line)
         ) from None
+
+
+def suggest_file(path: Path) -> str:
+    """Suggest a file with a similar name in the same directory, for a message.
+
+    Args:
+        path: A file that does not exist.
+
+    Returns:
+        The end of the message, or an empty string if no name is similar.
+    """
+    suffixes = _MODULES if path.suffix in _MODULES else (path.suffix,)
+    try:
+        names = [name.name for name in path.parent.iterdir() if name.suffix in suffixes]
+    except (OSError, ValueError):  # the directory does not exist, or its name has a NUL byte
+        return ""
+    return suggest_name(path.name, names)
+
+
+def suggest_name(name: str, names: Iterable[str]) -> str:
+    """Suggest the most similar of some file names; extensions are not compared."""
+    by_stem: dict[str, str] = {}
+    for found in sorted(names):
+        by_stem.setdefault(Path(found).stem, found)
+    nearest = difflib.get_close_matches(Path(name).stem, by_stem, n=1)
+    return f": did you mean {by_stem[nearest[0]]!r}?" if nearest else ""

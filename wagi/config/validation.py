@@ -64,7 +64,8 @@ def explain_validation_error(
 
     Args:
         error: What pydantic raised.
-        model: The model that was validated; it knows which keys there are.
+        model: The model that was validated; it knows which keys there are. The class attribute
+            ``UNSUPPORTED_KEYS`` of a table explains keys that users may expect there.
         name: How messages name a value.
 
     Returns:
@@ -95,8 +96,11 @@ def _explain(item: Any, model: type[BaseModel], name: Callable[[KeyPath], str]) 
 
 
 def _explain_unknown_key(path: KeyPath, model: type[BaseModel]) -> str:
-    known = sorted(_model_at(model, path[:-1]).model_fields)
+    table = _model_at(model, path[:-1])
+    known = sorted(table.model_fields)
     key = str(path[-1])
+    if explanation := getattr(table, "UNSUPPORTED_KEYS", {}).get(key):
+        return f"unsupported key {key!r}: {explanation}"
     nearest = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
     return f"unknown key {key!r}: {hint}"

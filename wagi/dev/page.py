@@ -117,7 +117,7 @@ def dev_page(address: HostPort, problem: Callable[[], str]) -> Iterator[tuple[Pu
     receiver, sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     for end in (receiver, sender):
         end.setblocking(False)
-    with listeners.listen(address, 1) as (listener,):
+    with listeners.listen(address, 1, "--dev-listen") as (listener,):
         url = listeners.url(listener, tls=False)
         page = _Page(receiver, listener, problem, parent)
         process = _fork.Process(target=page.run, name="wagi dev", daemon=True)

@@ -52,7 +52,9 @@ def bindle_route_map(invoice: Invoice, server: str, warning: str) -> RouteMap:
         )
     if problems:
         raise ConfigurationError(problems)
-    warnings = (whole.problem(warning),) if warning else ()
+    messages = [warning] if warning else []
+    messages += (f"invoice: {message}" for message in invoice.unknown_keys())
+    warnings = tuple(whole.problem(message) for message in messages)
     return RouteMap(entries, Path.cwd(), whole, warnings=warnings)
 
 

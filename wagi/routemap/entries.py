@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -176,6 +176,11 @@ def _volume(value: object) -> object:
 
 class ModuleEntry(Defaults):
     """One ``[[module]]``: a route and the module behind it."""
+
+    UNSUPPORTED_KEYS: ClassVar[Mapping[str, str]] = {
+        "host": "routes do not depend on the host name: remove it, and for virtual hosts run a"
+        " wagi for each behind a server such as nginx, which selects one by its server_name",
+    }
 
     route: StrictStr = Field(
         description="The path that this entry answers; with `/...` at its end, all paths below it,"

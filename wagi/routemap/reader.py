@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wagi.config.text import suggest_file
 from wagi.errors import ConfigurationError, Problem
 from wagi.routemap.entries import Location, ModuleEntry, RouteMap
 from wagi.routemap.modules_toml import read_modules_toml
+
+_LANGUAGES = {
+    ".c": "C",
+    ".cc": "C++",
+    ".cpp": "C++",
+    ".go": "Go",
+    ".js": "JavaScript",
+    ".lua": "Lua",
+    ".php": "PHP",
+    ".py": "Python",
+    ".rb": "Ruby",
+    ".rs": "Rust",
+    ".swift": "Swift",
+    ".ts": "TypeScript",
+    ".zig": "Zig",
+}
 
 
 def read_route_map(path: Path) -> RouteMap:
@@ -21,12 +38,20 @@ def read_route_map(path: Path) -> RouteMap:
         from wagi.routemap.pod import read_pods  # imports a YAML parser
 
         return read_pods(path)
+    if path.suffix in _LANGUAGES:
+        language = _LANGUAGES[path.suffix]
+        raise ConfigurationError(
+            Problem(
+                f"{path} is {language} source code: compile it to WebAssembly (wasm32-wasip1) and"
+                " serve the .wasm file, or create a project with `wagi new`"
+            )
+        )
     return read_modules_toml(path)
 
 
 def _single_module(path: Path) -> RouteMap:
     if not path.is_file():
-        raise ConfigurationError(Problem(f"no such file: {path}"))
+        raise ConfigurationError(Problem(f"no such file: {path}{suggest_file(path)}"))
     location = Location(path)
     entry = ModuleEntry(route="/...", module=path.name).located(location)
     return RouteMap([entry], path.absolute().parent, location)

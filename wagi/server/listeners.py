@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -11,12 +12,16 @@ from pathlib import Path
 from wagi.config.values import HostPort, UnixPath
 from wagi.errors import WagiError
 
+_LISTENING = "0A"
+"""The state of a listening socket in /proc/net/tcp."""
 BACKLOG = 1024
 """Connections that wait to be accepted, per listening socket."""
 
 
 @contextmanager
-def listen(address: HostPort | UnixPath, count: int) -> Iterator[list[socket.socket]]:
+def listen(
+    address: HostPort | UnixPath, count: int, option: str = "--listen"
+) -> Iterator[list[socket.socket]]:
     """Open a listening socket for each worker, and close them at the end of the block.
 
     Each TCP socket has its own accept queue (SO_REUSEPORT); the kernel distributes new connections
@@ -25,6 +30,7 @@ def listen(address: HostPort | UnixPath, count: int) -> Iterator[list[socket.soc
     Args:
         address: Where to listen.
         count: The number of workers.
+        option: The option that sets the address, for messages.
 
     Raises:
         WagiError: The address cannot be used.
@@ -37,7 +43,8 @@ def listen(address: HostPort | UnixPath, count: int) -> Iterator[list[socket.soc
     except OSError as error:
         # The message of an error from asyncio or Python repeats the address.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise WagiError(f"cannot listen on {_describe(address)}: {reason}") from None
+        hint = _hint(address, error.errno, option)
+        raise WagiError(f"cannot listen on {_describe(address)}: {reason}{hint}") from None
     inode = address.path.stat().st_ino if isinstance(address, UnixPath) else None
     try:
         yield sockets
@@ -104,6 +111,53 @@ def _remove_stale(path: Path) -> None:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
+
+
+def _hint(address: HostPort | UnixPath, number: int | None, option: str) -> str:
+    """The end of the message about an address that cannot be used: how to fix it."""
+    if number == errno.EADDRINUSE:
+        holder = _holder(address)
+        held = f" by {holder}" if holder else ""
+        stop = f"stop process {holder.split()[1]}" if holder else "stop the other server"
+        return f"{held}: {stop}, or choose another address with {option}"
+    if number == errno.EACCES and isinstance(address, HostPort) and (address.port or 0) < 1024:
+        return (
+            ": ports below 1024 require the capability CAP_NET_BIND_SERVICE: grant it, or choose a"
+            f" port from 1024 on with {option}"
+        )
+    if number == errno.EADDRNOTAVAIL:
+        return f": no interface of this machine has the address: choose another with {option}"
+    return ""
+
+
+def _holder(address: HostPort | UnixPath, proc: Path = Path("/proc")) -> str:
+    """Find the process that listens on an address.
+
+    Returns:
+        ``process PID (NAME)``; empty if it cannot be found, as for one of another user.
+    """
+    inodes = {f"socket:[{inode}]" for inode in _listening_inodes(address, proc)}
+    for process in proc.glob("[0-9]*") if inodes else ():
+        with suppress(OSError):  # it has ended, or belongs to another user
+            links = (str(link.readlink()) for link in (process / "fd").iterdir())
+            if not inodes.isdisjoint(links):
+                name = (process / "comm").read_text("utf-8", "replace").strip()
+                return f"process {process.name} ({name})"
+    return ""
+
+
+def _listening_inodes(address: HostPort | UnixPath, proc: Path) -> Iterator[str]:
+    """The inodes of sockets that listen on a port of any address, or at a path; see proc(5)."""
+    tables = ("unix",) if isinstance(address, UnixPath) else ("tcp", "tcp6")
+    for table in tables:
+        with suppress(OSError):
+            for line in (proc / "net" / table).read_text("utf-8", "replace").splitlines()[1:]:
+                fields = line.split()
+                if isinstance(address, UnixPath):
+                    if fields[7:] == [str(address.path)]:
+                        yield fields[6]
+                elif fields[3] == _LISTENING and int(fields[1].split(":")[1], 16) == address.port:
+                    yield fields[9]
 
 
 def _describe(address: HostPort | UnixPath) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wagi.config.text import suggest_file
 from wagi.sources.errors import SourceError
 from wagi.sources.references import FileReference
 
@@ -28,7 +29,9 @@ def read_file(reference: FileReference, folder: Path) -> tuple[Path, bytes]:
     try:
         return path, path.read_bytes()
     except FileNotFoundError:
-        raise SourceError(f"no such file: {_describe_search(reference, path)}") from None
+        raise SourceError(
+            f"no such file: {_describe_search(reference, path)}{suggest_file(path)}"
+        ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SourceError(f"cannot read {path}: {reason}") from None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tomli
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wagi.config.validation import explain_validation_error
 from wagi.sources.errors import FetchError
@@ -15,8 +16,38 @@ from wagi.sources.errors import FetchError
 WASM = "application/wasm"
 
 
-class Label(BaseModel):
+class _Table(BaseModel):
+    """A table of an invoice. Unknown keys are kept, so that they can be reported."""
+
+    IGNORED: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the specification that wagi does not use."""
+
+    model_config = ConfigDict(extra="allow")
+
+    def unknown_keys(self, path: str = "") -> Iterator[str]:
+        """Describe each unknown key of the table and of those in it.
+
+        Args:
+            path: The path of the table, with a dot at its end; empty for the whole invoice.
+        """
+        known = type(self).model_fields.keys() | self.IGNORED
+        for key in self.model_extra or {}:
+            if key not in self.IGNORED:
+                yield f"unknown key {path + key!r} is ignored{_suggest_key(key, known)}"
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, _Table):
+                yield from value.unknown_keys(f"{path}{name}.")
+            elif isinstance(value, list):
+                for index, item in enumerate(value):
+                    if isinstance(item, _Table):
+                        yield from item.unknown_keys(f"{path}{name}.{index}.")
+
+
+class Label(_Table):
     """The description of a parcel: sha256 as hex, size in bytes, media type, name and features."""
+
+    IGNORED = frozenset(("annotations", "origin"))
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
@@ -35,14 +66,14 @@ class Label(BaseModel):
         return self.feature.get("wagi", {})
 
 
-class Conditions(BaseModel):
+class Conditions(_Table):
     """The groups that a parcel is a member of, and those that it requires."""
 
     memberOf: list[str] = Field(default_factory=list)
     requires: list[str] = Field(default_factory=list)
 
 
-class Parcel(BaseModel):
+class Parcel(_Table):
     """One file of a bindle."""
 
     label: Label
@@ -54,22 +85,28 @@ class Parcel(BaseModel):
         return self.label.mediaType == WASM and not self.conditions.memberOf
 
 
-class Group(BaseModel):
+class Group(_Table):
     """A set of parcels, which may require other groups."""
+
+    IGNORED = frozenset(("required", "satisfiedBy"))
 
     name: str
     requires: list[str] = Field(default_factory=list)
 
 
-class Bindle(BaseModel):
+class Bindle(_Table):
     """The name and version of a bindle."""
+
+    IGNORED = frozenset(("authors", "description"))
 
     name: str
     version: str
 
 
-class Invoice(BaseModel):
+class Invoice(_Table):
     """The contents of a bindle."""
+
+    IGNORED = frozenset(("annotations", "bindleVersion", "signature", "yanked", "yankedSignature"))
 
     bindle: Bindle
     group: list[Group] = Field(default_factory=list)
@@ -124,6 +161,15 @@ class Invoice(BaseModel):
             further = [item for either in declared for item in either.requires]
             further += [item for member in members for item in member.conditions.requires]
             yield from self._required(further, (*path, group), seen)
+
+
+def _suggest_key(key: str, known: Iterable[str]) -> str:
+    """Suggest a known key: that of the specification's spelling, or else the most similar one."""
+    names = sorted(known)
+    plain = {name.lower(): name for name in names}
+    if near := difflib.get_close_matches(key.replace("_", "").lower(), plain, n=1):
+        return f": did you mean {plain[near[0]]!r}?"
+    return f": known keys: {', '.join(names)}"
 
 
 def parse_invoice(name: str, content: bytes) -> Invoice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from wagi.sources.downloader import Downloader
@@ -11,7 +12,7 @@ from wagi.sources.errors import SourceError
 from wagi.sources.fetch import error_context
 from wagi.sources.images import Layout, build_image
 from wagi.sources.module_request import FetchOptions, Report
-from wagi.sources.references import ImageReference, parse_reference
+from wagi.sources.references import ImageReference, parse_image, parse_reference
 from wagi.sources.registry import Registry
 
 
@@ -42,9 +43,7 @@ def publish(
         SourceError: The target is invalid, or access is denied.
         FetchError: The registry fails or cannot be reached.
     """
-    reference = parse_reference(target)
-    if not isinstance(reference, ImageReference) or reference.digest:
-        raise SourceError(f"invalid target: expected oci://REGISTRY/NAME:TAG, found {target!r}")
+    reference = _parse_target(target)
     image = build_image(layout, modules, annotations, created)
 
     async def run() -> None:
@@ -55,3 +54,18 @@ def publish(
 
     asyncio.run(run())
     return f"oci://{reference.registry}/{reference.repository}@{image.digest}"
+
+
+def _parse_target(target: str) -> ImageReference:
+    """Parse the reference to push to. Raises: SourceError if it is no image, or has a digest."""
+    if target.lower().startswith("oci:"):
+        reference = parse_reference(target)
+        if isinstance(reference, ImageReference) and not reference.digest:
+            return reference
+    message = f"invalid target: expected oci://REGISTRY/NAME:TAG, found {target!r}"
+    with suppress(SourceError):
+        # Docker and oras write references without a scheme.
+        image = parse_image(target)
+        if not image.digest and not target.startswith(("/", "bindle:", "file:", "http:", "https:")):
+            message += f": did you mean {image}?"
+    raise SourceError(message)

@@ -15,6 +15,7 @@ from wasmtime import _bindings as c
 
 from wagi.errors import ConfigurationError, Problem
 from wagi.guest.capi import api
+from wagi.guest.capi.cache_config import wasmtime_cache_file
 from wagi.guest.outcome import EngineError
 from wagi.guest.scheduler import Ticker
 from wagi.guest.targets import X86_64_TRIPLE, Target
@@ -141,10 +142,7 @@ class Engine:
         config.max_wasm_stack = 512 * 1024
         c.wasmtime_config_async_stack_size_set(config.ptr(), 1024 * 1024)
         if cache_config is not None:
-            try:
-                config.cache = str(cache_config)
-            except wasmtime.WasmtimeError as error:
-                raise ConfigurationError(Problem(str(error), cache_config)) from None
+            _configure_cache(config, cache_config)
         if memory is Memory.POOL:
             assert pool is not None
             _configure_pool(config, pool)
@@ -228,6 +226,17 @@ class Engine:
             return wasmtime.Module.deserialize_file(self.inner, str(artefact))
         except wasmtime.WasmtimeError as error:
             raise EngineError(str(error)) from None
+
+
+def _configure_cache(config: wasmtime.Config, path: Path) -> None:
+    with wasmtime_cache_file(path) as file:
+        if file is None:
+            return
+        try:
+            config.cache = str(file)
+        except wasmtime.WasmtimeError as error:
+            message = str(error).replace(str(file), str(path))
+            raise ConfigurationError(Problem(message, path)) from None
 
 
 def _configure_pool(config: wasmtime.Config, pool: Pool) -> None:
