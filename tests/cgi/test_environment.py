@@ -1,4 +1,4 @@
-"""Variables and arguments."""
+"""CGI variables and arguments."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def environment(
 
 
 def variables_of(**fields: Any) -> dict[str, str]:
-    """The variables of a request that differs in some fields from the one above."""
+    """Return the variables of ``HEAD`` with some fields changed."""
     route = RouteVariables.prepare("/r", "/r", {})
     return parsed(route.environment(HEAD._replace(**fields), ""))
 
@@ -61,8 +61,8 @@ value = st.binary(max_size=12)
 
 
 @given(st.lists(st.tuples(name, value), max_size=8))
-def test_any_headers(headers: Headers) -> None:
-    """Each variable is set once and is UTF-8; only a NUL byte makes a request fail."""
+def test_arbitrary_headers(headers: Headers) -> None:
+    """Each variable is set once and is valid UTF-8; only a NUL byte is an error."""
     dropped = (*DROPPED, "authorization")
     passed = {
         raw.decode().upper().replace("-", "_")
@@ -90,7 +90,7 @@ def test_any_header_value_arrives_as_utf_8(content: bytes) -> None:
     assert environment([(b"X", content)])["HTTP_X"] == expected
 
 
-def test_each_value_has_an_encoding_of_its_own() -> None:
+def test_the_encoding_is_detected_per_value() -> None:
     found = environment([(b"X", b"caf\xe9"), (b"X", b"caf\xc3\xa9"), (b"Cookie", b"a=\xff")])
     assert found["HTTP_X"] == "café, café"
     assert found["HTTP_COOKIE"] == "a=ÿ"
@@ -103,12 +103,12 @@ def test_request_headers_override_header_like_configuration() -> None:
 
 @pytest.mark.parametrize("variable", sorted({*variables_of(scheme="https")}))
 def test_configuration_cannot_override_request_variables(variable: str) -> None:
-    """Not even one that this request does not have, such as HTTPS."""
+    """Not even one that is unset for this request, such as HTTPS."""
     assert environment([], **{variable: "configured"}) == environment([])
 
 
-def test_the_variables_of_the_body() -> None:
-    """CONTENT_LENGTH is the true length; the headers have variables like any other, too."""
+def test_body_variables() -> None:
+    """CONTENT_LENGTH is the actual length; the headers also appear as HTTP_* variables."""
     found = environment([(b"Content-Type", b"a/b"), (b"content-length", b"99")])
     assert found["CONTENT_TYPE"] == found["HTTP_CONTENT_TYPE"] == "a/b"
     assert (found["CONTENT_LENGTH"], found["HTTP_CONTENT_LENGTH"]) == ("0", "99")
@@ -125,15 +125,15 @@ def test_dropped_headers(header: str, pass_authorization: bool) -> None:
         assert environment([(written.encode(), b"x")], pass_authorization) == own
 
 
-def test_authorization_is_passed_on_where_it_is_asked_for() -> None:
+def test_authorization_is_passed_on_if_enabled() -> None:
     headers = [(b"aUTHORIZATION", b"Bearer secret")]
     assert environment(headers, pass_authorization=False) == environment([])
     found = environment(headers, pass_authorization=True)
     assert found["HTTP_AUTHORIZATION"] == "Bearer secret"
 
 
-def test_a_dropped_authorization_does_not_hide_a_configured_one() -> None:
-    """A variable that the operator has configured stays what it is."""
+def test_dropping_authorization_keeps_a_configured_variable() -> None:
+    """The operator's variable of the same name keeps its value."""
     headers = [(b"Authorization", b"sent")]
     found = environment(headers, HTTP_AUTHORIZATION="configured")
     assert found["HTTP_AUTHORIZATION"] == "configured"
@@ -153,8 +153,8 @@ def test_a_dropped_authorization_does_not_hide_a_configured_one() -> None:
         ("https", "[2001:db8::1]", "443", "https://[2001:db8::1]/r"),
     ],
 )
-def test_the_url(scheme: str, server_name: str, port: str, url: str) -> None:
-    """X_FULL_URL leaves out the port where it is the default of the scheme."""
+def test_x_full_url(scheme: str, server_name: str, port: str, url: str) -> None:
+    """X_FULL_URL omits the scheme's default port."""
     found = variables_of(scheme=scheme, server_name=server_name, server_port=port)
     assert found["X_FULL_URL"] == url
     assert (found["SERVER_NAME"], found["SERVER_PORT"]) == (server_name, port)
@@ -165,7 +165,7 @@ def test_the_url(scheme: str, server_name: str, port: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("query", "uri"), [(None, "/r%20/"), ("", "/r%20/?"), ("a=%20&b", "/r%20/?a=%20&b")]
 )
-def test_the_uri_is_as_sent(query: str | None, uri: str) -> None:
+def test_request_uri_is_as_sent(query: str | None, uri: str) -> None:
     found = variables_of(path="/r%20/", query=query)
     assert found["REQUEST_URI"] == uri
     assert found["X_FULL_URL"] == f"http://example.com{uri}"
@@ -187,13 +187,13 @@ def test_connection_addresses() -> None:
         {"query": "\0"},
     ],
 )
-def test_a_nul_byte_cannot_be_passed_on(fields: dict[str, Any]) -> None:
+def test_a_nul_byte_is_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         variables_of(**fields)
 
 
 @pytest.mark.parametrize("raw", ["/%00", "/%ff", "/%c3%28"])
-def test_a_path_that_cannot_be_passed_on(raw: str) -> None:
+def test_a_path_that_is_not_utf_8_without_nul_is_rejected(raw: str) -> None:
     with pytest.raises(BadRequest):
         RouteVariables.prepare("/r", "/r/...", {}).environment(HEAD, raw)
 
@@ -218,19 +218,19 @@ def test_arguments(template: str | None, query: str | None, expected: list[str])
 
 
 @given(st.text("ab &${}ARGS", max_size=20))
-def test_a_client_cannot_add_words_to_the_fixed_part(query: str) -> None:
+def test_a_query_cannot_add_arguments_to_fixed_text(query: str) -> None:
     words = arguments("fixed ${ARGS}", "/r", query).split(b"\0")[:-1]
     assert words[0] == b"fixed"
     assert len(words) == 1 + (len(query.split("&")) if query else 0)
 
 
 @pytest.mark.parametrize("path", ["/${ARGS}", "/${SCRIPT_NAME}", "/\u00a0\u2003x"])
-def test_a_path_that_reads_like_a_template(path: str) -> None:
+def test_a_path_is_not_expanded_as_a_template(path: str) -> None:
     words = arguments("a ${SCRIPT_NAME} ${ARGS} -${SCRIPT_NAME}${ARGS}", path, "q=1")
     assert words == block(word.encode() for word in ("a", path, "q=1", f"-{path}q=1"))
 
 
 @pytest.mark.parametrize("template", [None, "${SCRIPT_NAME}", "${ARGS}"])
-def test_a_nul_byte_in_an_argument(template: str | None) -> None:
+def test_a_nul_byte_in_an_argument_is_rejected(template: str | None) -> None:
     with pytest.raises(BadRequest):
         arguments(template, "/\0", "\0")

@@ -37,7 +37,7 @@ limits = st.integers(20, 120)
 
 
 def parse(pieces: list[bytes], limit: int = LARGE) -> tuple[ResponseHead, bytes] | str:
-    """Return head and body, or the reason why there are none. Count what the parser holds."""
+    """Return the head and body, or the error; check how much the parser buffers."""
     parser = ResponseParser(limit)
     body = b""
     try:
@@ -57,7 +57,7 @@ def parse(pieces: list[bytes], limit: int = LARGE) -> tuple[ResponseHead, bytes]
 
 
 def parse_at_once(output: bytes, limit: int = LARGE) -> tuple[ResponseHead, bytes] | str:
-    """Parse as for a guest that prints everything with one call and ends."""
+    """Parse output that a guest writes with one call before it ends."""
     parser = ResponseParser(limit)
     parser.feed(output)
     try:
@@ -80,7 +80,7 @@ def error_of(output: bytes) -> BadResponse:
     return caught.value
 
 
-# How the output is cut
+# How the output is split
 
 
 @given(outputs, st.lists(st.integers(0, 200), max_size=8), limits)
@@ -100,8 +100,8 @@ def test_results_do_not_depend_on_splits(output: bytes, cuts: list[int], limit: 
 
 
 @given(outputs)
-def test_the_limit_is_exact(output: bytes) -> None:
-    """A header block of the limit's size is accepted, one more byte is too large."""
+def test_the_header_limit_is_exact(output: bytes) -> None:
+    """A header block of exactly the limit is accepted; one more byte is too large."""
     parsed = parse_at_once(output)
     if not isinstance(parsed, str):
         size = len(output) - len(parsed[1])
@@ -120,7 +120,7 @@ def test_the_limit_includes_the_empty_line(end: bytes) -> None:
 
 
 def test_no_empty_line_within_the_limit() -> None:
-    """Output of the limit's size may still go on; one more byte cannot become a header block."""
+    """Output of exactly the limit may still be completed; one more byte is too large."""
     parser = ResponseParser(64)
     parser.feed(b"x" * 64)
     assert parser.head() is None
@@ -145,17 +145,17 @@ def test_a_large_body_is_copied_once() -> None:
     assert body == bytes(size)
     assert parser.buffered == 0
     assert size <= peak < size * 1.5
-    # After the head, a piece of the body is handed out as it came.
+    # After the head, pieces of the body are passed on unchanged.
     parser.feed(body)
     assert parser.take_body() is body
 
 
-# What never gets through
+# Output that must not reach the client
 
 
 @given(outputs)
 def test_headers_cannot_split_the_response(output: bytes) -> None:
-    """Whatever a guest prints, no name and no value has a line end or a control character."""
+    """No header name or value contains a line end or control character."""
     parsed = parse([output])
     if isinstance(parsed, str):
         return
@@ -202,7 +202,8 @@ def test_line_ends_and_white_space_make_no_difference(
     assert parse_at_once(printed + line_end() + b"body") == parse_at_once(plain)
 
 
-# Samples, with the answers of the original (deislabs/wagi 0.8.1, compose_response in handlers.rs)
+# Samples. Comments give the results of the original: compose_response in handlers.rs of
+# deislabs/wagi 0.8.1.
 
 CONTENT = ((b"Content-Type", b"a/b"),)
 
@@ -217,7 +218,7 @@ SAME_AS_THE_ORIGINAL: dict[bytes, tuple[int, tuple[tuple[bytes, bytes], ...], by
     b"\r\nContent-Type: a/b\n\nx": (200, CONTENT, b"x"),
     b"\r\r\nContent-Type: a/b\n\nx": (200, CONTENT, b"x"),
     b"\n    Content-Type: a/b\n    X-A: 1\n\n    x": (200, (*CONTENT, (b"X-A", b"1")), b"    x"),
-    # A line of white space is not an empty line, and it is not a header.
+    # A line of white space is neither an empty line nor a header.
     b"  \nContent-Type: a/b\n  \nX-A: 1\n\nx": (200, (*CONTENT, (b"X-A", b"1")), b"x"),
     b"Content-Type : a/b\nX-A\t:1\n\n": (200, (*CONTENT, (b"X-A", b"1")), b""),
     b"Content-Type:\ta/b \t\n\n": (200, CONTENT, b""),
@@ -231,30 +232,30 @@ SAME_AS_THE_ORIGINAL: dict[bytes, tuple[int, tuple[tuple[bytes, bytes], ...], by
     b"HTTP/1.0 404 Not Found\nStatus: 410\n\n": (410, (), b""),
     b"Location: /caf\xc3\xa9\n\n": (302, ((b"Location", b"/caf\xc3\xa9"),), b""),
     b"Location: /x\nStatus: 301\n\n": (301, ((b"Location", b"/x"),), b""),
-    # An indented line is a header of its own, never the rest of the value before it.
+    # An indented line is a separate header, never a continuation line.
     b"Status: 200\nX-A: 1\n  2\n\n": (200, ((b"X-A", b"1"),), b""),
     b"Status: 200\nX-A: 1\n  X-B: 2\n\n": (200, ((b"X-A", b"1"), (b"X-B", b"2")), b""),
 }
 OTHER_THAN_THE_ORIGINAL: dict[bytes, tuple[int, tuple[tuple[bytes, bytes], ...], bytes]] = {
-    # The original knew no status line: 200, and 500 without another control header.
+    # The original ignores a status line: 200, or 500 without another control header.
     b"HTTP/1.1 404 Not Found\nContent-Type: a/b\n\n": (404, CONTENT, b""),
     b"HTTP/1.1 404 Not Found\r\n\r\nx": (404, (), b"x"),
     b"\n  HTTP/1.0 404\n\n": (404, (), b""),
     b"HTTP/1.1 301 Moved\nLocation: /x\n\n": (301, ((b"Location", b"/x"),), b""),
-    # It cut the number off at a space only: 502.
+    # It ends the number at a space only: 502.
     b"Status: 404Not\n\n": (404, (), b""),
     b"Status: 404;x\n\n": (404, (), b""),
     b"Status: 404\tNot\n\n": (404, (), b""),
     b"Status: 404\0\n\n": (404, (), b""),
-    # It wanted UTF-8: 500.
+    # It requires UTF-8: 500.
     b"Status: 404 Non trouv\xe9\n\n": (404, (), b""),
     b"Location: /caf\xe9\n\n": (302, ((b"Location", b"/caf\xe9"),), b""),
     b"Status: 200\nX-A: \x80\xff\n\n": (200, ((b"X-A", b"\x80\xff"),), b""),
-    # It kept the last one only.
+    # It keeps only the last one.
     b"Status: 200\nX-A: 1\nX-A: 2\n\n": (200, ((b"X-A", b"1"), (b"X-A", b"2")), b""),
-    # It took 302 if the Location came last.
+    # It uses 302 if Location comes last.
     b"Status: 301\nLocation: /x\n\n": (301, ((b"Location", b"/x"),), b""),
-    # It removed every CR, and failed at other control characters.
+    # It removes every CR, and fails on other control characters.
     b"Status: 200\nX-A: a\rb\n\n": (200, (), b""),
     b"Status: 200\nX-A: a\x07b\n\n": (200, (), b""),
 }
@@ -280,7 +281,7 @@ def test_samples(
         (b"\nbody", 500, "printed no empty line"),
         (b"\n\nContent-Type: a/b\n\n", 500, "none of the headers"),
         (b"X-A: 1\n\n", 500, "none of the headers"),
-        # A status line counts as a Status in the first line only.
+        # A status line is accepted in the first line only.
         (b"X-A: 1\nHTTP/1.1 404 Not Found\n\n", 500, "none of the headers"),
         (b"HTTP/2 404\n\n", 500, "none of the headers"),
         (b"HTTP/1.1404 x\n\n", 500, "none of the headers"),
@@ -301,8 +302,8 @@ def test_no_header_block(output: bytes, status: int, reason: str) -> None:
     ],
 )
 @pytest.mark.parametrize("form", ["Status: {}\n\n", "HTTP/1.1 {}\nContent-Type: a/b\n\n"])
-def test_a_status_that_cannot_be_used(value: str, form: str) -> None:
-    """An error, never the default of 200; the value is for the log, not for the client."""
+def test_an_invalid_status(value: str, form: str) -> None:
+    """An error, never the default 200; the value is logged but not sent to the client."""
     output = form.format(value).encode()
     error = error_of(output)
     assert error.status == 502
@@ -311,15 +312,15 @@ def test_a_status_that_cannot_be_used(value: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("code", [200, 204, 299, 302, 404, 499, 599])
-def test_the_first_and_the_last_status(code: int) -> None:
+def test_lowest_and_highest_status(code: int) -> None:
     assert head_of(f"Status: {code}").status == code
     assert head_of(f"Status: {code} x").status == code
 
 
 @pytest.mark.parametrize("name", ["Location", "Content-Type", "location", "CONTENT-TYPE"])
 @pytest.mark.parametrize("character", ["\0", "\r", "\x07", "\x1b", "\x7f", "\x0b"])
-def test_a_control_header_that_cannot_be_used(name: str, character: str) -> None:
-    """A failed redirect must not become a 200, also where a usable control header is there."""
+def test_an_invalid_control_header(name: str, character: str) -> None:
+    """A failed redirect must not become a 200, even beside a valid control header."""
     for others in ("", "Status: 301\n", "X-A: 1\n"):
         error = error_of(f"{others}{name}: a{character}b\n\n".encode())
         assert error.status == 502
@@ -328,7 +329,7 @@ def test_a_control_header_that_cannot_be_used(name: str, character: str) -> None
 
 
 def test_an_overridden_control_header_is_not_an_error() -> None:
-    """The last one counts, so what is wrong with an earlier one does not matter."""
+    """The last one takes precedence, so an earlier invalid one does not matter."""
     head = head_of("Location: /a\0b\nLocation: /c\nStatus: fine\nStatus: 307")
     assert (head.status, head.headers) == (307, ((b"Location", b"/c"),))
     assert [warning.split(":")[0] for warning in head.warnings] == [
@@ -339,13 +340,13 @@ def test_an_overridden_control_header_is_not_an_error() -> None:
     assert error.status == 502
 
 
-def test_equal_control_headers_need_no_warning() -> None:
+def test_equal_control_headers_cause_no_warning() -> None:
     assert head_of("Content-Type: a/b\ncontent-type: a/b").warnings == ()
 
 
 @pytest.mark.parametrize("line", ["X Y: 1", "no colon", ": 1", "X\xe9: 1", "X\0: 1", "X-A: a\0b"])
-def test_other_headers_that_cannot_be_used(line: str) -> None:
-    """They are dropped, with a warning that names them."""
+def test_other_invalid_headers(line: str) -> None:
+    """They are dropped with a warning that names them."""
     head = head_of(f"Status: 200\n{line}\nX-B: 2")
     assert head.headers == ((b"X-B", b"2"),)
     name = line.encode().decode("latin-1").partition(":")[0]
@@ -367,7 +368,7 @@ def test_hop_by_hop_headers() -> None:
 @pytest.mark.parametrize(
     "values", [["4"], ["4", "4"], ["4", "04", " 4 "], ["000000000000000004"]], ids=repr
 )
-def test_equal_content_lengths_are_one(values: list[str]) -> None:
+def test_equal_content_lengths_are_merged(values: list[str]) -> None:
     head = head_of("Status: 200\n" + "\n".join(f"Content-Length: {value}" for value in values))
     assert head.content_length == 4
     assert head.headers == head.warnings == ()
@@ -381,8 +382,8 @@ def test_equal_content_lengths_are_one(values: list[str]) -> None:
     ],
     ids=repr,
 )
-def test_content_lengths_that_cannot_be_used(values: list[str]) -> None:
-    """None of them counts: which one is true is unknown, and the real length is never false."""
+def test_invalid_content_lengths(values: list[str]) -> None:
+    """An invalid or conflicting length is ignored; the actual length is used."""
     head = head_of("Status: 200\n" + "\n".join(f"Content-Length: {value}" for value in values))
     assert head.content_length is None
     assert head.headers == ()

@@ -1,4 +1,4 @@
-"""Slots and memory for guests: bounds, deadlines and fairness between entries."""
+"""Admission: limits, deadlines and fairness of slots and memory between entries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def share(
 
 
 def of_memory(initial: int, timeout: float = 5) -> Share:
-    """A share whose guests start with so many MiB, and may have 256."""
+    """A share whose guests start with ``initial`` MiB and may grow to 256 MiB."""
     return share(timeout=timeout, demand=MemoryDemand(initial * MIB, 256 * MIB))
 
 
@@ -48,7 +48,7 @@ def admission_of(slots: int, *shares: Share) -> Admission:
 
 
 def accounts(limit: int, workers: int = 1) -> list[MemoryAccount]:
-    """Accounts of a budget of so many MiB."""
+    """The workers' accounts of a budget of ``limit`` MiB."""
     budget = MemoryBudget(limit * MIB, workers)
     return [account for _ in range(workers) if (account := budget.open_account())]
 
@@ -59,7 +59,7 @@ async def holders(admission: Admission, wanted: Share, count: int) -> list[async
     return tasks
 
 
-def test_one_share_may_hold_every_slot() -> None:
+def test_one_share_may_use_every_slot() -> None:
     async def scenario() -> None:
         only = share()
         admission = admission_of(10, only)
@@ -82,7 +82,7 @@ def test_a_flood_leaves_a_fifth_of_the_slots() -> None:
     asyncio.run(scenario())
 
 
-def test_free_slots_go_to_the_shares_in_turn() -> None:
+def test_free_slots_are_granted_round_robin() -> None:
     async def scenario() -> None:
         first, second = share(), share()
         admission = admission_of(2, first, second)
@@ -100,7 +100,7 @@ def test_free_slots_go_to_the_shares_in_turn() -> None:
     asyncio.run(scenario())
 
 
-def test_the_queue_is_bounded_in_length_and_time() -> None:
+def test_queue_length_and_wait_are_limited() -> None:
     async def scenario() -> None:
         narrow = share(1, max_queue=1, timeout=0.05)
         admission = admission_of(10, narrow)
@@ -117,14 +117,14 @@ def test_the_queue_is_bounded_in_length_and_time() -> None:
     asyncio.run(scenario())
 
 
-def test_a_slot_granted_to_a_request_that_has_gone_is_given_on() -> None:
+def test_a_slot_granted_to_a_cancelled_request_is_passed_on() -> None:
     async def scenario() -> None:
         narrow = share(1)
         admission = admission_of(10, narrow)
         lease = await admission.acquire(narrow)
         gone, patient = await holders(admission, narrow, 2)
         admission.release(narrow, lease)
-        gone.cancel()  # in the pass of the loop in which it was granted
+        gone.cancel()  # in the same pass of the event loop as the grant
         await asyncio.wait_for(patient, 1)
         assert narrow.held == 1
 
@@ -132,7 +132,7 @@ def test_a_slot_granted_to_a_request_that_has_gone_is_given_on() -> None:
 
 
 def test_guests_wait_for_memory() -> None:
-    """Two of 120 MiB have room in 256: the others wait for them to end, in this worker..."""
+    """Two guests of 120 MiB fit in 256 MiB; more wait until one of this worker ends..."""
 
     async def scenario() -> None:
         large = of_memory(120)
@@ -149,7 +149,7 @@ def test_guests_wait_for_memory() -> None:
 
 
 def test_guests_wait_for_memory_of_another_worker() -> None:
-    """...or in another worker, which sends no notification."""
+    """...or one of another worker, which sends no notification."""
 
     async def scenario() -> None:
         large, other = of_memory(120), of_memory(200)
@@ -167,7 +167,7 @@ def test_guests_wait_for_memory_of_another_worker() -> None:
     asyncio.run(scenario())
 
 
-def test_the_wait_for_memory_ends() -> None:
+def test_the_wait_for_memory_is_limited() -> None:
     async def scenario() -> None:
         large = of_memory(120, timeout=0.05)
         admission = Admission(10, [large], *accounts(200), NO_LIMITS)
@@ -186,7 +186,7 @@ def test_the_wait_for_memory_ends() -> None:
 
 
 def test_a_flood_of_large_guests_leaves_memory() -> None:
-    """It gets at most four fifths, so another module's guest is started at once."""
+    """One module gets at most four fifths; another module's guest starts immediately."""
 
     async def scenario() -> None:
         flood, other = of_memory(64), of_memory(20)
@@ -211,8 +211,8 @@ def test_a_guest_that_needs_everything_gets_it() -> None:
     asyncio.run(scenario())
 
 
-def test_guests_that_have_grown_make_the_next_ones_wait() -> None:
-    """What a module's guests have lately grown to is free before another one is started."""
+def test_past_growth_is_reserved_for_new_guests() -> None:
+    """A guest starts only if the size its module's guests recently reached is free."""
 
     async def scenario() -> None:
         growing = of_memory(1)
@@ -224,7 +224,7 @@ def test_guests_that_have_grown_make_the_next_ones_wait() -> None:
         tasks = await holders(admission, growing, 4)
         assert [task.done() for task in tasks] == [True, True, False, False]
         for task in tasks[:2]:
-            task.result().settle(MIB)  # they do not grow, and soon no more is expected of them
+            task.result().settle(MIB)  # they do not grow, and soon no growth is expected
             admission.release(growing, task.result())
         await asyncio.gather(*tasks)
         for _ in range(40):
@@ -236,8 +236,8 @@ def test_guests_that_have_grown_make_the_next_ones_wait() -> None:
     asyncio.run(scenario())
 
 
-def test_an_idle_worker_gives_its_memory_back() -> None:
-    """Also what it keeps so that its guests can grow without a look at the others."""
+def test_an_idle_worker_returns_its_memory() -> None:
+    """Including the reserve from which guests grow without consulting other workers."""
 
     async def scenario() -> None:
         small = of_memory(1)
@@ -252,7 +252,7 @@ def test_an_idle_worker_gives_its_memory_back() -> None:
         while there.available < 4096 * MIB:
             assert asyncio.get_running_loop().time() < deadline
             await asyncio.sleep(0.05)
-        assert admission._timer is None  # nothing is left to be looked at
+        assert admission._timer is None  # nothing is left to poll
 
     asyncio.run(scenario())
 
@@ -269,7 +269,7 @@ def test_an_idle_worker_gives_its_memory_back() -> None:
 def test_slots_and_memory_are_conserved(
     slots: int, memory: int, moves: list[tuple[int, str, int]]
 ) -> None:
-    """Whatever comes and goes in whatever order, slots and memory stay as many as they were."""
+    """No sequence of requests gains or loses slots or memory."""
 
     async def scenario() -> None:
         demand = MemoryDemand(MIB, 8 * MIB)

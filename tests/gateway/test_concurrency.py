@@ -1,4 +1,4 @@
-"""``max_concurrency`` of an entry, in all workers together."""
+"""``max_concurrency`` limits an entry across all workers."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_workers_share_the_slots_of_an_entry(limits: ConcurrencyLimits) -> None:
     assert not other.try_acquire()
 
 
-def test_entries_do_not_share(limits: ConcurrencyLimits) -> None:
+def test_entries_are_independent(limits: ConcurrencyLimits) -> None:
     worker = open_worker(limits)
     assert worker.entry("/a", 1).try_acquire()
     assert worker.entry("/b", 1).try_acquire()
 
 
 def test_the_longest_waiting_request_is_first(limits: ConcurrencyLimits) -> None:
-    """Whichever worker it came to: a worker with many requests does not keep its slot for them."""
+    """Even in another worker: a busy worker does not reuse its slot for itself."""
     workers = [open_worker(limits) for _ in range(3)]
     busy, first, second = (worker.entry("/a", 1) for worker in workers)
     assert busy.try_acquire()
@@ -75,7 +75,7 @@ def test_the_longest_waiting_request_is_first(limits: ConcurrencyLimits) -> None
     assert second.try_acquire()
 
 
-def test_a_worker_that_dies_gives_back_its_slots(limits: ConcurrencyLimits) -> None:
+def test_a_dead_worker_releases_its_slots(limits: ConcurrencyLimits) -> None:
     dead, alive = open_worker(limits), open_worker(limits)
     assert dead.entry("/a", 1).try_acquire()
     dead.entry("/a", 1).set_waiting(1)
@@ -88,7 +88,7 @@ def test_a_worker_that_dies_gives_back_its_slots(limits: ConcurrencyLimits) -> N
 
 
 def test_a_reload_keeps_the_count(limits: ConcurrencyLimits) -> None:
-    """Guests of the workers that retire count, with the limit that is in force now."""
+    """Guests of retiring workers count towards the new limit."""
     old = open_worker(limits).entry("/a", 2)
     assert old.try_acquire()
     assert old.try_acquire()
@@ -108,7 +108,7 @@ def test_wakeups_are_consumed(limits: ConcurrencyLimits) -> None:
     holder, waiting = open_worker(limits), open_worker(limits)
     slots = holder.entry("/a", 1)
     waiting.entry("/a", 1).set_waiting(1)
-    for _ in range(100_000):  # more than a pipe takes
+    for _ in range(100_000):  # more than a pipe buffers
         slots._wake_longest_waiting()
     assert is_woken(waiting)
     waiting.clear()
@@ -139,7 +139,7 @@ def test_never_more_than_the_limit(limit: int, story: list[tuple[int, str]]) -> 
 
 
 class TwoWorkers:
-    """The admission of two workers, on one event loop."""
+    """The admission objects of two workers, on one event loop."""
 
     def __init__(self, limit: int, max_queue: int = 100, timeout: float = 5) -> None:
         self.limits = ConcurrencyLimits(processes=2)
@@ -160,7 +160,7 @@ class TwoWorkers:
         self.admissions[index].release(self.shares[index], lease)
 
 
-def test_a_request_waits_for_a_guest_of_another_worker() -> None:
+def test_a_request_waits_for_another_workers_guest() -> None:
     async def run() -> None:
         both = TwoWorkers(limit=1)
         lease = await both.acquire(0)
@@ -194,10 +194,10 @@ def test_a_flood_in_one_worker_does_not_starve_another() -> None:
     asyncio.run(run())
     assert sorted(order) == [0] * 90 + [1] * 3
     last = max(at for at, index in enumerate(order) if index)
-    assert last < 60  # behind those that had come before, not behind all
+    assert last < 60  # behind the requests that came before it, not behind all
 
 
-def test_a_request_that_gives_up_lets_others_go_on() -> None:
+def test_a_timed_out_request_does_not_block_others() -> None:
     async def run() -> None:
         both = TwoWorkers(limit=1, timeout=0.1)
         lease = await both.acquire(0)

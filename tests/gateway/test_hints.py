@@ -1,4 +1,4 @@
-"""Typical mistakes are explained where a developer looks: in the log, or at the start."""
+"""Hints for typical mistakes, in the log or at startup."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GROWS = """(module
     ids=["no-header", "no-empty-line", "no-content-type", "nothing", "stderr", "exit", "error",
          "status", "memory"],
 )  # fmt: skip
-def test_while_it_runs(tmp_path: Path, module: str, message: str) -> None:
+def test_hints_about_the_output(tmp_path: Path, module: str, message: str) -> None:
     write_files(tmp_path, {"m.wat": module})
     done = run_wagi(tmp_path, "run", "m.wat")
     assert done.returncode == 1
@@ -55,7 +55,7 @@ def test_while_it_runs(tmp_path: Path, module: str, message: str) -> None:
     ],
     ids=["unknown-unknown", "reactor", "library", "wbindgen", "component"],
 )  # fmt: skip
-def test_at_the_start(tmp_path: Path, module: object, message: str) -> None:
+def test_hints_about_the_module(tmp_path: Path, module: object, message: str) -> None:
     content = module
     if module is c_reactor:
         content = c_reactor(HANDLERS / "reactor.c").read_bytes()

@@ -1,4 +1,4 @@
-"""Connections without sockets: what is written is kept."""
+"""In-memory channels and transports that record what is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDPOINT = Endpoint("192.0.2.1", "50000", "http", "127.0.0.1", "127.0.0.1", "300
 
 
 class MemoryChannel:
-    """A channel of a response. It takes ``capacity`` bytes at a time, None for any number."""
+    """A response channel that accepts ``capacity`` bytes at a time (None: unlimited)."""
 
     def __init__(self, capacity: int | None = None) -> None:
         self.written = b""
@@ -51,7 +51,7 @@ class MemoryChannel:
 
 
 class MemoryTransport(asyncio.Transport):
-    """A transport whose other end is a buffer."""
+    """A transport that writes to a buffer."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("127.0.0.1", 3000)})
@@ -104,5 +104,5 @@ def request(
 
 
 def without_date(data: bytes) -> bytes:
-    """Responses without what changes from second to second."""
+    """Remove the Date field, which changes every second."""
     return re.sub(rb"\r\nDate: [^\r\n]*", b"", data)

@@ -1,4 +1,4 @@
-"""Bodies of requests: what has arrived, and how it is read."""
+"""Request bodies: buffering, back-pressure, timeouts and limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fast
 
 
 def stream() -> tuple[BodyStream, list[None]]:
-    """A stream, and how often it has asked for more."""
+    """A body stream, and a function that counts how often it asked for more."""
     asked: list[None] = []
     return BodyStream(is_complete=False, on_drain=lambda: asked.append(None)), asked
 
@@ -28,7 +28,7 @@ def reader(body: BodyStream, length: int = 10, **limits: int) -> BodyReader:
     )
 
 
-def test_arrived_data_can_be_taken() -> None:
+def test_take_returns_buffered_data() -> None:
     body, _ = stream()
     read = reader(body)
     assert read.take() == b""
@@ -43,7 +43,7 @@ def test_arrived_data_can_be_taken() -> None:
     assert read.is_exhausted
 
 
-def test_a_full_stream_asks_for_more_when_it_has_room() -> None:
+def test_reading_resumes_when_the_buffer_has_room() -> None:
     body, asked = stream()
     body.feed(b"x" * 10, is_last=False)
     assert not body.is_full
@@ -56,8 +56,8 @@ def test_a_full_stream_asks_for_more_when_it_has_room() -> None:
     assert not body.is_full
 
 
-def test_a_client_that_sends_is_not_idle() -> None:
-    """Whether or not the guest reads: also while there is no room for what would come next."""
+def test_a_client_that_keeps_sending_is_not_idle() -> None:
+    """Even if the guest does not read and the buffer has no room for more."""
 
     async def run() -> None:
         body, _ = stream()
@@ -76,7 +76,7 @@ def test_a_client_that_sends_is_not_idle() -> None:
     asyncio.run(run())
 
 
-def test_reading_waits() -> None:
+def test_reading_waits_for_data() -> None:
     async def run() -> None:
         body, _ = stream()
         read = reader(body)
@@ -90,7 +90,7 @@ def test_reading_waits() -> None:
     asyncio.run(run())
 
 
-def test_a_client_that_goes_away_ends_the_wait() -> None:
+def test_a_disconnect_ends_the_wait() -> None:
     async def run() -> None:
         body, _ = stream()
         asyncio.get_running_loop().call_soon(body.fail, ConnectionResetError("gone"))
@@ -107,7 +107,7 @@ def test_failing_after_the_end_has_no_effect() -> None:
     assert body.take() == b"all"
 
 
-def test_a_spool_is_read_back_in_order() -> None:
+def test_a_spooled_body_is_read_back_in_order() -> None:
     async def run() -> bytes:
         body, _ = stream()
         data = bytes(range(256)) * 1000
@@ -124,7 +124,7 @@ def test_a_spool_is_read_back_in_order() -> None:
     assert asyncio.run(run())
 
 
-def test_all_spools_together_are_bounded() -> None:
+def test_the_total_of_all_spools_is_limited() -> None:
     space = SpoolSpace(total=150)
     limits = BodyLimits(spool_limit=1000, spool_space=space, min_rate=0)
 
@@ -153,7 +153,9 @@ def test_all_spools_together_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(("size", "limit", "status"), [(11, 10, 413), (10, 10, None)])
-def test_the_limit_of_a_body_without_a_length(size: int, limit: int, status: int | None) -> None:
+def test_the_size_limit_applies_without_a_content_length(
+    size: int, limit: int, status: int | None
+) -> None:
     async def run() -> int:
         body, _ = stream()
         read = reader(body)
@@ -170,7 +172,7 @@ def test_the_limit_of_a_body_without_a_length(size: int, limit: int, status: int
     assert error.value.status == status
 
 
-def test_a_body_that_times_out() -> None:
+def test_a_body_timeout() -> None:
     async def run() -> None:
         body, _ = stream()
         with closing(reader(body)) as read:

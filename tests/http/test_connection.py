@@ -1,4 +1,4 @@
-"""A connection: requests in, responses out, in order, however the bytes arrive."""
+"""Connections: responses in request order, however the bytes are split."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OPTIONS = HttpOptions(
 
 
 async def answer(request: Request) -> None:
-    """Answer with the target and the body, in the way that the target names."""
+    """Echo the target and body; the target selects how the body is read."""
     head, body = request.head, b""
     if head.target != "/at-once":
         await enter_task()
@@ -56,7 +56,7 @@ def reject(request: Request, error: HTTPError) -> None:
 
 
 class Client:
-    """The other end of a connection, in memory."""
+    """The client's end of an in-memory connection."""
 
     def __init__(self, server: HttpServer | None = None) -> None:
         self.server = server or HttpServer(answer, reject, OPTIONS)
@@ -83,7 +83,7 @@ async def settle() -> None:
 
 
 def exchange(*pieces: bytes) -> tuple[bytes, bool]:
-    """What comes back for pieces of bytes, and whether it is the end."""
+    """Send the pieces; return what was received, and whether the connection was closed."""
 
     async def run() -> tuple[bytes, bool]:
         client = Client()
@@ -139,7 +139,7 @@ LAST = [
 
 
 class AnySplit(RuleBasedStateMachine):
-    """Any split of any sequence of requests gets the responses of one request at a time."""
+    """However a pipeline is split, the responses equal those of sequential requests."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class AnySplit(RuleBasedStateMachine):
             self.expected += exchange(request)[0]
 
     @rule(request=st.sampled_from(LAST))
-    def add_the_last_one(self, request: bytes) -> None:
+    def add_last(self, request: bytes) -> None:
         self.unsent += request
         if not self.ended:
             received, has_ended = exchange(request)
@@ -204,7 +204,7 @@ AnySplit.TestCase.settings = settings(max_examples=60, stateful_step_count=25, d
 TestAnySplit = AnySplit.TestCase
 
 
-def test_a_request_without_waiting_needs_no_task() -> None:
+def test_a_request_that_never_waits_creates_no_task() -> None:
     async def run() -> None:
         tasks = asyncio.all_tasks()
         client = Client()
@@ -217,12 +217,12 @@ def test_a_request_without_waiting_needs_no_task() -> None:
     asyncio.run(run())
 
 
-def test_responses_keep_their_order() -> None:
+def test_responses_are_sent_in_request_order() -> None:
     received, _ = exchange(get("/slow") + get("/at-once"))
     assert received.index(b"/slow") < received.index(b"/at-once")
 
 
-def test_a_client_that_goes_away_cancels_its_request() -> None:
+def test_a_disconnect_cancels_the_request() -> None:
     cancelled: list[str] = []
 
     async def wait(request: Request) -> None:
@@ -243,8 +243,8 @@ def test_a_client_that_goes_away_cancels_its_request() -> None:
     assert cancelled == ["/a"]
 
 
-def test_a_body_that_is_not_read_stops_the_client() -> None:
-    """Reading goes on when there is room, and nothing is lost."""
+def test_an_unread_body_pauses_reading() -> None:
+    """Reading resumes when there is room, and nothing is lost."""
     release = asyncio.Event()
 
     async def read(request: Request) -> None:
@@ -266,7 +266,7 @@ def test_a_body_that_is_not_read_stops_the_client() -> None:
     asyncio.run(run())
 
 
-def test_requests_sent_ahead_stop_the_client() -> None:
+def test_pipelined_requests_pause_reading() -> None:
     async def wait(request: Request) -> None:
         await enter_task()
         await asyncio.sleep(60)
@@ -283,8 +283,8 @@ def test_requests_sent_ahead_stop_the_client() -> None:
     asyncio.run(run())
 
 
-def test_a_client_that_reads_no_responses_is_not_answered_further() -> None:
-    """Neither its responses nor its requests pile up; when it reads, the answers go on."""
+def test_a_client_that_reads_no_responses_gets_back_pressure() -> None:
+    """Neither responses nor requests pile up; both resume when the client reads."""
 
     async def run() -> None:
         client = Client()
@@ -308,8 +308,8 @@ def test_a_client_that_reads_no_responses_is_not_answered_further() -> None:
     asyncio.run(run())
 
 
-def test_a_large_head_is_read_whole() -> None:
-    """However it arrives: reading stops for requests sent ahead, not within a head."""
+def test_a_large_head_is_read_completely() -> None:
+    """Reading pauses between pipelined requests, never within a head."""
     options = replace(OPTIONS, head=HeadLimits(1000, 200_000))
     head = get("/at-once", b"X: " + b"x" * 150_000 + b"\r\n")
 
@@ -322,8 +322,8 @@ def test_a_large_head_is_read_whole() -> None:
         asyncio.run(run(size))
 
 
-def test_many_small_requests_share_the_event_loop() -> None:
-    """A connection with thousands of requests ahead lets others have their turn in between."""
+def test_a_long_pipeline_yields_to_the_event_loop() -> None:
+    """A connection with thousands of pipelined requests does not starve the others."""
 
     async def run() -> None:
         busy, other = Client(), Client()
@@ -339,8 +339,8 @@ def test_many_small_requests_share_the_event_loop() -> None:
     asyncio.run(run())
 
 
-def test_an_error_behind_a_response_lingers() -> None:
-    """The rest of what the client sends is dropped; the response can still be read."""
+def test_closing_after_an_error_lingers() -> None:
+    """The rest of the input is discarded, so that the client can still read the response."""
 
     async def run() -> None:
         client = Client()
@@ -353,7 +353,7 @@ def test_an_error_behind_a_response_lingers() -> None:
     asyncio.run(run())
 
 
-def test_too_many_connections() -> None:
+def test_connection_limit() -> None:
     async def run() -> None:
         server = HttpServer(answer, reject, OPTIONS)
         clients = [Client(server) for _ in range(OPTIONS.connections + 1)]
@@ -373,7 +373,7 @@ def test_too_many_connections() -> None:
     ],
 )
 def test_timeouts(start: bytes, expected: bytes) -> None:
-    """A connection without a request ends silently, half a head with 408."""
+    """An idle connection is closed silently; an incomplete head gets a 408."""
     options = replace(OPTIONS, header_timeout=0.02, keep_alive=0.02)
 
     async def run() -> None:

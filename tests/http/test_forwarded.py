@@ -1,4 +1,4 @@
-"""The client behind trusted proxies."""
+"""The client's address behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_x_forwarded_for(value: str, expected: str) -> None:
     assert client("10.0.0.1", ("X-Forwarded-For", value)).address == expected
 
 
-def test_several_headers_are_one_list() -> None:
+def test_repeated_headers_form_one_list() -> None:
     headers = ("X-Forwarded-For", "6.6.6.6"), ("x-forwarded-for", "192.0.2.1")
     assert client("10.0.0.1", *headers).address == "192.0.2.1"
 
@@ -63,7 +63,7 @@ def test_unix_socket() -> None:
     assert client(None).address == ""
 
 
-def test_mapped_peer() -> None:
+def test_ipv4_mapped_peer() -> None:
     assert client("::ffff:10.0.0.1", ("X-Forwarded-For", "192.0.2.1")).address == "192.0.2.1"
 
 

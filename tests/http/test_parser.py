@@ -21,7 +21,7 @@ CHUNKED = b"POST /c HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def summarize(pieces: list[bytes]) -> list[object]:
-    """What a parser makes of bytes: heads, whole bodies, and the error that ends it."""
+    """Return what the parser yields: heads, complete bodies and the final error."""
     parser = RequestParser(LIMITS)
     found: list[object] = []
     for piece in pieces:
@@ -114,7 +114,7 @@ def test_events_do_not_depend_on_splits(parts: list[bytes], sizes: list[int]) ->
 
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_arbitrary_bytes(data: bytes, size: int) -> None:
-    """They yield requests or an HTTPError, regardless of how they are split."""
+    """The parser yields requests or an HTTPError, the same for every split."""
     whole, pieces = summarize([data]), summarize(cut(data, size))
     assert pieces == whole
 
@@ -129,14 +129,14 @@ CODINGS = (
 
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("size", [1, 10_000])
-def test_other_transfer_codings(coding: str, size: int) -> None:
-    """501, and the body is never taken for a request."""
+def test_unsupported_transfer_codings(coding: str, size: int) -> None:
+    """The answer is 501, and the body is never parsed as a request."""
     head = CHUNKED.replace(b"chunked", coding.encode())
     assert summarize(cut(head + b"0\r\n\r\n" + GET, size)) == [501]
 
 
 @pytest.mark.parametrize("coding", ["chunked", "CHUNKED", "Chunked", "\t\tchunked \t"])
-def test_the_supported_transfer_coding(coding: str) -> None:
+def test_chunked_in_any_spelling(coding: str) -> None:
     found = summarize([CHUNKED.replace(b" chunked", coding.encode()) + b"0\r\n\r\n"])
     assert found == [("POST", "/c", "HTTP/1.1", True), (b"", True)]
 
@@ -156,12 +156,12 @@ def test_the_supported_transfer_coding(coding: str) -> None:
         (b"\x16\x03\x01", 400),
     ],
 )
-def test_other_request_lines(line: bytes, status: int) -> None:
+def test_invalid_request_lines(line: bytes, status: int) -> None:
     assert summarize([line + b"\r\n" + HOST + b"\r\n"]) == [status]
 
 
-def test_sizes_of_heads() -> None:
-    """The limits hold exactly, whether the head arrives at once or byte by byte."""
+def test_head_size_limits() -> None:
+    """The limits are exact, whether the head arrives at once or byte by byte."""
     fields = LIMITS.fields - len(HOST) - len(b"X: \r\n")
     for extra, expected in ((0, [A]), (1, [431])):
         head = GET.replace(HOST, HOST + b"X: " + b"x" * (fields + extra) + b"\r\n")
@@ -180,7 +180,7 @@ def test_sizes_of_heads() -> None:
         assert (summarize(cut(data, 1)) == [431]) == rejected
 
 
-def test_an_invalid_head_is_rejected_before_its_end() -> None:
+def test_an_invalid_head_is_rejected_before_it_is_complete() -> None:
     for start in (
         b"\x00",
         b"GET /\n\r\n",
@@ -192,8 +192,8 @@ def test_an_invalid_head_is_rejected_before_its_end() -> None:
         assert summarize([start]) == [400]
 
 
-def test_one_piece_of_tiny_chunks_is_small() -> None:
-    """The connection can let others have their turn after each event."""
+def test_tiny_chunks_yield_small_pieces() -> None:
+    """So the connection can yield to others after each event."""
     parser = RequestParser(LIMITS)
     parser.feed(CHUNKED + b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n")
     assert isinstance(parser.next_event(), Head)

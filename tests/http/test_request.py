@@ -1,4 +1,4 @@
-"""Targets and hosts of requests."""
+"""Request targets and hosts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_targets(text: str, expected: Target) -> None:
 @pytest.mark.parametrize(
     "text", ["*", "a", "h:80", "ftp://h/", "http:///a", "/a/../b", "/%2e%2E/", "/./", "/a\udcff"]
 )
-def test_targets_that_are_rejected(text: str) -> None:
+def test_invalid_targets(text: str) -> None:
     with pytest.raises(BadRequest):
         Target.parse("OPTIONS", text)
 

@@ -30,7 +30,7 @@ class _Socket:
 
 
 def parse(data: bytes, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    """What a client makes of a response."""
+    """Parse a response as a client does: status, headers, body."""
     response = HTTPResponse(cast(Any, _Socket(data)), method=method)
     response.begin()
     return response.status, dict(response.getheaders()), response.read()
@@ -39,7 +39,7 @@ def parse(data: bytes, method: str = "GET") -> tuple[int, dict[str, str], bytes]
 def respond(
     output: bytes, method: str = "GET", protocol: str = "HTTP/1.1", cuts: tuple[int, ...] = ()
 ) -> tuple[MemoryChannel, list[str]]:
-    """The response to output that is flushed at each of ``cuts``."""
+    """Respond to ``output``, flushed at each offset in ``cuts``."""
     channel, warnings = MemoryChannel(), list[str]()
     writer = ResponseWriter(request(method, protocol, channel=channel), LIMIT, warnings)
     pieces = [output[a:b] for a, b in zip((0, *cuts), (*cuts, None), strict=True)]
@@ -69,7 +69,7 @@ def test_output_in_pieces_is_chunked() -> None:
     assert body == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
 
 
-def test_output_in_pieces_for_an_old_client_ends_with_the_connection() -> None:
+def test_output_in_pieces_for_http_1_0_ends_with_the_connection() -> None:
     channel, _ = respond(HEAD + b"one" + b"two", protocol="HTTP/1.0", cuts=(len(HEAD) + 3,))
     head, _, body = channel.written.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.0 200 OK\r\n")
@@ -96,10 +96,10 @@ def test_bytes_above_127_are_passed_on(cuts: tuple[int, ...]) -> None:
         (b"", True, "the body ended 5 bytes before its Content-Length"),
     ],
 )
-def test_a_promised_length(
+def test_a_content_length_from_the_guest(
     body: bytes, aborted: bool | None, warning: str | None, cuts: tuple[int, ...]
 ) -> None:
-    """It is what the client gets, or the connection breaks."""
+    """The client gets exactly that many bytes, or the connection is aborted."""
     output = b"Content-Length: 5\nStatus: 200\nX: 123456\n\n" + body
     channel, warnings = respond(output, cuts=tuple(min(cut, len(output)) for cut in cuts))
     assert b"Content-Length: 5\r\n" in channel.written
@@ -151,7 +151,7 @@ def test_connection_field(protocol: str, keep_alive: bool, field: str | None) ->
     assert channel.closes is not keep_alive
 
 
-def test_a_draining_server_ends_connections() -> None:
+def test_a_draining_server_closes_connections() -> None:
     channel = MemoryChannel()
     channel.is_draining = True
     send_text(request(channel=channel), HTTPStatus.OK, "text")
@@ -159,8 +159,8 @@ def test_a_draining_server_ends_connections() -> None:
     assert channel.closes
 
 
-def test_a_slow_client_holds_the_writer_back() -> None:
-    """Each flush waits until the client has read; more than one write is never held."""
+def test_a_slow_client_blocks_the_writer() -> None:
+    """Each flush waits until the client has read; at most one write is buffered."""
     channel = MemoryChannel(capacity=10)
     writer = ResponseWriter(request(channel=channel), LIMIT, [])
     writer.feed(HEAD + b"x" * 50)
@@ -169,14 +169,14 @@ def test_a_slow_client_holds_the_writer_back() -> None:
     assert channel.drains == 1
 
 
-def test_large_output_does_not_fit_in_one_write() -> None:
+def test_large_output_takes_several_writes() -> None:
     writer = ResponseWriter(request(), LIMIT, [])
     writer.feed(HEAD + b"x" * 40_000)
     assert not writer.fits_in_one_write
 
 
 class AnySplit(RuleBasedStateMachine):
-    """Output that is fed and flushed in any pieces makes the same response as all of it at once."""
+    """However output is fed and flushed, the response is the same."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,8 +215,8 @@ class AnySplit(RuleBasedStateMachine):
 
     @precondition(lambda self: self.failed is not None)
     @rule()
-    def nothing_more(self) -> None:
-        """The request has got its error page."""
+    def do_nothing(self) -> None:
+        """The error response has been sent; nothing more can happen."""
 
     def teardown(self) -> None:
         if self.failed is None and hasattr(self, "writer"):

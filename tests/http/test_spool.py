@@ -1,4 +1,4 @@
-"""Spools of request bodies: order, space, and what stays in memory."""
+"""Spools of request bodies: order, limits, and overflow from memory to files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PIECE = bytes(range(256)) * 400  # 100 KiB
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The temporary files that are made."""
+    """The temporary files that were created."""
     made: list[Any] = []
     make: Callable[[], Any] = tempfile.TemporaryFile
 
@@ -40,7 +40,7 @@ def take_all(spool: Spool) -> bytes:
 @pytest.mark.parametrize(
     ("count", "file_count"), [(0, 0), (1, 0), (10, 0), (11, 1), (50, 1)], ids=str
 )
-def test_bytes_come_back_in_order(files: list[Any], count: int, file_count: int) -> None:
+def test_bytes_are_read_back_in_order(files: list[Any], count: int, file_count: int) -> None:
     space = SpoolSpace(total=1 << 30)
     spool = Spool(space)
     pieces = [b"%06d" % number + _PIECE for number in range(count)]
@@ -60,14 +60,14 @@ def test_many_large_bodies_overflow_into_files(files: list[Any]) -> None:
     for number, spool in enumerate(spools):
         for _ in range(10):
             spool.write(b"%06d" % number + _PIECE)
-    assert 0 < len(files) < 40  # 62 MiB, of which 32 stay in memory
+    assert 0 < len(files) < 40  # 62 MiB, of which 32 MiB stay in memory
     for number, spool in enumerate(spools):
         assert take_all(spool) == (b"%06d" % number + _PIECE) * 10
         spool.close()
     assert space.used == 0
 
 
-def test_the_total_is_a_limit() -> None:
+def test_the_total_is_limited() -> None:
     space = SpoolSpace(total=250_000)
     first, second = Spool(space), Spool(space)
     first.write(_PIECE)

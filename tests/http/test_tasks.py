@@ -1,4 +1,4 @@
-"""Coroutines that become tasks only when they have to wait."""
+"""Coroutines that become tasks only when they wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wagi.http.tasks import enter_task, start
 pytestmark = pytest.mark.fast
 
 
-def test_a_coroutine_that_does_not_wait_ends_at_once() -> None:
+def test_a_coroutine_that_never_waits_runs_without_a_task() -> None:
     done: list[str] = []
 
     async def work() -> None:
@@ -48,7 +48,7 @@ def test_a_coroutine_that_waits_continues_in_a_task() -> None:
     asyncio.run(run())
 
 
-def test_cancelling_reaches_the_coroutine() -> None:
+def test_cancellation_reaches_the_coroutine() -> None:
     async def work(steps: list[str]) -> None:
         try:
             await enter_task()

@@ -1,4 +1,4 @@
-"""Lines of the access log: their form, and that none is lost."""
+"""Access log: the format of its lines, and no line is lost."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def quoted(text: str) -> str:
 @pytest.mark.fast
 @given(entries)
 @example(PLAIN)
-def test_lines_for_people(entry: Entry) -> None:
-    """Each field is escaped by itself; plain lines, which skip that, are the same."""
+def test_text_format(entry: Entry) -> None:
+    """Fields are escaped; the fast path for plain fields writes the same line."""
     (
         client, received, method, target, protocol, status, sent,
         referer, user_agent, route, seconds, cpu_seconds, request_id,
@@ -61,7 +61,7 @@ def test_lines_for_people(entry: Entry) -> None:
 
 @pytest.mark.fast
 @given(st.sampled_from([2, 3, 4, 7, 8, 9]), st.text(st.sampled_from(SPECIAL)))
-def test_nothing_from_outside_ends_a_line_or_a_field(field: int, text: str) -> None:
+def test_client_input_cannot_break_out_of_a_field_or_line(field: int, text: str) -> None:
     values = list(PLAIN)
     values[field] = text
     line = format_text(tuple(values))  # type: ignore[arg-type]
@@ -75,8 +75,8 @@ def test_nothing_from_outside_ends_a_line_or_a_field(field: int, text: str) -> N
 @pytest.mark.fast
 @given(entries)
 @example(PLAIN)
-def test_lines_for_programs(entry: Entry) -> None:
-    """As the standard library writes them, byte for byte."""
+def test_json_format(entry: Entry) -> None:
+    """Byte for byte what the standard library's json module writes."""
     (
         client, received, method, target, protocol, status, sent,
         referer, user_agent, route, seconds, cpu_seconds, request_id,
@@ -105,8 +105,8 @@ def record_many(log: AccessLog, count: int, prefix: str = "id") -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "json"])
-def test_every_line_is_written_in_order(tmp_path: Path, kind: str) -> None:
-    """More than a batch, closed at once."""
+def test_lines_are_written_in_order(tmp_path: Path, kind: str) -> None:
+    """More lines than fit in one batch, and the log is closed immediately."""
     with (tmp_path / "log").open("w") as stream:
         log = AccessLog(kind, stream)
         record_many(log, 2000)
@@ -116,8 +116,8 @@ def test_every_line_is_written_in_order(tmp_path: Path, kind: str) -> None:
     assert len(lines) == 2000
 
 
-def test_a_line_after_a_pause_wakes_the_thread(tmp_path: Path) -> None:
-    """Each line appears by itself, without another one and without an end."""
+def test_a_line_after_a_pause_wakes_the_writer_thread(tmp_path: Path) -> None:
+    """Each line appears without waiting for another one or for the log to close."""
     with (tmp_path / "log").open("w") as stream:
         log = AccessLog("text", stream)
         for number in range(30):
@@ -129,8 +129,8 @@ def test_a_line_after_a_pause_wakes_the_thread(tmp_path: Path) -> None:
         log.close()
 
 
-def test_lines_of_several_threads(tmp_path: Path) -> None:
-    """None is lost while the writing thread goes to sleep and wakes up."""
+def test_several_threads_lose_no_lines(tmp_path: Path) -> None:
+    """No line is lost while the writer thread goes to sleep and wakes up."""
     with (tmp_path / "log").open("w") as stream:
         log = AccessLog("text", stream)
 
@@ -149,8 +149,8 @@ def test_lines_of_several_threads(tmp_path: Path) -> None:
     assert len(written) == len(set(written)) == 1200
 
 
-def test_a_reader_that_pauses_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """20,000 lines wait: a second of a busy worker."""
+def test_a_slow_reader_loses_no_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """20,000 lines are buffered, what a busy worker logs in a second."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         log = AccessLog("text", stream)
@@ -166,9 +166,11 @@ def test_a_reader_that_pauses_loses_nothing(caplog: pytest.LogCaptureFixture) ->
     assert "lost" not in caplog.text
 
 
-@pytest.mark.parametrize(("size", "most"), [(0, 28_000), (50_000, 100)])
-def test_what_waits_is_bounded(size: int, most: int, caplog: pytest.LogCaptureFixture) -> None:
-    """While the pipe is not read, all that waits counts, whether or not the client chose it."""
+@pytest.mark.parametrize(("size", "max_records"), [(0, 28_000), (50_000, 100)])
+def test_the_buffer_is_bounded(
+    size: int, max_records: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every buffered byte counts towards the limit, including fields the client controls."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         log = AccessLog("text", stream)
@@ -177,7 +179,7 @@ def test_what_waits_is_bounded(size: int, most: int, caplog: pytest.LogCaptureFi
         while "the access log: dropping records: the writer cannot keep up" not in caplog.text:
             log(Exchange(str(number), "GET", "/", "HTTP/1.1", "", headers))
             number += 1
-            assert number <= most
+            assert number <= max_records
         os.close(reading)  # the thread ends
         log.close()
     assert re.search(r"the access log: dropped \d+ records in total", caplog.text)
@@ -196,8 +198,8 @@ log._writer.close(60)
 """
 
 
-def test_lines_of_several_workers_stay_whole() -> None:
-    """Their common stdout is a pipe that is always full."""
+def test_lines_of_several_workers_are_not_interleaved() -> None:
+    """The workers share a stdout, a pipe that is always full."""
     reading, writing = os.pipe()
     processes = [
         subprocess.Popen([sys.executable, "-c", WRITER, name], stdout=writing) for name in "abc"
@@ -217,7 +219,7 @@ def test_lines_of_several_workers_stay_whole() -> None:
 
 @pytest.mark.fast
 @given(st.lists(st.sampled_from([b"", b"a", b"bc", b"d" * 20])), st.integers(1, 12))
-def test_pieces_are_whole_lines(lines: list[bytes], size: int) -> None:
+def test_output_is_split_at_line_ends(lines: list[bytes], size: int) -> None:
     pieces = list(_pieces(b"".join(line + b"\n" for line in lines), size))
     assert b"".join(pieces) == b"".join(line + b"\n" for line in lines)
     for piece in pieces:

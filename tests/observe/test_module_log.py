@@ -1,4 +1,4 @@
-"""Lines of stderr."""
+"""Module logs: what handlers write to stderr."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ def written(folder: Path, pieces: list[bytes], limit: int | None = None) -> byte
     st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"x" * 5000, b"y" * 20_000]), max_size=8),
     st.sampled_from([None, 10, 9000]),
 )
-def test_cuts_make_no_difference(tmp_path: Path, pieces: list[bytes], limit: int | None) -> None:
+def test_write_boundaries_do_not_matter(
+    tmp_path: Path, pieces: list[bytes], limit: int | None
+) -> None:
     whole = written(tmp_path, [b"".join(pieces)], limit)
     assert written(tmp_path, pieces, limit) == whole
     assert all(len(line) <= LINE_LIMIT for line in whole.split(b"\n"))
     assert whole == b"" or whole.endswith(b"\n")
 
 
-def test_a_flood_is_cut_and_counted(tmp_path: Path) -> None:
-    """Both a large stderr and one of many lines."""
+def test_excess_stderr_is_dropped_and_counted(tmp_path: Path) -> None:
+    """Both by size and by number of lines."""
     lines = written(tmp_path, [b"1234567\n"] * 10, limit=16).splitlines()
     assert lines[:2] == [b"1234567"] * 2
     assert lines[2:] == [b"[dropped 64 more bytes of stderr: see stderr_limit]"]
@@ -59,7 +61,7 @@ def test_a_full_log_is_rotated(tmp_path: Path) -> None:
     for number in range(40):
         log.append([b"%d" % number * 50], "id")
         wait_until(lambda: log.path.with_name("module.stderr.1").exists() or log.path.exists())
-        time.sleep(0.01)  # a write for each line
+        time.sleep(0.01)  # one write per line
     logs.close()
     current = log.path.stat().st_size if log.path.exists() else 0
     assert current < 1024
@@ -73,7 +75,7 @@ def wait_until(done: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def test_a_log_that_cannot_be_written_is_reported_once(
+def test_an_unwritable_log_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -90,8 +92,8 @@ def test_a_log_that_cannot_be_written_is_reported_once(
     assert "dropped 5 records in total" in errors[1]
 
 
-def test_a_writer_that_is_stuck_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
-    """Somebody holds the other end of a pipe and does not read."""
+def test_a_blocked_writer_does_not_block_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    """The other end of the pipe is open but never read."""
     reading, writing = os.pipe()
     writer = Writer()
     output: Output[bytes] = Output("pipe", to_descriptor(writing), b"".join)
@@ -108,6 +110,6 @@ def test_a_writer_that_is_stuck_holds_nobody_up(caplog: pytest.LogCaptureFixture
         os.close(writing)
 
 
-def test_text_for_a_log_is_one_line() -> None:
+def test_control_characters_are_escaped() -> None:
     assert one_line("a\nb\x1b[0m\u2028\udc80é\t") == "a\\x0ab\\x1b[0m\\x2028\\xdc80é\t"
     assert paragraph("a\nb\x1b\n") == "a\n    b\\x1b"

@@ -1,4 +1,4 @@
-"""The rules of the supervisor: each as events, and the actions that they lead to."""
+"""The supervisor's rules, each as a sequence of events and the expected actions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RELOADED = Log(logging.INFO, "reloaded")
 
 
 class Run:
-    """A fleet that has got some events. It collects the actions of the last call."""
+    """A fleet and the actions its last event led to."""
 
     def __init__(self, waits_for_change: bool = False) -> None:
         self.fleet = Fleet(waits_for_change)
@@ -114,20 +114,20 @@ def test_the_service_is_announced_once_when_all_workers_are_ready() -> None:
     assert run.send(WorkerReady(1)) == []
 
 
-def test_the_warnings_of_the_first_plan_are_left_to_the_announcement() -> None:
+def test_warnings_of_the_first_plan_are_not_logged_twice() -> None:
     run = Run()
     run.send(LoadSucceeded(1, 1, ("unused key",)))
     assert run.logged() == []
 
 
-def test_a_first_plan_that_cannot_be_loaded_is_fatal() -> None:
+def test_an_invalid_first_plan_is_fatal() -> None:
     run = Run()
     assert run.send(LoadFailed(ERROR)) == [ReportLoad(str(ERROR)), CloseListeners()]
     assert run.fleet.failure is ERROR
     assert run.fleet.is_finished
 
 
-def test_with_watch_a_first_plan_that_cannot_be_loaded_is_waited_for() -> None:
+def test_with_watch_an_invalid_first_plan_waits_for_a_change() -> None:
     run = Run(waits_for_change=True)
     message = f"cannot start, waiting for a change:\n    {ERROR}"
     assert run.send(LoadFailed(ERROR)) == [ReportLoad(str(ERROR)), Log(logging.ERROR, message)]
@@ -144,9 +144,7 @@ def test_with_watch_a_first_plan_that_cannot_be_loaded_is_waited_for() -> None:
         (0, "a worker exited with status 0"),
     ],
 )
-def test_a_worker_that_exits_before_the_first_start_is_complete_is_fatal(
-    status: int, failure: int | str
-) -> None:
+def test_a_worker_exit_during_the_first_start_is_fatal(status: int, failure: int | str) -> None:
     run = Run()
     run.send(LoadSucceeded(1, 2), WorkerReady(2))
     assert run.send(died(1, status)) == [CloseListeners(), Terminate(2)]
@@ -157,14 +155,14 @@ def test_a_worker_that_exits_before_the_first_start_is_complete_is_fatal(
     assert run.fleet.is_finished
 
 
-def test_the_first_failure_is_the_one_that_counts() -> None:
+def test_the_first_failure_is_reported() -> None:
     run = Run()
     run.send(LoadSucceeded(1, 2), died(1, 3), died(2, 4))
     assert run.fleet.failure == 3
 
 
 def test_a_ready_worker_that_dies_during_the_start_is_restarted() -> None:
-    """And the service is not announced without it."""
+    """The service is not announced until its replacement is ready."""
     run = Run()
     run.send(LoadSucceeded(1, 2), WorkerReady(1), died(1))
     assert run.fleet.failure is None
@@ -195,7 +193,7 @@ def test_a_worker_that_dies_is_restarted_immediately() -> None:
     assert run.fleet.phase is Phase.SERVING
 
 
-def test_a_worker_that_dies_before_it_is_ready_is_logged_as_such() -> None:
+def test_a_death_before_readiness_is_logged_as_such() -> None:
     run = serving()
     run.send(died(1), Tick(), died(2, 1))
     expected = "worker 1002 exited with status 1 before it was ready; starting another in 0.5 s"
@@ -224,7 +222,7 @@ def test_no_worker_is_started_before_its_delay_has_passed() -> None:
     assert run.fleet.next_start is None
 
 
-def test_a_healthy_life_resets_the_back_off() -> None:
+def test_a_healthy_run_resets_the_back_off() -> None:
     run = serving()
     run.send(died(1), Tick(), WorkerReady(2))
     run.wait(HEALTHY_AFTER_S + 0.1)
@@ -240,7 +238,7 @@ def test_each_listener_has_its_own_back_off() -> None:
     assert run.started() == [3, 4]
 
 
-def test_the_next_start_is_the_earliest() -> None:
+def test_next_start_is_the_earliest_of_all_listeners() -> None:
     run = serving(2)
     run.send(died(1), Tick(), died(3), died(2))
     assert run.fleet.next_start == run.now
@@ -256,7 +254,7 @@ def test_an_unknown_worker_is_ignored() -> None:
 # Reload
 
 
-def test_a_reload_loads_first() -> None:
+def test_a_reload_loads_before_it_replaces_workers() -> None:
     run = serving()
     assert run.send(ReloadRequested()) == [Log(logging.INFO, "reloading"), Load()]
     assert run.fleet.is_loading
@@ -280,7 +278,7 @@ def test_a_retired_worker_is_not_restarted() -> None:
     assert run.fleet.generations == {2}
 
 
-def test_a_generation_is_in_use_as_long_as_a_worker_runs_it() -> None:
+def test_a_generation_is_in_use_while_a_worker_runs_it() -> None:
     run = serving()
     run.send(ReloadRequested(), LoadSucceeded(2, 1), WorkerReady(2))
     assert run.fleet.generations == {1, 2}
@@ -296,7 +294,7 @@ def test_the_warnings_of_a_reload_are_logged() -> None:
 
 
 @pytest.mark.parametrize("waits_for_change", [True, False])
-def test_a_reload_that_fails_changes_nothing(waits_for_change: bool) -> None:
+def test_a_failed_reload_changes_nothing(waits_for_change: bool) -> None:
     run = Run(waits_for_change)
     run.send(LoadSucceeded(1, 1), WorkerReady(1))
     before = run.fleet
@@ -306,7 +304,7 @@ def test_a_reload_that_fails_changes_nothing(waits_for_change: bool) -> None:
     assert run.fleet == before
 
 
-def test_a_request_during_a_load_loads_once_more_after_it() -> None:
+def test_a_reload_request_during_a_load_loads_again_afterwards() -> None:
     run = serving()
     run.send(ReloadRequested())
     assert run.send(ReloadRequested(), ReloadRequested()) == 2 * [Log(logging.INFO, "reloading")]
@@ -314,14 +312,14 @@ def test_a_request_during_a_load_loads_once_more_after_it() -> None:
     assert Load() not in run.send(LoadSucceeded(3, 1))
 
 
-def test_a_request_during_a_load_that_fails_loads_once_more_after_it() -> None:
+def test_a_reload_request_during_a_failing_load_loads_again_afterwards() -> None:
     run = serving()
     run.send(ReloadRequested(), ReloadRequested())
     assert run.send(LoadFailed(ERROR))[-1] == Load()
 
 
 def test_a_newer_plan_takes_over_in_the_middle_of_a_reload() -> None:
-    """It is waited for the successor that is starting; "reloaded" is logged once."""
+    """The successor that is starting becomes ready first; "reloaded" is logged once."""
     run = serving(2)
     run.send(ReloadRequested(), LoadSucceeded(2, 2), ReloadRequested())
     assert run.send(LoadSucceeded(3, 2)) == [ReportLoad("")]
@@ -337,7 +335,7 @@ def test_a_worker_is_retired_only_once() -> None:
     assert run.send(WorkerReady(3)) == [Retire(2), RELOADED]
 
 
-def test_a_successor_that_dies_is_started_again_and_the_reload_goes_on() -> None:
+def test_a_successor_that_dies_is_restarted_and_the_reload_continues() -> None:
     run = serving(2)
     run.send(ReloadRequested(), LoadSucceeded(2, 2))
     run.send(died(3), Tick())
@@ -345,7 +343,7 @@ def test_a_successor_that_dies_is_started_again_and_the_reload_goes_on() -> None
     assert run.send(WorkerReady(4)) == [Retire(1), StartWorker(5, 1, 2)]
 
 
-def test_a_predecessor_that_dies_is_not_restarted_beside_its_successor() -> None:
+def test_a_predecessor_with_a_starting_successor_is_not_restarted() -> None:
     run = serving()
     run.send(ReloadRequested(), LoadSucceeded(2, 1))
     run.send(died(1), Tick())
@@ -367,10 +365,10 @@ def test_a_listener_whose_restart_is_delayed_is_not_started_early_by_a_reload() 
     assert run.wait(0.5) == [StartWorker(3, 0, 2)]
 
 
-# Starts that do not fit
+# Starts that are postponed for lack of room
 
 
-def test_a_start_without_room_is_tried_again() -> None:
+def test_a_start_without_room_is_retried() -> None:
     run = serving()
     run.send(ReloadRequested(), LoadSucceeded(2, 1))
     run.send(StartPostponed(2))
@@ -401,7 +399,7 @@ def test_a_stop_closes_the_listeners_before_the_workers_are_terminated() -> None
     assert run.fleet.failure is None
 
 
-def test_a_second_stop_terminates_again() -> None:
+def test_a_second_stop_terminates_the_remaining_workers_again() -> None:
     run = serving(2)
     run.send(StopRequested(), died(1, 0))
     assert Terminate(2) in run.send(StopRequested())
@@ -443,7 +441,7 @@ def test_a_postponed_start_is_forgotten_after_a_stop() -> None:
     assert run.fleet.is_finished
 
 
-# Form
+# Immutability and documentation
 
 
 def test_the_state_cannot_be_changed_in_place() -> None:
@@ -452,7 +450,7 @@ def test_the_state_cannot_be_changed_in_place() -> None:
 
 
 def test_the_table_names_every_event_and_phase() -> None:
-    """The documentation of the module is the state table."""
+    """The module's docstring contains the complete state table."""
     table = str(module.__doc__)
     assert [kind.__name__ for kind in Event.__args__ if kind.__name__ not in table] == []
     assert [phase.name for phase in Phase if phase.name not in table] == []

@@ -1,4 +1,4 @@
-"""The messages about addresses that cannot be used."""
+"""Messages for addresses that cannot be listened on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_taken_port_names_the_process_and_the_option(option: str) -> None:
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 on this machine")
-def test_a_taken_port_of_ipv6() -> None:
+def test_a_taken_ipv6_port() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
         text = message(HostPort("[::1]", taken.getsockname()[1]))
     assert f"Address already in use by process {os.getpid()} (" in text
@@ -50,8 +50,8 @@ def test_a_taken_unix_socket(tmp_path: Path) -> None:
     assert f"Address already in use by process {os.getpid()} (" in text
 
 
-def test_a_process_that_cannot_be_found(tmp_path: Path) -> None:
-    """For example one of another user, or on a system without /proc."""
+def test_the_process_may_be_unknown(tmp_path: Path) -> None:
+    """For example another user's process, or a system without /proc."""
     assert listeners._holder(HostPort("127.0.0.1", 80), tmp_path) == ""
     (tmp_path / "net").mkdir()
     line = " 0: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 77 1"

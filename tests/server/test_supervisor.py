@@ -1,4 +1,4 @@
-"""Several workers: their sockets, their deaths, and the reload that rolls through them."""
+"""Several workers: shared sockets, restarts and rolling reloads."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ module = "slow.wat"
 THREE = ("--workers", "3")
 
 
-def who_answered(server: Server) -> set[str]:
-    """Each worker's request ids begin in its own way."""
+def responding_workers(server: Server) -> set[str]:
+    """Return the prefixes of the request ids, which are unique per worker."""
     return set(re.findall(r" id=(\w+)-\d+$", "\n".join(server.access_log), re.MULTILINE))
 
 
@@ -64,18 +64,18 @@ def test_all_workers_answer(tmp_path: Path) -> None:
         for _ in range(100):
             assert server.get("/hello").text == "hello\n"
         wait_for_requests(server, 100)
-        assert len(who_answered(server)) == 3
+        assert len(responding_workers(server)) == 3
         workers = server.workers
         assert server.stop() == 0
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
-def test_auto_is_one_for_each_core(tmp_path: Path) -> None:
+def test_auto_starts_one_worker_per_core(tmp_path: Path) -> None:
     with serving(tmp_path, MANIFEST, "--workers", "auto", modules=MODULES) as server:
         assert len(server.workers) == core_count()
 
 
-def test_a_unix_socket_has_one_queue_for_all(tmp_path: Path) -> None:
+def test_workers_share_the_queue_of_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "wagi.sock"
 
     def ask(_: int) -> bytes:
@@ -88,14 +88,14 @@ def test_a_unix_socket_has_one_queue_for_all(tmp_path: Path) -> None:
         with ThreadPoolExecutor(60) as pool:
             assert set(pool.map(ask, range(60))) == {b"slow\n"}
         wait_for_requests(server, 60)
-        assert len(who_answered(server)) > 1
+        assert len(responding_workers(server)) > 1
         assert server.stop() == 0
     assert not path.exists()
 
 
 @pytest.mark.parametrize("event_loop", ["asyncio", "uvloop"])
-def test_a_unix_socket_stays_where_it_is(tmp_path: Path, event_loop: str) -> None:
-    """Whoever retires or stops leaves it to the others; the supervisor removes it in the end."""
+def test_a_unix_socket_outlives_its_workers(tmp_path: Path, event_loop: str) -> None:
+    """Workers that end leave the file to the others; the supervisor removes it at the end."""
     if event_loop == "uvloop":
         python_module("uvloop")
     path = tmp_path / "wagi.sock"
@@ -134,7 +134,7 @@ def http_body(connection: socket.socket) -> bytes:
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
-    """Its own requests fail, the others' do not, and nobody is refused."""
+    """Only its own requests fail, and no connection is refused."""
     with serving(tmp_path, MANIFEST, *THREE, modules=MODULES) as server:
         with ThreadPoolExecutor(30) as pool:
             asked = [pool.submit(server.get, "/slow") for _ in range(30)]
@@ -151,8 +151,8 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
         assert f"worker {victim} was killed by SIGKILL, its requests failed" in log
 
 
-def test_a_worker_that_dies_again_and_again_is_started_later(tmp_path: Path) -> None:
-    """The supervisor backs off, and goes on."""
+def test_a_crash_looping_worker_is_restarted_with_back_off(tmp_path: Path) -> None:
+    """The supervisor backs off but keeps trying."""
     with serving(tmp_path, MANIFEST, modules=MODULES) as server:
         for _ in range(4):
             wait_for_workers(server, len(server.workers) or 1)
@@ -168,7 +168,7 @@ def test_a_worker_that_dies_again_and_again_is_started_later(tmp_path: Path) -> 
 
 
 def test_a_restarted_worker_serves_the_loaded_plan(tmp_path: Path) -> None:
-    """Whatever has become of the files since: a reload is asked for, not suffered."""
+    """Files that have changed since take effect only with a reload."""
     options = ("--workers", "1", "--artefact-cache", str(tmp_path / "artefacts"))
     with serving(tmp_path, MANIFEST, *options, modules=MODULES) as server:
         (tmp_path / "hello.wat").write_text(printing(TEXT_HEAD + "other\n"))
@@ -181,8 +181,8 @@ def test_a_restarted_worker_serves_the_loaded_plan(tmp_path: Path) -> None:
         assert server.get("/hello").text == "hello\n"
 
 
-def test_without_its_supervisor_a_worker_ends(tmp_path: Path) -> None:
-    """What it has begun is answered; the port is free for the next one."""
+def test_a_worker_exits_without_its_supervisor(tmp_path: Path) -> None:
+    """It finishes its requests; then the port is free for a new server."""
     with serving(tmp_path, MANIFEST, *THREE, modules=MODULES) as server:
         workers = server.workers
         answers: list[str] = []
@@ -213,8 +213,8 @@ def reload(server: Server, expected: str = "INFO reloaded") -> None:
         time.sleep(0.01)
 
 
-def test_a_renewed_certificate(tmp_path: Path) -> None:
-    """SIGHUP takes it; one that does not fit its key is told, and the old one goes on."""
+def test_sighup_loads_a_renewed_certificate(tmp_path: Path) -> None:
+    """A certificate that does not match its key is reported, and the old one stays in use."""
     cert, key = certificate_of(tmp_path / "tls")
     options = ("--tls-cert", str(cert), "--tls-key", str(key))
     with serving(tmp_path, MANIFEST, *options, modules=MODULES) as server:
@@ -233,8 +233,8 @@ def test_a_renewed_certificate(tmp_path: Path) -> None:
         assert served() == cert.read_text() != first
 
 
-def test_a_reload_goes_over_to_new_routes(tmp_path: Path) -> None:
-    """Requests in flight finish on the old ones, env files and modules are read again."""
+def test_a_reload_switches_to_new_routes(tmp_path: Path) -> None:
+    """Requests in flight finish on the old routes; env files and modules are read again."""
     manifest = MANIFEST + '[[module]]\nroute = "/variables"\nmodule = "environment.wat"\n'
     environment = Path(__file__).parents[2] / "examples/wat/environment.wat"
     modules = {**MODULES, "environment.wat": environment.read_bytes(), "env": "COLOUR=red\n"}
@@ -258,8 +258,8 @@ def test_a_reload_goes_over_to_new_routes(tmp_path: Path) -> None:
         wait_for_workers(server, 3)
 
 
-def test_a_reload_loses_no_request(tmp_path: Path) -> None:
-    """New connections and kept ones, under load, through several reloads."""
+def test_a_reload_drops_no_requests(tmp_path: Path) -> None:
+    """With new and persistent connections, under load, through several reloads."""
     with serving(tmp_path, MANIFEST, "--workers", "2", modules=MODULES) as server:
         stop = threading.Event()
         outcomes: Counter[str] = Counter()
@@ -292,8 +292,8 @@ def test_a_reload_loses_no_request(tmp_path: Path) -> None:
         assert outcomes["hello\n"] > 100
 
 
-def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
-    """The mistake is told with its place, the old routes are served on."""
+def test_a_failed_reload_changes_nothing(tmp_path: Path) -> None:
+    """The error is logged with its location, and the old routes stay in service."""
     with serving(tmp_path, MANIFEST, *THREE, modules=MODULES) as server:
         workers = server.workers
         (tmp_path / "modules.toml").write_text(MANIFEST.replace("hello.wat", "gone.wat"))
@@ -307,7 +307,7 @@ def test_a_reload_that_fails_changes_nothing(tmp_path: Path) -> None:
         assert not set(workers) & set(server.workers)
 
 
-def test_a_stop_in_the_middle_of_a_reload(tmp_path: Path) -> None:
+def test_a_stop_during_a_reload(tmp_path: Path) -> None:
     with serving(tmp_path, MANIFEST, *THREE, modules=MODULES) as server:
         for pause in (0.0, 0.02, 0.05):
             server.process.send_signal(signal.SIGHUP)

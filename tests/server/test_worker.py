@@ -1,4 +1,4 @@
-"""The life of a server process: TLS, signals, the access log."""
+"""The lifecycle of a worker process: TLS, signals, the access log."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MANIFEST = "".join(
 )
 
 
-class Asking(threading.Thread):
+class BackgroundRequest(threading.Thread):
     """A request in the background."""
 
     def __init__(self, server: Server, path: str) -> None:
@@ -63,13 +63,13 @@ class Asking(threading.Thread):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_shutdown_lets_requests_finish(tmp_path: Path, number: int) -> None:
-    """SIGTERM/SIGINT stop accepting, let running requests finish, exit 0."""
+def test_graceful_shutdown(tmp_path: Path, number: int) -> None:
+    """On SIGTERM or SIGINT, stop accepting, finish running requests and exit with 0."""
     with serving(tmp_path, MANIFEST, modules=MODULES) as server:
         idle = server.connect()
         idle.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"hello" in idle.recv(65536)
-        asking = Asking(server, "/slow")
+        asking = BackgroundRequest(server, "/slow")
         time.sleep(0.3)
         assert server.stop(number) == 0
         asking.join(5)
@@ -82,9 +82,9 @@ def test_shutdown_lets_requests_finish(tmp_path: Path, number: int) -> None:
 
 
 def test_shutdown_timeout(tmp_path: Path) -> None:
-    """After --shutdown-timeout what still runs is cancelled; exit 0."""
+    """After --shutdown-timeout, running requests are cancelled and the exit status is 0."""
     with serving(tmp_path, MANIFEST, "--shutdown-timeout", "0.5", modules=MODULES) as server:
-        asking = Asking(server, "/spin")
+        asking = BackgroundRequest(server, "/spin")
         time.sleep(0.3)
         started = time.monotonic()
         assert server.stop() == 0
@@ -94,10 +94,10 @@ def test_shutdown_timeout(tmp_path: Path) -> None:
         assert "cancelling 1 running requests" in server.log
 
 
-def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
-    """Asked again, it cancels at once."""
+def test_a_second_signal_stops_immediately(tmp_path: Path) -> None:
+    """A second signal cancels running requests."""
     with serving(tmp_path, MANIFEST, modules=MODULES) as server:
-        Asking(server, "/spin")
+        BackgroundRequest(server, "/spin")
         time.sleep(0.3)
         server.process.send_signal(signal.SIGINT)
         server.wait_for_log("waiting for 1 running requests")
@@ -112,7 +112,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("by_variable", [False, True])
 def test_tls(tmp_path: Path, certificate: tuple[Path, Path], by_variable: bool) -> None:
-    """TLS with --tls-cert/--tls-key, env WAGI_TLS_CERT, WAGI_TLS_KEY."""
+    """TLS with --tls-cert and --tls-key, or WAGI_TLS_CERT and WAGI_TLS_KEY."""
     cert, key = map(str, certificate)
     options = () if by_variable else ("--tls-cert", cert, "--tls-key", key)
     environment = {"WAGI_TLS_CERT": cert, "WAGI_TLS_KEY": key} if by_variable else {}
@@ -127,10 +127,10 @@ def test_tls(tmp_path: Path, certificate: tuple[Path, Path], by_variable: bool) 
 
 
 def test_access_log_text(tmp_path: Path) -> None:
-    """One line per request: common fields, route, status, bytes, duration, guest CPU time."""
+    """One line per request: the common fields, route, duration and CPU time."""
     with serving(tmp_path, MANIFEST, modules=MODULES) as server:
         server.get("/hello?x", headers=[("User-Agent", 'a"b\\c'), ("Referer", "r")])
-        server.wait_for_access("/hello")  # the lines of several workers come in no order
+        server.wait_for_access("/hello")  # the order of several workers' lines is unspecified
         server.get("/unknown")
         log = server.wait_for_access("/unknown").splitlines()
     assert re.fullmatch(
@@ -165,7 +165,7 @@ def test_access_log_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trusted", [False, True])
 def test_trusted_proxy(tmp_path: Path, trusted: bool) -> None:
-    """X-Forwarded-* count from a trusted peer; from anybody else they are plain headers."""
+    """X-Forwarded-* is honoured from trusted peers only; otherwise it is a plain header."""
     options = ("--trusted-proxy", "127.0.0.0/8", "--trusted-proxy", "10.0.0.0/8")
     headers = [
         ("X-Forwarded-For", "6.6.6.6, 192.0.2.7, 10.1.2.3"),
@@ -188,8 +188,8 @@ def test_trusted_proxy(tmp_path: Path, trusted: bool) -> None:
         assert missing.header("X-Request-Id") != "from-the-proxy"
 
 
-def test_the_terminal_gets_a_table(tmp_path: Path) -> None:
-    """To a terminal: where it listens, the routes with their modules, how long loading took."""
+def test_a_terminal_gets_a_route_table(tmp_path: Path) -> None:
+    """The startup banner shows addresses, routes, modules and the loading time."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     terminal, other = pty.openpty()
     process = subprocess.Popen(
@@ -215,7 +215,7 @@ def test_the_terminal_gets_a_table(tmp_path: Path) -> None:
 
 
 def test_a_closed_stdout_does_not_stop_the_service(tmp_path: Path) -> None:
-    """Lines of the access log are lost, which is reported once; requests are answered."""
+    """Access log lines are lost, which is reported once; requests are still answered."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     reader, writer = os.pipe()
     os.close(reader)
@@ -241,7 +241,7 @@ def test_a_closed_stdout_does_not_stop_the_service(tmp_path: Path) -> None:
 
 
 def test_uvloop(tmp_path: Path) -> None:
-    """The extra: another event loop, the same behaviour."""
+    """The `uvloop` extra: the same behaviour on another event loop."""
     if importlib.util.find_spec("uvloop") is None:
         missing("uvloop is not installed: pip install '.[uvloop]'")
     path = tmp_path / "wagi.sock"
@@ -255,7 +255,7 @@ def test_uvloop(tmp_path: Path) -> None:
             connection.sendall(b"GET /broken HTTP/1.0\r\n\r\n")
             with pytest.raises(ConnectionResetError):
                 b"".join(iter(lambda: connection.recv(65536), b""))
-        asking = Asking(server, "/slow")
+        asking = BackgroundRequest(server, "/slow")
         time.sleep(0.3)
         assert server.stop() == 0
         asking.join(5)
