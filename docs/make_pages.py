@@ -62,8 +62,8 @@ memory_limit = "64MiB"
 max_concurrency = 10
 allowed_hosts = ["https://api.example.com"]  # hosts the handler may call; see Outbound HTTP
 http_max_concurrency = 2
-build = "cargo build --release"      # with --watch: the command that builds the module when
-watch = ["src"]                      # one of these files or directories changes
+build = "cargo build --release"      # the command that builds the module: run by wagi build, and with
+watch = ["src"]                      # --watch when one of these files or directories changes
 pull = "always"                      # resolve an image's tag at each start; or "if-not-present", "never"
 bindle_server = "http://localhost:8080/v1"   # for a bindle: module; the default is --bindle-url
 # Expected SHA-256 of the module; required for an https: URL

@@ -24,7 +24,7 @@ from wagi.outbound.client import OutboundClient
 from wagi.outbound.destinations import Destinations
 from wagi.routemap.entries import ModuleEntry, RouteMap
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes
-from wagi.sources.errors import FetchError
+from wagi.sources.errors import FetchError, SourceError
 from wagi.sources.files import resolve_path
 from wagi.sources.module_request import FetchedModule, ModuleRequest
 
@@ -169,6 +169,8 @@ class _PlanBuilder:
                 self._warn(fetched.warning, entry, "module")
             return parse(entry.module, fetched.content, entry.limits.memory_limit)
         except WagiError as error:
+            if entry.build is not None and isinstance(error, SourceError):
+                error = SourceError(f"{error} (run `wagi build` to create it)")
             self._report(error, entry, "module")
             return None
 

@@ -25,6 +25,7 @@ Examples:
   wagi serve --listen :8080 -e GREETING=hi modules.toml
   wagi hello.wasm                  same as wagi serve hello.wasm
   wagi -c modules.toml             same as wagi serve modules.toml
+  wagi build                       build the modules
   wagi check modules.toml          validate everything without serving
   wagi compile modules.toml        compile ahead of time for a fast start
   wagi push hello.wasm oci://registry.example/hello:1.0
@@ -35,6 +36,7 @@ Examples:
 _COMMANDS = {
     "new": "new",
     "serve": "serve",
+    "build": "build",
     "check": "check",
     "call": "call",
     "run": "call",

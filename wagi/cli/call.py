@@ -16,6 +16,7 @@ from wagi.cli.options import LOCAL, SettingsCommand, map_option, setting_options
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.observe.exchange import describe
 from wagi.observe.text import one_line
+from wagi.routemap.reader import MODULE_SUFFIXES
 from wagi.testing.local_gateway import Answer, local_gateway
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -107,7 +108,7 @@ def run(file: Path, words: tuple[str, ...], method: str | None, **options: Any) 
     """Call a module."""
     if len(words) > 2:
         raise click.UsageError(f"expected FILE [METHOD] PATH, found {' '.join(words)}")
-    if file.suffix not in (".wasm", ".wat"):
+    if file.suffix not in MODULE_SUFFIXES:
         raise click.UsageError(f"expected a module (.wasm, .wat), found {file}")
     *given, path = words or ("/",)
     _call(file, _method(given, method), path, **options)
@@ -140,7 +141,7 @@ def _call(
     method = method or ("POST" if data else "GET")
     logging.basicConfig(level=logging.WARNING, handlers=[_ConsoleHandler()])
     with local_gateway(settings, file, show_progress) as gateway:
-        for warning in gateway.plan.warnings:
+        for warning in gateway.warnings:
             print_error("warning", warning)
         try:
             answer = gateway.ask(method, target, fields, body)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from wagi.cli.console import show_progress
+from wagi.cli.console import print_error, show_progress
 from wagi.cli.options import LOCAL, SettingsCommand, map_option, setting_options, settings_from
 from wagi.observe.text import one_line
 from wagi.testing.cases import differences, find_cases
@@ -38,6 +38,8 @@ def test(cases: tuple[Path, ...], config: Path, **options: Any) -> None:
     found = find_cases(cases)
     failed = 0
     with local_gateway(settings, config, show_progress) as gateway:
+        for warning in gateway.warnings:
+            print_error("warning", warning)
         for item in found:
             request = item.case.request
             try:

@@ -11,21 +11,19 @@ import multiprocessing
 import os
 import queue
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from wagi.builds import Build, builds_of, module_file, run_build
 from wagi.config.settings import Settings
 from wagi.errors import WagiError
 from wagi.observe.server_log import server_log
 from wagi.routemap.entries import RouteMap
 from wagi.routemap.reader import read_route_map
 from wagi.server.signals import HANDLED, reset_signals
-from wagi.sources.files import resolve_path
-from wagi.sources.references import FileReference, parse_reference
 
 _QUIET_MS = 50  # changes are reported after this time without another one
 _DEBOUNCE_MAX_MS = 200  # the longest time that changes are held back
@@ -35,23 +33,6 @@ _log = logging.getLogger("wagi")
 
 OnError = Callable[[str], None]
 """Called with the error of a build."""
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """How to build a module.
-
-    Attributes:
-        command: For the shell.
-        folder: The working directory of the command.
-        sources: The files and folders that the module is built from.
-        module: The file that the command writes.
-    """
-
-    command: str
-    folder: Path
-    sources: tuple[Path, ...]
-    module: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +96,20 @@ def what_to_watch(settings: Settings, file: Path, route_map: RouteMap | None) ->
         route_map: None if the file is invalid: then it is watched without its modules.
     """
     files = {file.absolute(), *(path.absolute() for path in settings.env_file)}
-    builds: list[Build] = []
-    for entry in route_map.entries if route_map else ():
-        with contextlib.suppress(WagiError):
-            reference = parse_reference(entry.module)
-            if not isinstance(reference, FileReference):
-                continue
-            assert route_map is not None
-            module = resolve_path(reference.path, route_map.folder).absolute()
-            files.add(module)
-            if entry.build is not None:
-                sources = tuple(route_map.folder / path for path in entry.watch or ["src"])
-                build = Build(entry.build, route_map.folder, sources, module)
-                if build not in builds:
-                    builds.append(build)
-    return Watched(frozenset(files), tuple(builds))
+    if route_map is None:
+        return Watched(frozenset(files), ())
+    modules = (module_file(entry, route_map) for entry in route_map.entries)
+    files.update(module for module in modules if module is not None)
+    return Watched(frozenset(files), builds_of(route_map))
 
 
 def _build_missing(settings: Settings, file: Path, on_error: OnError) -> None:
     with contextlib.suppress(WagiError):  # the supervisor reports it
         watched = what_to_watch(settings, file, read_route_map(file))
-        _build([build for build in watched.builds if not build.module.exists()], on_error)
+        missing = [
+            build for build in watched.builds if not all(path.exists() for path in build.modules)
+        ]
+        _build(missing, on_error)
 
 
 def _build(builds: list[Build], on_error: OnError) -> bool:
@@ -147,7 +121,7 @@ def _build(builds: list[Build], on_error: OnError) -> bool:
     built = False
     for build in builds:
         print(f"building: {build.command}", file=sys.stderr, flush=True)
-        status = _run(build)
+        status = run_build(build)
         if status:
             problem = f"the build failed with status {status}: {build.command}"
             _log.error("%s", problem)
@@ -159,28 +133,6 @@ def _build(builds: list[Build], on_error: OnError) -> bool:
 def _exit_on_signal(number: int, _: object) -> None:
     """A signal handler: exit by an exception, so that a running build is killed."""
     sys.exit(128 + number)
-
-
-def _run(build: Build) -> int:
-    """Run the command of a build; kill it if this process is terminated.
-
-    Returns:
-        Its exit status.
-    """
-    process = subprocess.Popen(
-        build.command,
-        shell=True,
-        cwd=build.folder,
-        stdin=subprocess.DEVNULL,
-        stdout=2,  # compiler messages belong on the terminal, not in the access log
-        start_new_session=True,  # so that killpg reaches all of its children
-    )
-    try:
-        return process.wait()
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        raise
 
 
 class _Watcher:

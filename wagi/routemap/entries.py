@@ -230,13 +230,13 @@ class ModuleEntry(Defaults):
     )
     build: NonEmptyText | None = Field(
         default=None,
-        description="Command that builds the module; `--watch` runs it in the directory of"
-        " modules.toml.",
+        description="Command that builds the module; `wagi build` and `--watch` run it in the"
+        " directory of modules.toml.",
     )
     watch: list[StrictStr] = Field(
         default_factory=list,
-        description="Files and directories that trigger a build when they change; `src` by"
-        " default.",
+        description="Files and directories that the module is built from: `--watch` builds it when"
+        " they change; `src` by default.",
     )
     bindle_server: StrictStr | None = Field(
         default=None,

@@ -9,6 +9,7 @@ from wagi.errors import ConfigurationError, Problem
 from wagi.routemap.entries import Location, ModuleEntry, RouteMap
 from wagi.routemap.modules_toml import read_modules_toml
 
+MODULE_SUFFIXES = (".wasm", ".wat")
 _LANGUAGES = {
     ".c": "C",
     ".cc": "C++",
@@ -32,7 +33,7 @@ def read_route_map(path: Path) -> RouteMap:
     Raises:
         ConfigurationError: With every problem.
     """
-    if path.suffix in (".wasm", ".wat"):
+    if path.suffix in MODULE_SUFFIXES:
         return _single_module(path)
     if path.suffix in (".yaml", ".yml"):
         from wagi.routemap.pod import read_pods  # imports a YAML parser

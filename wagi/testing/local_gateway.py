@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from wagi import assembly
+from wagi.builds import outdated_warnings
 from wagi.config.settings import Settings
-from wagi.errors import WagiError
+from wagi.errors import Problem, WagiError
 from wagi.gateway.concurrency import single_worker
 from wagi.gateway.cycle import answer, reject
 from wagi.gateway.gateway import Gateway
@@ -75,13 +76,18 @@ class LocalGateway:
         plan: The routes.
         gateway: Records exchanges with ``record``.
         options: Limits and time-outs of HTTP.
+        warnings: Warnings in addition to those of the plan.
 
     Attributes:
         plan: The routes.
+        warnings: What may be wrong with them.
     """
 
-    def __init__(self, plan: Plan, gateway: Gateway, options: HttpOptions) -> None:
+    def __init__(
+        self, plan: Plan, gateway: Gateway, options: HttpOptions, warnings: Sequence[Problem] = ()
+    ) -> None:
         self.plan = plan
+        self.warnings = (*plan.warnings, *warnings)
         self._gateway = gateway
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wagi", daemon=True)
@@ -189,7 +195,8 @@ def local_gateway(
         gateway = assembly.make_gateway(
             settings, plan, artefacts, logs, account, limits, record, records_guests=True
         )
-        local = LocalGateway(plan, gateway, assembly.http_options(settings))
+        warnings = outdated_warnings(file)
+        local = LocalGateway(plan, gateway, assembly.http_options(settings), warnings)
         stack.callback(local.close)
         yield local
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from wagi.errors import Problem
     from wagi.testing.client import AsyncClient, Client, Response
     from wagi.testing.local_gateway import LocalGateway
 
@@ -81,31 +82,47 @@ class _Gateways:
         path.write_text(manifest, "utf-8")
         return path
 
-    def local(self, manifest: str) -> LocalGateway:
-        """Return the gateway in this process that serves a route map."""
+    def local(self, node: pytest.Item) -> LocalGateway:
+        """Return the gateway in this process that serves the route map of a test."""
         from wagi.config.settings import Settings
         from wagi.errors import WagiError
         from wagi.testing.local_gateway import local_gateway
 
+        manifest = self.manifest(node)
         if manifest not in self._local:
             context = local_gateway(Settings(), self._file(manifest))
             try:
                 self._local[manifest] = self._stack.enter_context(context)
             except WagiError as error:
                 pytest.fail(str(error), pytrace=False)
+            _warn(node, self._local[manifest].warnings)
         return self._local[manifest]
 
-    def server(self, manifest: str) -> TestServer:
-        """Return the server that serves a route map."""
+    def server(self, node: pytest.Item) -> TestServer:
+        """Return the server that serves the route map of a test."""
+        from wagi.builds import outdated_warnings
+
+        manifest = self.manifest(node)
         if manifest not in self._servers:
-            server = TestServer(self._file(manifest), self._folder)
+            file = self._file(manifest)
+            server = TestServer(file, self._folder)
             self._stack.callback(server.close)
             self._servers[manifest] = server
+            _warn(node, outdated_warnings(file))
         return self._servers[manifest]
 
     def close(self) -> None:
         """Stop all gateways and servers."""
         self._stack.close()
+
+
+class WagiWarning(pytest.PytestWarning):
+    """A warning about the route map of a test, such as a module that is older than its sources."""
+
+
+def _warn(node: pytest.Item, warnings: Iterable[Problem]) -> None:
+    for warning in warnings:
+        node.warn(WagiWarning(str(warning)))
 
 
 class TestServer:
@@ -190,7 +207,7 @@ def wagi_client(request: pytest.FixtureRequest, _wagi_gateways: _Gateways) -> Cl
     """A client for a gateway in this process."""
     from wagi.testing.client import Client, in_process
 
-    gateway = _wagi_gateways.local(_wagi_gateways.manifest(request.node))
+    gateway = _wagi_gateways.local(request.node)
     client = Client(in_process(gateway))
     request.node.stash[_RESPONSES] = client.responses
     return client
@@ -201,7 +218,7 @@ def wagi_async_client(request: pytest.FixtureRequest, _wagi_gateways: _Gateways)
     """An asynchronous client for a gateway in this process."""
     from wagi.testing.client import AsyncClient
 
-    client = AsyncClient(_wagi_gateways.local(_wagi_gateways.manifest(request.node)))
+    client = AsyncClient(_wagi_gateways.local(request.node))
     request.node.stash[_RESPONSES] = client.responses
     return client
 
@@ -209,7 +226,7 @@ def wagi_async_client(request: pytest.FixtureRequest, _wagi_gateways: _Gateways)
 @pytest.fixture
 def wagi_server(request: pytest.FixtureRequest, _wagi_gateways: _Gateways) -> TestServer:
     """A server on a free port, shared by all tests with the same route map."""
-    server = _wagi_gateways.server(_wagi_gateways.manifest(request.node))
+    server = _wagi_gateways.server(request.node)
     request.node.stash[_SERVER_LOG] = server.log, server.log.stat().st_size
     return server
 

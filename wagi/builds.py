@@ -1,0 +1,198 @@
+"""The builds of a route map: the commands that compile its modules, and what they depend on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wagi.errors import Problem, WagiError
+from wagi.routemap.entries import ModuleEntry, RouteMap
+from wagi.routemap.reader import MODULE_SUFFIXES, read_route_map
+from wagi.sources.files import resolve_path
+from wagi.sources.references import FileReference, parse_reference
+
+_DEFAULT_SOURCES = ("src",)
+_IGNORED_FOLDERS = frozenset(("__pycache__", "node_modules"))
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A command that builds modules.
+
+    Attributes:
+        command: For the shell.
+        folder: The working directory of the command.
+        sources: The files and folders that the modules are built from.
+        modules: The files that the command writes.
+        entries: The entries of the route map that name the command.
+    """
+
+    command: str
+    folder: Path
+    sources: tuple[Path, ...]
+    modules: tuple[Path, ...]
+    entries: tuple[ModuleEntry, ...]
+
+
+def builds_of(route_map: RouteMap) -> tuple[Build, ...]:
+    """List the builds of a route map in the order of its entries.
+
+    A command that several entries name is one build: it is run once for all their modules.
+    """
+    builds: dict[tuple[str, Path], Build] = {}
+    for entry in route_map.entries:
+        module = module_file(entry, route_map)
+        if entry.build is None or module is None:
+            continue
+        key = entry.build, route_map.folder
+        known = builds.get(key, Build(*key, (), (), ()))
+        builds[key] = replace(
+            known,
+            sources=_unique(*known.sources, *_sources(entry, route_map)),
+            modules=_unique(*known.modules, module),
+            entries=(*known.entries, entry),
+        )
+    return tuple(builds.values())
+
+
+def module_file(entry: ModuleEntry, route_map: RouteMap) -> Path | None:
+    """The file of an entry's module, which may not exist yet; None for a remote module."""
+    with contextlib.suppress(WagiError):  # an invalid reference is reported when it is loaded
+        reference = parse_reference(entry.module)
+        if isinstance(reference, FileReference):
+            return resolve_path(reference.path, route_map.folder).absolute()
+    return None
+
+
+def run_build(build: Build) -> int:
+    """Run the command of a build, with its output on stderr.
+
+    The command is killed, with all of its children, if this process is interrupted.
+
+    Returns:
+        Its exit status.
+    """
+    started = time.time_ns()
+    process = subprocess.Popen(
+        build.command,
+        shell=True,
+        cwd=build.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=2,  # compiler messages belong on the terminal, not in the access log
+        start_new_session=True,  # so that killpg reaches all of its children
+    )
+    try:
+        status = process.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+    if not status:
+        _mark_as_built(build, started)
+    return status
+
+
+def _mark_as_built(build: Build, started: int) -> None:
+    """Date modules that the build left unchanged, so that they are not older than their sources.
+
+    Compilers do not write a module again if a change of the sources does not affect it.
+    """
+    for module in build.modules:
+        with contextlib.suppress(OSError):
+            if module.stat().st_mtime_ns < started:
+                os.utime(module, ns=(started, started))
+
+
+def outdated_warnings(file: Path | None) -> list[Problem]:
+    """Report modules that are older than the files that they are built from.
+
+    Args:
+        file: A route map, which has been loaded without an error. For a single module, its sources
+            are those in the nearest ``modules.toml`` in its directory or above it, if that has an
+            entry for it. None for a bindle, which has no sources.
+
+    Returns:
+        At most one warning.
+    """
+    if file is None:
+        return []
+    if file.suffix not in MODULE_SUFFIXES:
+        route_map = read_route_map(file)
+        return _outdated(route_map, route_map.entries)
+    module = file.resolve()
+    candidates = (folder / "modules.toml" for folder in module.parents)
+    path = next(filter(Path.is_file, candidates), None)
+    if path is None:
+        return []
+    try:
+        route_map = read_route_map(Path(os.path.relpath(path)))
+    except WagiError:  # the user has not named this file
+        return []
+    entries = [
+        entry
+        for entry in route_map.entries
+        if (path := module_file(entry, route_map)) and path.resolve() == module
+    ]
+    return _outdated(route_map, entries)
+
+
+def _outdated(route_map: RouteMap, entries: Iterable[ModuleEntry]) -> list[Problem]:
+    outdated: dict[Path, tuple[ModuleEntry, Path]] = {}
+    for entry in entries:
+        module = module_file(entry, route_map)
+        if module is not None and (source := _newer_source(entry, module, route_map)):
+            outdated.setdefault(module, (entry, source))
+    if not outdated:
+        return []
+    entry, source = next(iter(outdated.values()))
+    what = f"{entry.module} is older than {os.path.relpath(source, route_map.folder)}"
+    if len(outdated) > 1:
+        what = f"{len(outdated)} modules are older than their sources: for example, {what}"
+    fix = "run `wagi build`" if entry.build else "build it again"
+    return [entry.location("module").problem(f"{what}: {fix}")]
+
+
+def _newer_source(entry: ModuleEntry, module: Path, route_map: RouteMap) -> Path | None:
+    """Find a source that has changed since the module was built: the latest one."""
+    with contextlib.suppress(OSError):
+        built = module.stat().st_mtime_ns
+        files = (path for source in _sources(entry, route_map) for path in _files(source))
+        times = {path: path.stat().st_mtime_ns for path in files if path != module}
+        latest = max(times, key=lambda path: times[path], default=None)
+        if latest is not None and times[latest] > built:
+            return latest
+    return None
+
+
+def _sources(entry: ModuleEntry, route_map: RouteMap) -> tuple[Path, ...]:
+    default = _DEFAULT_SOURCES if entry.build else ()
+    return tuple(route_map.folder / path for path in entry.watch or default)
+
+
+def _files(source: Path) -> Iterator[Path]:
+    """The files of a source, without hidden files and installed packages."""
+    if not source.is_dir():
+        if source.is_file():
+            yield source
+        return
+    for folder, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if not _is_ignored(name)]
+        yield from (
+            path
+            for name in names
+            if not name.startswith(".") and (path := Path(folder, name)).is_file()
+        )
+
+
+def _is_ignored(folder: str) -> bool:
+    return folder.startswith(".") or folder in _IGNORED_FOLDERS
+
+
+def _unique(*paths: Path) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(paths))

@@ -1,0 +1,124 @@
+"""``wagi build``: run the build commands of a route map."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from wagi.builds import Build, builds_of, run_build
+from wagi.cli.console import print_error
+from wagi.cli.options import manifest_path
+from wagi.config.settings import Settings
+from wagi.errors import ConfigurationError
+from wagi.observe.text import one_line
+from wagi.routemap.entries import ModuleEntry, RouteMap
+from wagi.routemap.reader import read_route_map
+
+_ROUTE_MAPS = (".toml", ".yaml", ".yml")
+
+
+@click.command(
+    short_help="Build the modules.",
+    help="""Run the `build` commands in MODULES_TOML (default: ./modules.toml), each once.
+
+    With NAMEs, run only those of these entries. The name of an entry is its route, or its module
+    with or without directory and extension.
+
+    `wagi serve --watch` builds by itself. This command is for CI, and for `wagi call`, `wagi test`
+    and pytest, which do not build. Builds write their output to stderr. If one fails, the others
+    still run, and the exit status is 1.
+
+    \b
+    Examples:
+      wagi build
+      wagi build hello
+      wagi build deploy/modules.toml /hello /form
+    """,
+)
+@click.argument("words", nargs=-1, metavar="[MODULES_TOML] [NAME]...")
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Route map, same as MODULES_TOML.",
+)
+def build(words: tuple[str, ...], config: Path | None) -> None:
+    """Build modules."""
+    file, names = None, list(words)
+    if names and _is_route_map(names[0]):
+        file = Path(names.pop(0))
+    path = manifest_path(file, config, Settings())
+    assert path is not None  # there is no bindle
+    route_map = read_route_map(path)
+    builds = _select(route_map, names)
+    if not builds:
+        print_error("warning", f"{path}: nothing to build: no entry has the key build")
+    # Exit by an exception, so that a running build is killed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    results = [_build(item) for item in builds]
+    sys.exit(0 if all(results) else 1)
+
+
+def _is_route_map(word: str) -> bool:
+    path = Path(word)
+    return path.suffix in _ROUTE_MAPS or (path / "modules.toml").is_file()
+
+
+def _select(route_map: RouteMap, names: Sequence[str]) -> list[Build]:
+    """The builds of the entries with these names; all builds if there are no names."""
+    builds = list(builds_of(route_map))
+    if not names:
+        return builds
+    known = {name for item in builds for entry in item.entries for name in _names(entry)}
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigurationError(
+            route_map.location.problem(
+                f"no entry with the key build is named {name!r}{_suggest(name, known)}"
+            )
+            for name in unknown
+        )
+    return [
+        item
+        for item in builds
+        if any(name in _names(entry) for entry in item.entries for name in names)
+    ]
+
+
+def _names(entry: ModuleEntry) -> tuple[str, ...]:
+    path = Path(entry.module)
+    return entry.route, entry.module, path.name, path.stem
+
+
+def _suggest(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def _build(item: Build) -> bool:
+    """Run a build, and report the modules that it has written. Returns: whether it succeeded."""
+    click.echo(f"building: {one_line(item.command)}", err=True)
+    if status := run_build(item):
+        _print_problem(item, f"build: exited with status {status}: {item.command}")
+        return False
+    missing = [module for module in item.modules if not module.is_file()]
+    for module in missing:
+        _print_problem(item, f"build: {_relative(module)} is missing after: {item.command}")
+    for module in item.modules:
+        if module not in missing:
+            click.echo(f"{one_line(_relative(module))}: {module.stat().st_size:,} bytes")
+    return not missing
+
+
+def _print_problem(item: Build, message: str) -> None:
+    print_error("error", item.entries[0].location("build").problem(message))
+
+
+def _relative(path: Path) -> str:
+    return os.path.relpath(path)
