@@ -1,4 +1,4 @@
-"""Options of the whole suite: what ``pytest -m fast`` leaves out."""
+"""Configuration of the whole suite: what ``pytest -m fast`` skips."""
 
 from __future__ import annotations
 

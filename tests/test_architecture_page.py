@@ -19,7 +19,7 @@ def test_every_path_exists() -> None:
     assert sorted(path for path in PATHS if not (ROOT / path).exists()) == []
 
 
-def test_every_package_and_module_of_the_top_is_a_layer() -> None:
+def test_every_top_level_package_and_module_is_a_layer() -> None:
     listed = {path.removeprefix("wagi/") for path in re.findall(r"^\| `([^`]+)` \|", PAGE, re.M)}
     existing = {
         path.name

@@ -1,4 +1,4 @@
-"""The benchmarks, run for real and briefly: that they measure what they print."""
+"""The benchmarks, run briefly: they measure what they print."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_an_unknown_table() -> None:
     assert f"unknown table 'speed': expected some of {', '.join(TABLES)}" in done.stderr
 
 
-def test_cpu_time_is_that_of_a_process_its_children_and_those_that_have_ended(
+def test_cpu_time_includes_running_and_ended_children(
     tmp_path: Path,
 ) -> None:
     script = tmp_path / "parent.py"
@@ -121,7 +121,7 @@ def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
 
 
 @pytest.mark.fast
-def test_growth_has_the_cost_of_each_further_unit() -> None:
+def test_growth_is_the_cost_of_each_additional_unit() -> None:
     rows = grown({(10, "10 routes"): [Result(1, 50, 1, 1)], (110, "110"): [Result(1, 75, 1, 1)]})
     assert rows["110"]["cost"] == 1.5
     assert rows["110"]["µs for each more"] == 0.25
@@ -131,11 +131,11 @@ def test_growth_has_the_cost_of_each_further_unit() -> None:
 @pytest.mark.fast
 def test_a_table_has_the_columns_of_its_rows() -> None:
     def start(_effort: object) -> dict[str, dict[str, float]]:
-        """What a start takes."""
+        """The effort of a start."""
         return {"cold": {"seconds": 1.5}, "warm": {"ratio": 0.5, "seconds": 0.75}}
 
     assert Table(start).markdown(start(None)) == (
-        "### start\n\nWhat a start takes.\n\n"
+        "### start\n\nThe effort of a start.\n\n"
         "| | seconds | ratio |\n| --- | ---: | ---: |\n"
         "| cold | 1.500 |  |\n| warm | 0.750 | 0.50 |\n"
     )

@@ -1,7 +1,7 @@
-"""The CGI library of each language works behind every shape of route, plain and over TLS.
+"""The CGI library of each language works behind every kind of route, with and without TLS.
 
-The same application is written for each library: links and redirects that it generates have to lead
-back to it, so it has to be told the URL that the client asked for.
+The same application is written for each library. The links and redirects that it generates have to
+lead back to it, so its variables have to describe the URL that the client requested.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def native(source: str) -> Callable[[], str]:
 
 
 def python(script: str) -> Callable[[], str]:
-    """CPython as a WASI program, with its packages in a volume, where it keeps its bytecode."""
+    """CPython as a WASI program, with its packages and bytecode in a volume."""
 
     def entry() -> str:
         packages = python_packages(HANDLERS / "requirements.txt")
@@ -57,7 +57,7 @@ class Application(NamedTuple):
 
     Attributes:
         library: Its name.
-        servers: The server of each route; what one route matches would hide another one.
+        servers: The server of each route; on one server, a route could shadow another one.
     """
 
     library: str
@@ -100,7 +100,7 @@ def application(
 
 
 def target_of(location: str | None, server: Server) -> str:
-    """The path and query that a redirect leads to: a path of this server, not //host."""
+    """Return the path and query of a redirect, which must be on this server, not //host."""
     assert location is not None
     parts = urlsplit(location)
     if parts.netloc:
@@ -118,14 +118,17 @@ def test_absolute_urls(application: Application, route: str) -> None:
         assert response.status == 200, (response, server.log)
         found = json.loads(response.text)
         assert found["link"] == f"{server.url}{root}/hello"
-        if application.library in ("flask", "bottle"):  # the path "" of WSGI is "/" for them
+        if application.library in (
+            "flask",
+            "bottle",
+        ):  # these libraries treat WSGI's path "" as "/"
             path = f"{root}/"
         assert found["url"] == f"{server.url}{path}?name=Ann&x=1"
 
 
 @pytest.mark.parametrize("route", ROOTS)
 def test_forms(application: Application, route: str) -> None:
-    """A body that is posted to the application."""
+    """A form is posted to the application."""
     server, root = application.servers[route], ROOTS[route]
     response = server.post(root or "/", b"other=x&name=Ann", headers=FORM)
     assert (response.status, response.text) == (200, "Hello, Ann!"), server.log
@@ -133,7 +136,7 @@ def test_forms(application: Application, route: str) -> None:
 
 @pytest.mark.parametrize("route", WILDCARDS)
 def test_redirects(application: Application, route: str) -> None:
-    """A redirect within the application leads to the page that it names."""
+    """A redirect within the application leads to the right page."""
     server, root = application.servers[route], ROOTS[route]
     response = server.get(f"{root}/old")
     assert response.status in (302, 303), (response, server.log)
@@ -144,7 +147,7 @@ def test_redirects(application: Application, route: str) -> None:
 
 
 @pytest.mark.parametrize("route", WILDCARDS)
-def test_the_slash_that_a_library_adds(application: Application, route: str) -> None:
+def test_a_redirect_that_adds_a_slash(application: Application, route: str) -> None:
     """Go and Flask redirect to the path with a slash at its end if only that one has a page."""
     server, root = application.servers[route], ROOTS[route]
     response = server.get(f"{root}/tree?x=1")
@@ -159,7 +162,7 @@ def test_the_slash_that_a_library_adds(application: Application, route: str) -> 
 
 
 @pytest.mark.parametrize("route", WILDCARDS)
-def test_a_page_that_is_not_there(application: Application, route: str) -> None:
+def test_a_missing_page(application: Application, route: str) -> None:
     """The application's own 404, not the gateway's: the route is in the access log."""
     server, root = application.servers[route], ROOTS[route]
     assert server.get(f"{root}/missing").status == 404

@@ -31,7 +31,7 @@ def test_every_target_of_contributing_exists() -> None:
 
 
 def test_continuous_integration_uses_the_makefile() -> None:
-    """A command of the Makefile stands nowhere else."""
+    """The workflow does not repeat commands of the Makefile."""
     (called,) = re.findall(r"^make ([a-z ]+)$", CI, re.MULTILINE)
     assert {"lint", "types"} <= set(called.split()) <= set(TARGETS)
     assert not re.search(r"^\s*(ruff|mypy)\b", CI, re.MULTILINE)
@@ -51,7 +51,7 @@ def test_every_path_of_the_makefile_exists() -> None:
 
 
 def test_the_hooks_need_no_download() -> None:
-    """They run the tools that `make lint types` runs."""
+    """They run the same tools as `make lint types`."""
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     (repository,) = hooks["repos"]
     assert repository["repo"] == "local"

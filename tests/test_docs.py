@@ -1,4 +1,4 @@
-"""The pages: built by mkdocs without a warning, and no staler than the code."""
+"""The pages: mkdocs builds them without a warning, and generated ones are up to date."""
 
 from __future__ import annotations
 
@@ -15,30 +15,28 @@ from tests.support.toolchains import tool
 from tests.support.wat import TEXT_HEAD, printing
 
 
-def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
+def test_the_site_builds_and_has_no_broken_link(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     assert (tmp_path / "quickstart/index.html").exists()
     assert not list(tmp_path.rglob("*.py"))
-    for path in tmp_path.rglob(
-        "*.html"
-    ):  # what Markdown did not understand would be shown as it is
+    for path in tmp_path.rglob("*.html"):  # Markdown that was not understood is shown as is
         page = re.sub(r"(?s)<pre.*?</pre>|<script.*?</script>", "", path.read_text())
         assert not re.search(r"```|\*\*|\\\||\]\(", page), path
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_pages_made_of_the_code_are_up_to_date(name: str) -> None:
-    """python -m docs.make_pages makes them."""
+def test_generated_pages_are_up_to_date(name: str) -> None:
+    """`python -m docs.make_pages` generates them."""
     assert (ROOT / "docs" / name).read_text() == PAGES[name]()
 
 
 def test_the_manual_page_is_clean() -> None:
-    """For man(1), which is forgiving, and for mandoc, which is not."""
+    """For man(1), which is lenient, and for mandoc, which is strict."""
     command = [tool("mandoc"), "-T", "lint", "-W", "warning", "docs/wagi.1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    # A page without a date is the same whenever it is made.
+    # A page without a date is reproducible.
     left = [line for line in done.stdout.splitlines() if "missing date" not in line]
     assert (left, done.stderr) == ([], "")
     text = subprocess.run(
@@ -59,7 +57,7 @@ def test_the_entry_that_a_spin_component_becomes(tmp_path: Path) -> None:
 
 
 def test_options_that_the_pages_name_exist() -> None:
-    """Those in the text of all pages, against the help of all commands."""
+    """The options in the text of all pages are in the help of a command."""
     commands = re.findall(r"^  ([a-z-]+) ", run_wagi(ROOT, "--help").stdout, re.M)
     known = run_wagi(ROOT, "--help").stdout
     known += "".join(run_wagi(ROOT, command, "--help").stdout for command in commands)

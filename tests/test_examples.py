@@ -14,7 +14,7 @@ from tests.support.toolchains import EXAMPLES, compiled
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Server]:
-    """The modules.toml at the top, from the top: what a new user runs first."""
+    """Serve modules.toml of the repository, which a new user runs first."""
     with serving(ROOT) as server:
         yield server
 
@@ -31,7 +31,7 @@ def test_environment(demo: Server) -> None:
 
 
 def test_large_environment(demo: Server) -> None:
-    """The example's memory grows with what it is given."""
+    """The example's memory grows with its environment."""
     headers = [(f"X-{i}", "y" * 4000) for i in range(15)]
     response = demo.get("/environment", headers=headers)
     assert response.text.count("y" * 4000) == 15
@@ -71,7 +71,7 @@ def test_rust(tmp_path: Path) -> None:
 
 
 def test_go(tmp_path: Path) -> None:
-    """net/http/cgi as it is, which ends every run in proc_exit(0)."""
+    """Unmodified net/http/cgi, which ends every run with proc_exit(0)."""
     with serve_example(tmp_path, "go/main.go", "/app/...") as server:
         assert server.get("/app/hello?name=Ann").text == "Hello, Ann!\n"
         body = bytes(range(256)) * 4000
@@ -84,7 +84,7 @@ def test_go(tmp_path: Path) -> None:
 
 
 def test_tinygo(tmp_path: Path) -> None:
-    """TinyGo cannot be installed everywhere: the same source with Go, which ends the same way."""
+    """TinyGo is not available everywhere: Go builds the same source, and ends the same way."""
     with serve_example(tmp_path, "tinygo/main.go", "/tiny") as server:
         assert server.get("/tiny?you").text == "Hello, you\n"
         assert server.post("/tiny?you", b"body").text == "Hello, you\nbody"

@@ -1,6 +1,6 @@
-"""A short run of the fuzz targets: the corpus, and inputs made from it.
+"""A short run of the fuzz targets: the corpus, and inputs derived from it.
 
-``python -m fuzz`` is the long one, guided by coverage.
+``python -m fuzz`` is the long run, guided by coverage.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ edits = st.lists(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inputs_made_from_the_corpus(name: str) -> None:
+def test_inputs_derived_from_the_corpus(name: str) -> None:
     """Two inputs joined, and pieces of them replaced."""
     if name == "core":
         require_core()

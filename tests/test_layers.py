@@ -23,7 +23,7 @@ def test_imports_point_one_way() -> None:
 
 
 def test_only_one_package_touches_the_c_api() -> None:
-    """Beside the file that checks what is installed."""
+    """Apart from the file that checks the installed version."""
     found = [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "wagi").rglob("*.py"))
@@ -35,7 +35,7 @@ def test_only_one_package_touches_the_c_api() -> None:
 
 
 def test_no_import_cycles() -> None:
-    """Including imports for types only, and those inside of functions."""
+    """Including imports for type checking only, and imports inside functions."""
     graph: dict[str, set[str]] = {}
     for path in (ROOT / "wagi").rglob("*.py"):
         if path.name != "__init__.py":

@@ -1,4 +1,4 @@
-"""The list of limits, and what derives from it."""
+"""The list of limits, and what is derived from it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_every_limit_is_a_key_with_its_default() -> None:
     assert Defaults().limits == Limits()
 
 
-def test_0_means_no_limit_where_there_can_be_none() -> None:
-    """A limit that may be None takes 0 for that; the 0 of any other one is a 0."""
+def test_0_means_no_limit_if_the_limit_is_optional() -> None:
+    """0 is converted to None for optional limits, and stays 0 for others."""
     for limit in limit_fields():
         if limit.minimum == 0:
             found = getattr(Defaults.model_validate({limit.name: 0}).limits, limit.name)

@@ -27,7 +27,7 @@ SEED_VARIABLES = (
 
 
 def curl(*arguments: str) -> tuple[str, str]:
-    """Head and body of what curl got."""
+    """Run curl; return the head and body that it received."""
     done = subprocess.run(
         [tool("curl"), "-sS", "-i", "--noproxy", "*", *arguments],
         capture_output=True,
@@ -40,7 +40,7 @@ def curl(*arguments: str) -> tuple[str, str]:
 
 
 def test_seed_case(tmp_path: Path) -> None:
-    """The Rust program behind nginx with default proxy settings, asked by curl."""
+    """A Rust program behind nginx with default proxy settings, requested by curl."""
     module = compiled(HANDLERS / "seed.rs").read_bytes()
     manifest = '[[module]]\nroute = "/"\nmodule = "seed.wasm"\n'
     with serving(tmp_path, manifest, modules={"seed.wasm": module}) as server:
@@ -55,7 +55,7 @@ def test_seed_case(tmp_path: Path) -> None:
     assert greeting == "Hello, world!"
     variables = dict(line.split(": ", 1) for line in lines)
     assert sorted(set(SEED_VARIABLES) - set(variables)) == []
-    # Newer versions of nginx (1.30 does) speak HTTP/1.1 unless told otherwise.
+    # Newer versions of nginx, such as 1.30, use HTTP/1.1 by default.
     assert variables["SERVER_PROTOCOL"] in ("HTTP/1.0", "HTTP/1.1")
     assert variables["SERVER_SOFTWARE"] == "WAGI/1"
     assert variables["GATEWAY_INTERFACE"] == "CGI/1.1"
@@ -112,7 +112,7 @@ def test_example_configuration(tmp_path: Path) -> None:
 
 
 def check_errors(server: Server, url: str) -> None:
-    """nginx's request id is in the error page and in the log."""
+    """The request id of nginx is in the error page and in the log."""
     head, body = curl(f"{url}/trap")
     assert head.startswith("HTTP/1.1 500 ")
     request_id = body.rpartition("Request id: ")[2].strip()
@@ -122,7 +122,7 @@ def check_errors(server: Server, url: str) -> None:
     done = subprocess.run(
         [tool("curl"), "-sS", f"{url}/trap-later"], capture_output=True, text=True, check=False
     )
-    assert done.returncode in (18, 56), "curl cannot tell that the response is not whole"
+    assert done.returncode in (18, 56), "curl did not detect that the response is truncated"
 
 
 def check_streaming(port: int) -> None:
@@ -156,7 +156,7 @@ INTERNAL = """
     location / {"""
 
 
-def test_handlers_give_no_orders_to_nginx(tmp_path: Path) -> None:
+def test_handlers_cannot_control_nginx(tmp_path: Path) -> None:
     """examples/nginx.conf ignores such headers and hides them; the gateway passes them on."""
     with serving_orders(tmp_path) as (path, server_url):
         head, body = curl("--unix-socket", str(path), server_url)
@@ -174,8 +174,8 @@ def test_handlers_give_no_orders_to_nginx(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("directive", ["proxy_ignore_headers", "proxy_hide_header"])
-def test_nginx_would_obey_and_pass_on(tmp_path: Path, directive: str) -> None:
-    """What each of the two directives is for: without it, the test above would fail."""
+def test_nginx_needs_both_directives(tmp_path: Path, directive: str) -> None:
+    """Without either of the two directives, the test above would fail."""
     with serving_orders(tmp_path) as (path, _):
         site = re.sub(rf"\s{directive} [^;]*;", "", example_site(path))
         assert directive not in site
@@ -190,7 +190,7 @@ def test_nginx_would_obey_and_pass_on(tmp_path: Path, directive: str) -> None:
 
 
 def example_site(path: Path) -> str:
-    """The example configuration, with an internal location besides."""
+    """The example configuration with an additional internal location."""
     site = (ROOT / "examples/nginx.conf").read_text().replace("/run/wagi/wagi.sock", str(path))
     assert site.count("\n    location / {") == 1
     return site.replace("\n    location / {", INTERNAL)

@@ -102,7 +102,7 @@ def test_every_pattern_is_valid_and_has_a_replacement(table: dict[str, str]) -> 
         re.compile(pattern)
 
 
-def test_what_is_found_and_allowed() -> None:
+def test_findings_and_exceptions() -> None:
     found = _phrases(1, "Nobody who\nwaits is told.\nRun as the user nobody.")
     assert [problem.split(":")[:2] for problem in found] == [
         ["line 1", " 'Nobody'"],
@@ -113,7 +113,7 @@ def test_what_is_found_and_allowed() -> None:
 
 @cache
 def _compiled() -> list[tuple[re.Pattern[str], str]]:
-    """The phrases as expressions in which a space matches a line break, too."""
+    """Compile the phrases; a space in one also matches a line break."""
     return [
         (re.compile(rf"\b(?:{pattern})\b".replace(" ", r"\s+(?:#\s+)?"), re.IGNORECASE), better)
         for pattern, better in PHRASES.items()
@@ -121,7 +121,7 @@ def _compiled() -> list[tuple[re.Pattern[str], str]]:
 
 
 def _phrases(first: int, text: str) -> list[str]:
-    """The phrases of a text whose first line has the number ``first``, in their order."""
+    """Yield the phrases found in a text whose first line has the number ``first``."""
     allowed = [match.span() for use in ALLOWED.values() for match in re.finditer(use, text)]
     found = [
         (match.start(), match[0], better)
@@ -136,9 +136,9 @@ def _phrases(first: int, text: str) -> list[str]:
 
 
 def _strings_and_comments(path: Path) -> Iterator[tuple[int, str]]:
-    """Docstrings, other string literals and comments of a file, with their lines.
+    """Yield docstrings, other string literals and comments of a file, with their lines.
 
-    Strings that are not prose (no space in them) are left out: keys, names of functions.
+    Strings without a space are skipped: they are keys and names, not prose.
     """
     for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
         is_fragment = tokenize.tok_name[token.type] == "FSTRING_MIDDLE"
@@ -149,7 +149,7 @@ def _strings_and_comments(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _problems_of_names(path: Path) -> Iterator[str]:
-    """What is wrong with the names that a file defines: of files, classes, functions, variables."""
+    """Check the names that a file defines: of the file, classes, functions and variables."""
     both = NAMES | DEFINITIONS
     yield from _check(1, path.stem, both)
     for node in ast.walk(ast.parse(path.read_text())):

@@ -32,14 +32,14 @@ PAGES = {
 """With the languages that their commands need."""
 
 
-def test_no_page_shows_what_is_not_run() -> None:
+def test_all_console_blocks_are_run() -> None:
     pages = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
     shown = {str(page.relative_to(ROOT)) for page in pages if "\n$ " in page.read_text()}
     assert shown == set(PAGES)
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_everything_it_shows(tmp_path: Path, path: str) -> None:
+def test_pages_work_as_shown(tmp_path: Path, path: str) -> None:
     toolchains.tool("curl")
     environment = environment_with(tmp_path, *PAGES[path])
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
@@ -52,7 +52,7 @@ def test_everything_it_shows(tmp_path: Path, path: str) -> None:
         assert shell.follow(page) > 0
 
 
-def test_the_test_command_is_what_continuous_integration_runs() -> None:
+def test_continuous_integration_runs_the_test_command_shown() -> None:
     assert "$ pip install '.[test]' && pytest\n" in README
     assert "README.md" in (ROOT / ".ci/run").read_text()
 

@@ -1,4 +1,4 @@
-"""docs/request.md: the way of a request through the code is the one that it takes."""
+"""docs/request.md describes the actual path of a request through the code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def gateway(tmp_path: Path) -> Iterator[LocalGateway]:
 
 @contextmanager
 def traced(gateway: LocalGateway) -> Iterator[set[str]]:
-    """The files of ``wagi`` whose functions are called on the thread of a gateway."""
+    """Yield the files of ``wagi`` whose functions are called on a gateway's thread."""
     entered: set[str] = set()
 
     def trace(frame: FrameType, event: str, _: object) -> None:
@@ -56,7 +56,7 @@ def traced(gateway: LocalGateway) -> Iterator[set[str]]:
 
 
 @pytest.mark.fast
-def test_a_request_takes_the_way_of_the_page(gateway: LocalGateway) -> None:
+def test_a_request_takes_the_documented_path(gateway: LocalGateway) -> None:
     assert len(FILES) == 12
     with traced(gateway) as entered:
         assert gateway.ask("POST", "/", body=b"x" * 10).status == 200
@@ -65,7 +65,7 @@ def test_a_request_takes_the_way_of_the_page(gateway: LocalGateway) -> None:
 
 def test_a_request_enters_few_files(gateway: LocalGateway) -> None:
     require_core()  # the host calls in Python are spread over more files
-    gateway.ask("GET", "/")  # what is done once is done
+    gateway.ask("GET", "/")  # warm up caches
     with traced(gateway) as entered:
         assert gateway.ask("GET", "/").status == 200
     assert len(entered - {"testing/local_gateway.py", "observe/exchange.py"}) <= MOST_FILES

@@ -20,7 +20,7 @@ patterns = st.builds(
 
 
 def matches(pattern: str, path: str) -> bool:
-    """The definition, word for word."""
+    """The definition in docs/contract.md, literally."""
     if pattern.endswith("/..."):
         stem = pattern[:-4]
         return path == stem or path.startswith(stem + "/")
@@ -28,7 +28,7 @@ def matches(pattern: str, path: str) -> bool:
 
 
 @given(st.lists(patterns, max_size=6), paths)
-def test_the_first_that_matches_wins(texts: list[str], path: str) -> None:
+def test_the_first_match_is_used(texts: list[str], path: str) -> None:
     table = RouteTable((RoutePattern.parse(text), text) for text in texts)
     expected = next((text for text in texts if matches(text, path)), None)
     match = table.match(path)
@@ -39,7 +39,7 @@ def test_the_first_that_matches_wins(texts: list[str], path: str) -> None:
 
 
 @given(patterns, patterns, paths)
-def test_what_covers_matches_more(first: str, second: str, path: str) -> None:
+def test_a_covering_pattern_matches_more(first: str, second: str, path: str) -> None:
     if first in RoutePattern.parse(second).covering_wildcards() and matches(second, path):
         assert matches(first, path)
 

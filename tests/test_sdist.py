@@ -1,4 +1,4 @@
-"""The sdist is complete: the fast tests pass from it alone, and its README has no broken link."""
+"""The sdist is complete: its fast tests pass, and its README has no broken link."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.toolchains import build_backend
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the sdist unpacks to."""
+    """The directory of the unpacked sdist."""
     folder = tmp_path_factory.mktemp("sdist")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(folder)],
@@ -35,8 +35,8 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.xdist_group("sdist")
-def test_the_fast_tests_pass_from_it_alone(unpacked: Path, tmp_path: Path) -> None:
-    """Without any tool, and without a compiled core: none of them is skipped."""
+def test_the_fast_tests_pass(unpacked: Path, tmp_path: Path) -> None:
+    """Without external tools and without a compiled core; none of them is skipped."""
     environment = {name: value for name, value in os.environ.items() if "WAGI" not in name}
     environment |= {"PATH": str(tmp_path), "PYTHONPATH": str(unpacked), "WAGI_CORE": "auto"}
     environment.pop("PYTEST_XDIST_WORKER", None)
@@ -54,7 +54,7 @@ def test_the_fast_tests_pass_from_it_alone(unpacked: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.xdist_group("sdist")
-def test_it_has_all_files_of_the_repository(unpacked: Path) -> None:
+def test_it_contains_all_files_of_the_repository(unpacked: Path) -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("this is not a checkout")
     listed = subprocess.run(
@@ -65,7 +65,7 @@ def test_it_has_all_files_of_the_repository(unpacked: Path) -> None:
 
 @pytest.mark.xdist_group("sdist")
 def test_its_readme_has_no_relative_link(unpacked: Path) -> None:
-    """A package index shows it without the files of the repository."""
+    """A package index shows the README without the repository's files."""
     readme = (unpacked / "PKG-INFO").read_text()
     links = re.findall(r"\]\(([^)\s]+)\)", readme)
     assert "# wagi" in readme

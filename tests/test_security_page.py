@@ -1,4 +1,4 @@
-"""docs/security.md says what is so: the tests it names exist, the defaults are the defaults."""
+"""docs/security.md is accurate: its tests exist, and its defaults are the actual ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = (ROOT / "docs" / "security.md").read_text()
 ROWS = re.findall(r"^\| `(--)?([a-z_-]+)`(?: †)? \| (\S+) \| \S", PAGE, re.MULTILINE)
 
 
-def test_the_tests_it_names_exist() -> None:
+def test_named_tests_exist() -> None:
     named = re.findall(r"`([a-z_0-9/]+\.py)::(\w+)`", PAGE)
     assert len(named) > 60
     for file, name in named:
@@ -26,7 +26,7 @@ def test_the_tests_it_names_exist() -> None:
 
 
 def test_every_hostile_test_is_named() -> None:
-    """What the suite shows, the page tells."""
+    """The page covers the whole suite of hostile tests."""
     missing = [
         f"{path.name}::{name}"
         for path in sorted((ROOT / "tests" / "hostile").glob("test_*.py"))

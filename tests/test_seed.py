@@ -1,4 +1,4 @@
-"""What all began with: a Rust program in a registry, run from a pod manifest, behind nginx."""
+"""The seed case: a Rust program in a registry, run from a pod manifest, behind nginx."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_seed_case(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("second", ["/two", "/"])
 def test_several_pods_in_a_file(tmp_path: Path, second: str) -> None:
-    """They are served together when their routes do not collide."""
+    """They are served together if their routes do not collide."""
     write_files(tmp_path, {"sample.wasm": compiled(HANDLERS / "seed.rs").read_bytes()})
     environment = {"WAGI_MODULE_CACHE": str(tmp_path / "cache")}
     with registry(tmp_path / "registry") as running:

@@ -1,4 +1,4 @@
-"""Bodies flow both ways as they come, in bounded memory, and runs end with their clients."""
+"""Bodies are streamed in both directions in bounded memory; a disconnect ends the run."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def arrivals(connection: socket.socket, pattern: bytes) -> list[float]:
-    """When each occurrence of the pattern arrived."""
+    """Return the arrival time of each occurrence of the pattern."""
     seen, times = b"", []
     while piece := connection.recv(65536):
         seen += piece
@@ -107,7 +107,7 @@ def arrivals(connection: socket.socket, pattern: bytes) -> list[float]:
 def check_five_pieces(times: list[float]) -> None:
     assert len(times) == 5
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    # Were they held back, they would arrive together; a busy machine only makes gaps uneven.
+    # If they were buffered, they would arrive together; a busy machine only makes gaps uneven.
     assert min(gaps) > 0.05
     assert times[-1] - times[0] > 0.6
 
@@ -132,15 +132,15 @@ def test_response_of_a_rust_handler_arrives_piece_by_piece(
         check_five_pieces(arrivals(connection, b"data: "))
 
 
-def test_quick_response_has_a_length(server: Server) -> None:
-    """A guest that ends quickly gets one response with Content-Length."""
+def test_a_fast_response_has_a_length(server: Server) -> None:
+    """If a guest ends quickly, its response has a Content-Length."""
     response = server.get("/hello")
     assert response.header("Content-Length") == "6"
     assert response.header("Transfer-Encoding") is None
 
 
-def test_request_body_reaches_the_guest_as_it_comes(server: Server) -> None:
-    """The request body flows into stdin as the guest reads: an echo comes before the body ends."""
+def test_request_body_is_streamed_to_the_guest(server: Server) -> None:
+    """An echo of the first part arrives before the rest of the body is sent."""
     with server.connect() as connection:
         connection.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst")
         seen = b""
@@ -155,15 +155,15 @@ def test_request_body_reaches_the_guest_as_it_comes(server: Server) -> None:
 
 
 def test_a_client_that_sends_first_and_reads_later(server: Server) -> None:
-    """An echo that prints while the client still sends does not block it, nor grow the server."""
-    body = bytes(range(256)) * 200_000  # http.client reads nothing before it has sent all
+    """An echo to a client that is still sending neither blocks it nor uses much memory."""
+    body = bytes(range(256)) * 200_000  # http.client does not read before it has sent everything
     before = server.rss()
     assert server.post("/echo", body, timeout=60).body == body
     assert server.rss() - before < 32 * MIB
 
 
-def test_expect_continue_is_answered_when_the_guest_reads(server: Server) -> None:
-    """Expect: 100-continue is answered at the guest's first read, not before."""
+def test_expect_continue_is_sent_when_the_guest_reads(server: Server) -> None:
+    """100 Continue is sent at the guest's first read, not earlier."""
     with server.connect() as connection:
         started = time.monotonic()
         connection.sendall(
@@ -177,8 +177,8 @@ def test_expect_continue_is_answered_when_the_guest_reads(server: Server) -> Non
         assert read_all(connection).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_expect_continue_of_a_guest_that_prints_first(server: Server) -> None:
-    """The interim response comes before the final one, whatever the guest does first."""
+def test_expect_continue_precedes_output(server: Server) -> None:
+    """The interim response precedes the final one, even if the guest prints first."""
     with server.connect() as connection:
         connection.sendall(
             b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"
@@ -190,8 +190,8 @@ def test_expect_continue_of_a_guest_that_prints_first(server: Server) -> None:
         assert b"body" in seen + read_all(connection)
 
 
-def test_expect_continue_is_not_answered_for_nobody(server: Server) -> None:
-    """A guest that does not read lets the client keep its body."""
+def test_expect_continue_is_not_sent_without_a_read(server: Server) -> None:
+    """If the guest does not read, the client need not send its body."""
     answer = server.raw(
         b"POST /hello HTTP/1.0\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n"
     )
@@ -206,27 +206,27 @@ def chunked(total: int) -> Iterator[bytes]:
     yield b"0\r\n\r\n"
 
 
-def test_body_without_length_is_read_first(server: Server) -> None:
-    """A chunked body is read whole first, in a temporary file above 1 MiB."""
+def test_a_body_without_a_length_is_spooled(server: Server) -> None:
+    """A chunked body is read completely before the guest starts; large ones go to a file."""
     with server.connect() as connection:
         for piece in chunked(2 * MIB):
             connection.sendall(piece)
         assert read_all(connection).count(b"x") >= 2 * MIB
 
 
-def test_body_without_length_above_the_limit(server: Server) -> None:
-    """413 above the limit."""
+def test_a_body_without_a_length_above_the_limit(server: Server) -> None:
+    """The status is 413."""
     with server.connect() as connection:
         try:
             for piece in chunked(61 * MIB):
                 connection.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # the answer came before the end of the body
+            pass  # the response arrived before the end of the body
         assert read_all(connection).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_bad_chunk_in_a_body(server: Server) -> None:
-    """400 for a body that stops being valid, and nothing of it reaches the guest."""
+def test_an_invalid_chunk_in_a_body(server: Server) -> None:
+    """The status is 400, and nothing of the body reaches the guest."""
     with server.connect() as connection:
         for piece in list(chunked(65536))[:2]:
             connection.sendall(piece)
@@ -235,15 +235,15 @@ def test_a_bad_chunk_in_a_body(server: Server) -> None:
         assert b"HTTP/1.1 400 " in read_all(connection)
 
 
-def test_a_body_that_does_not_arrive_in_time(server: Server) -> None:
-    """408: a body without length is read within the handler's timeout."""
+def test_a_body_that_times_out(server: Server) -> None:
+    """The status is 408: a body without a length has to arrive within the handler's timeout."""
     with server.connect() as connection:
         connection.sendall(b"POST /one HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
 
 
 def test_one_gib_out(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """1 GiB of output flows with the server's memory growing by less than 32 MiB."""
+    """The server's memory grows by less than 32 MiB during 1 GiB of output."""
     module = compiled(HANDLERS / "flood.c")
     with serving(tmp_path_factory.mktemp("out"), target=str(module)) as server:
         assert len(server.get("/?1").body) == MIB
@@ -259,7 +259,7 @@ def test_one_gib_out(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def test_one_gib_in(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """1 GiB of input flows with the server's memory growing by less than 32 MiB."""
+    """The server's memory grows by less than 32 MiB during 1 GiB of input."""
     module = compiled(HANDLERS / "cat.c")
     with serving(tmp_path_factory.mktemp("in"), target=str(module)) as server:
         assert server.post("/?count", b"x" * MIB).text == f"{MIB}\n"
@@ -278,8 +278,8 @@ def test_one_gib_in(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert peak - before < 32 * MIB
 
 
-def test_a_slow_client_holds_the_guest_back(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Bounded buffer, no growth, while the client does not read."""
+def test_a_slow_client_blocks_the_guest(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The buffer is bounded while the client does not read."""
     module = compiled(HANDLERS / "flood.c")
     with serving(tmp_path_factory.mktemp("slow"), target=str(module)) as server:
         assert server.get("/?1").status == 200
@@ -293,7 +293,7 @@ def test_a_slow_client_holds_the_guest_back(tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_client_that_does_not_read(server: Server) -> None:
-    """The timeout is wall time from start to end: a client cannot keep a guest for longer."""
+    """The timeout is wall time: a client cannot keep a guest alive for longer."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((server.host, server.port))
@@ -303,18 +303,18 @@ def test_a_client_that_does_not_read(server: Server) -> None:
         assert 0 < len(read_all(connection)) < 60 * MIB
 
 
-def test_sleeping_guests_share_the_time(server: Server) -> None:
-    """8 guests sleeping 1 s in one process answer together in about 1 s."""
+def test_sleeping_guests_run_concurrently(server: Server) -> None:
+    """Eight guests that sleep for 1 s in one process respond together after about 1 s."""
     with ThreadPoolExecutor(8) as pool:
         started = time.monotonic()
         texts = list(pool.map(lambda _: server.get("/sleep").text, range(8)))
         elapsed = time.monotonic() - started
     assert texts == ["awake\n"] * 8
-    assert 1.0 <= elapsed < 4.0  # one after the other they would take 8 s
+    assert 1.0 <= elapsed < 4.0  # sequentially, they would take 8 s
 
 
 def test_hello_beside_endless_loops(server: Server) -> None:
-    """A hello beside 8 endless-loop guests is answered: nobody waits for a loop to end."""
+    """Another request is served while eight guests run endless loops."""
     stop = [server.connect() for _ in range(8)]
     try:
         for connection in stop:
@@ -332,8 +332,8 @@ def test_hello_beside_endless_loops(server: Server) -> None:
     assert sorted(times)[10] < 1.0
 
 
-def test_a_client_that_goes_away_cancels_its_guest(server: Server) -> None:
-    """Client gone: the guest is cancelled at once; the access log says 499."""
+def test_a_disconnect_cancels_the_guest(server: Server) -> None:
+    """The guest is cancelled immediately; the access log has status 499."""
     with server.connect() as connection:
         connection.sendall(b"GET /ticks HTTP/1.1\r\nHost: a\r\n\r\n")
         seen = b""
@@ -346,8 +346,8 @@ def test_a_client_that_goes_away_cancels_its_guest(server: Server) -> None:
     assert server.log.count("stderr of /ticks") == ticks
 
 
-def test_a_client_that_goes_away_cancels_a_busy_guest(server: Server) -> None:
-    """A guest in an endless loop ends with its client too."""
+def test_a_disconnect_cancels_a_busy_guest(server: Server) -> None:
+    """A guest in an endless loop is cancelled, too."""
     with server.connect() as connection:
         connection.sendall(b"GET /spin?gone HTTP/1.1\r\nHost: a\r\n\r\n")
         time.sleep(0.2)
@@ -356,7 +356,7 @@ def test_a_client_that_goes_away_cancels_a_busy_guest(server: Server) -> None:
 
 
 def test_max_concurrency(tmp_path: Path) -> None:
-    """max_concurrency: one waits for the other; one more than may wait is answered 503."""
+    """A second request waits for the first one; a third one exceeds max_queue: 503."""
     manifest = """
 [[module]]
 route = "/one"
@@ -377,8 +377,8 @@ max_queue = 1
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_bodies_on_a_kept_connection(tmp_path: Path, loop: str) -> None:
-    """However large the pieces are in which they arrive: none is taken for the head of the next."""
+def test_bodies_on_a_persistent_connection(tmp_path: Path, loop: str) -> None:
+    """However they are split, no part of a body is parsed as the next head."""
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     manifest = '[[module]]\nroute = "/echo"\nmodule = "echo.wat"\n'
@@ -399,7 +399,7 @@ def test_bodies_on_a_kept_connection(tmp_path: Path, loop: str) -> None:
 
 
 def test_keep_alive(server: Server) -> None:
-    """Connections are kept: HTTP/1.1 by default, HTTP/1.0 when it asks."""
+    """Connections are persistent: by default with HTTP/1.1, on request with HTTP/1.0."""
     first = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
     last = b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     assert server.raw(first + first + last).count(b"HTTP/1.1 200 OK") == 3
@@ -409,8 +409,8 @@ def test_keep_alive(server: Server) -> None:
     assert answer.lower().count(b"connection: keep-alive") == 1
 
 
-def test_streaming_ends_with_the_connection_for_http_1_0(server: Server) -> None:
-    """Without a length only the end of the connection ends the body, whatever the client asked."""
+def test_a_stream_ends_with_the_connection_for_http_1_0(server: Server) -> None:
+    """Without a length, only the end of the connection ends the body, even with keep-alive."""
     answer = server.raw(b"GET /pieces HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
     assert answer.count(b"piece ") == 5
     assert b"keep-alive" not in answer.lower()

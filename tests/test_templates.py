@@ -74,12 +74,12 @@ def test_bad_usage(tmp_path: Path, arguments: tuple[str, ...], message: str) -> 
 
 
 def test_no_template_is_a_python_file() -> None:
-    """pip would compile it when it installs, and leave a folder of its own beside it."""
+    """pip would compile it on installation, and leave a __pycache__ directory beside it."""
     templates = ROOT / "wagi/templates"
     assert list(templates.rglob("*.py")) == [templates / "__init__.py"]
 
 
-def test_it_asks_for_the_language(tmp_path: Path) -> None:
+def test_the_language_is_prompted_for(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "wagi", "new", "hello"],
         cwd=tmp_path, env=ENVIRONMENT, input="go\n", capture_output=True, text=True, check=True,
@@ -88,7 +88,7 @@ def test_it_asks_for_the_language(tmp_path: Path) -> None:
     assert (tmp_path / "hello/main.go").exists()
 
 
-def test_an_empty_folder_will_do(tmp_path: Path) -> None:
+def test_an_empty_folder_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "hello").mkdir()
     assert run_wagi(tmp_path, "new", "hello", "--lang", "c").returncode == 0
     shutil.rmtree(tmp_path / "hello")

@@ -1,4 +1,4 @@
-"""wagi call, run, test and routes: handlers without a server."""
+"""wagi call, run, test and routes: handlers run without a server."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_call(folder: Path) -> None:
-    """The body on stdout, the guest's stderr on stderr."""
+    """The body goes to stdout, the guest's stderr to stderr."""
     done = run_wagi(folder, "call", "/hello")
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
     done = run_wagi(folder, "call", "/chatty/x?a=1")
@@ -56,7 +56,7 @@ def test_a_call(folder: Path) -> None:
 
 
 def test_methods_headers_and_data(folder: Path) -> None:
-    """As curl has them."""
+    """The options are those of curl."""
     done = run_wagi(folder, "call", "-d", "a=1", "-d", "b=2", "/chatty")
     assert done.stdout == "POST  \napplication/x-www-form-urlencoded\na=1&b=2"
     write_files(folder, {"body.bin": bytes(range(256))})
@@ -74,7 +74,7 @@ def test_methods_headers_and_data(folder: Path) -> None:
     assert "connection" not in done.stdout.lower()
 
 
-def test_what_the_guest_saw_and_did(folder: Path) -> None:
+def test_verbose_output(folder: Path) -> None:
     done = run_wagi(folder, "call", "-v", "-e", "GIVEN=x y", "/chatty/p?exit=4")
     assert done.returncode == 0
     for line in ("route     /chatty/...", "module    chatty.wasm", "end       exit 4",
@@ -107,8 +107,8 @@ def test_what_the_guest_saw_and_did(folder: Path) -> None:
         (("test", "."), 2, "modules.toml: "),
     ],
 )
-def test_what_fails(folder: Path, arguments: tuple[str, ...], status: int, message: str) -> None:
-    """The exit status tells success."""
+def test_failures(folder: Path, arguments: tuple[str, ...], status: int, message: str) -> None:
+    """The exit status distinguishes success, failure and bad usage."""
     done = run_wagi(folder, *arguments)
     assert done.returncode == status, done.stderr
     assert message in done.stderr
@@ -116,14 +116,14 @@ def test_what_fails(folder: Path, arguments: tuple[str, ...], status: int, messa
 
 
 def test_run(folder: Path) -> None:
-    """A module without a map answers every path."""
+    """A module without a route map responds to every path."""
     assert run_wagi(folder, "run", "hello.wat").stdout == "hello\n"
     done = run_wagi(folder, "run", "chatty.wasm", "DELETE", "/any/path?x", "-i")
     assert done.stdout.endswith("\n\nDELETE /any/path x\n\n")
 
 
 def test_record_and_replay(folder: Path) -> None:
-    """What is recorded passes; what differs is shown."""
+    """A recorded case passes; differences are shown."""
     record = ("call", "--record", "cases/one.toml", "-d", 'a "quoted"\nline\ttwo', "/chatty/x")
     assert run_wagi(folder, *record).returncode == 0
     run_wagi(folder, "call", "--record", "cases/two.toml", "/hello")
@@ -144,8 +144,8 @@ def test_record_and_replay(folder: Path) -> None:
     )
 
 
-def test_cases_by_hand(folder: Path) -> None:
-    """What a file does not say is not compared; a body may match a pattern."""
+def test_handwritten_cases(folder: Path) -> None:
+    """Only keys in the file are compared; a body can be compared with a pattern."""
     case = '[request]\ntarget = "/hello"\n[response]\n'
     for response, status in (
         ("", 0),
@@ -178,7 +178,7 @@ def test_cases_by_hand(folder: Path) -> None:
         ("[request\n", "not valid TOML: "),
     ],
 )  # fmt: skip
-def test_cases_with_mistakes(folder: Path, case: str, message: str) -> None:
+def test_invalid_cases(folder: Path, case: str, message: str) -> None:
     write_files(folder, {"case.toml": case})
     done = run_wagi(folder, "test", "case.toml")
     assert done.returncode == 2
@@ -190,7 +190,7 @@ def test_cases_with_mistakes(folder: Path, case: str, message: str) -> None:
     ["", "a", "a\n", "a\nb", "a\nb\n", "\n", "\n\n", '"', '"""', 'a\n"', '\\\n\\', "\t\n\t",
      "\r\n\r\n", "\x00\x1f\x7f\n\x00", "ü\n€", 'a\n"""\nb', "a\\\nb\n", "  \n  "],
 )  # fmt: skip
-def test_texts_of_toml(text: str) -> None:
+def test_toml_strings(text: str) -> None:
     assert tomli.loads(f"x = {_text(text)}") == {"x": text}
 
 
@@ -198,8 +198,8 @@ def test_a_case_is_strict() -> None:
     assert Case.model_validate({"request": {"target": "/"}, "response": {}}).request.content == b""
 
 
-def test_bytes_that_are_no_text(folder: Path) -> None:
-    """They are a body like any other; elsewhere they are refused with one message."""
+def test_invalid_utf_8(folder: Path) -> None:
+    """It is accepted as a body, and rejected elsewhere with one message."""
     write_files(folder, {"echo.wat": (EXAMPLES / "wat/echo.wat").read_text()})
     done = subprocess.run(
         [*WAGI, "run", "-d", b"a\xff", "--record", "case.toml", "echo.wat"],
@@ -209,16 +209,16 @@ def test_bytes_that_are_no_text(folder: Path) -> None:
     assert run_wagi(folder, "test", "-c", "echo.wat", "case.toml").returncode == 0
     for arguments in ([b"/\xff"], ["-H", b"a: \xff", "/hello"], [b"G\xff", "/hello"],
                       ["-e", b"A=\xff", "/hello"], ["-e", b"\xff=1", "/hello"]):  # fmt: skip
-        refused = subprocess.run(
+        rejected = subprocess.run(
             [*WAGI, "call", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True,
             check=False,
         )  # fmt: skip
-        assert refused.returncode == 2
-        assert re.fullmatch(rb"error: .*UTF-8.*\n", refused.stderr), refused.stderr
+        assert rejected.returncode == 2
+        assert re.fullmatch(rb"error: .*UTF-8.*\n", rejected.stderr), rejected.stderr
 
 
 def test_routes(folder: Path) -> None:
-    """In the order in which they are tried; all that is known of them as JSON."""
+    """Routes are listed in the order of matching; --json has all their properties."""
     done = run_wagi(folder, "routes")
     assert done.stdout == (
         "/chatty/...\tchatty.wasm\t_start\n/hello\thello.wat\t_start\n/bad\tbad.wat\t_start\n"
@@ -231,7 +231,7 @@ def test_routes(folder: Path) -> None:
     assert (second["source"], second["dynamic"]) == (str(folder / "hello.wat"), False)
 
 
-def test_routes_that_a_module_names(tmp_path: Path) -> None:
+def test_dynamic_routes(tmp_path: Path) -> None:
     write_files(
         tmp_path,
         {
@@ -245,7 +245,7 @@ def test_routes_that_a_module_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])
-def test_colors_on_a_terminal_only(folder: Path, no_color: str) -> None:
+def test_colors_only_on_a_terminal(folder: Path, no_color: str) -> None:
     terminal = on_terminal(folder, "call", "-i", "-v", "/bad", NO_COLOR=no_color)
     assert ("\x1b[31m" in terminal) == (no_color == "")
     assert "HTTP/1.1 500 Internal Server Error" in terminal
@@ -258,8 +258,8 @@ def test_colors_on_a_terminal_only(folder: Path, no_color: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["call /spin", "test spin.toml"])
-def test_ctrl_c_answers_at_once(tmp_path: Path, command: str) -> None:
-    """Whatever the handler does."""
+def test_ctrl_c_ends_immediately(tmp_path: Path, command: str) -> None:
+    """Even if the handler spins."""
     manifest = '[[module]]\nroute = "/spin"\nmodule = "spin.wat"\ntimeout = 0\n'
     case = '[request]\nmethod = "GET"\ntarget = "/spin"\n[response]\nstatus = 200\n'
     spin = Program().write("spinning\n", fd=2).code(SPIN).wat()
@@ -281,7 +281,7 @@ def test_ctrl_c_answers_at_once(tmp_path: Path, command: str) -> None:
 
 
 def on_terminal(folder: Path, *arguments: str, **variables: str) -> str:
-    """What a command prints on a terminal of 120 columns."""
+    """Run a command on a terminal of 120 columns; return its output."""
     terminal, end = pty.openpty()
     termios.tcsetwinsize(end, (40, 120))
     environment = {**ENVIRONMENT, "TERM": "xterm", **variables}

@@ -1,4 +1,4 @@
-"""wagi inspect: what a module is."""
+"""wagi inspect: the properties of a module."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_a_reactor_in_c() -> None:
     assert len(found["memory"]) == 1
 
 
-def test_what_is_not_provided(tmp_path: Path) -> None:
-    """Why an import is missing, and what to do, in the words of a start."""
+def test_missing_imports(tmp_path: Path) -> None:
+    """The reason and the remedy are those of the error at startup."""
     text = """(module
       (import "wasi:http/types@0.2.0" "x" (func))
       (import "wasi_unstable" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
@@ -95,7 +95,7 @@ def test_text_and_damaged_producers(tmp_path: Path) -> None:
         (None, 2, "no such file: "),
     ],
 )
-def test_what_is_no_module(
+def test_files_that_are_not_modules(
     tmp_path: Path, content: bytes | None, status: int, message: str
 ) -> None:
     if content is not None:
@@ -114,8 +114,8 @@ def test_the_examples_can_be_served() -> None:
         assert all(item["provided"] for item in found["imports"])
 
 
-def test_no_name_moves_the_cursor(tmp_path: Path) -> None:
-    """What a module calls its exports reaches a terminal as text."""
+def test_control_characters_in_names_are_escaped(tmp_path: Path) -> None:
+    """The names of exports cannot move a terminal's cursor."""
     write_files(tmp_path, {"m.wasm": wat_to_wasm('(module (func (export "a\\1b[2Jb\\0ac")))')})
     done = run_wagi(tmp_path, "inspect", "m.wasm")
     assert "\x1b" not in done.stdout

@@ -1,4 +1,4 @@
-"""The JSON schema of modules.toml, and completion: for editors and shells."""
+"""The JSON schema of modules.toml for editors, and completion for shells."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_key_is_described(schema: dict[str, Any]) -> None:
             assert len(value["description"]) > 10, key
 
 
-def test_it_takes_what_the_gateway_takes(schema: dict[str, Any]) -> None:
+def test_the_schema_accepts_valid_files(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     page = (ROOT / "docs/reference.md").read_text()
     (reference,) = re.findall(r"```toml title=\"reference.toml\"\n(.*?)```", page, re.S)
@@ -49,7 +49,7 @@ def test_it_takes_what_the_gateway_takes(schema: dict[str, Any]) -> None:
      GOOD + "volumes = {a = 1}\n", GOOD + "memory_limit = true\n", GOOD + "pull = 'x'\n",
      GOOD + "timeout = -1\n", GOOD + "sha256 = 'x'\n", "[defaults]\nroute = '/'\n"],
 )  # fmt: skip
-def test_it_refuses_what_the_gateway_refuses(
+def test_the_schema_rejects_invalid_files(
     schema: dict[str, Any], tmp_path: Path, text: str
 ) -> None:
     with pytest.raises(jsonschema.ValidationError):
@@ -62,8 +62,8 @@ def test_it_refuses_what_the_gateway_refuses(
     ("line", "expected"),
     [("wagi ser", "serve"), ("wagi serve --wat", "--watch"), ("wagi push --layout c", "cncf")],
 )
-def test_bash_completes(tmp_path: Path, line: str, expected: str) -> None:
-    """The real shell, with the script sourced."""
+def test_bash_completion(tmp_path: Path, line: str, expected: str) -> None:
+    """In a real bash that has sourced the script."""
     words = line.split()
     write_files(tmp_path, {"wagi": f'#!/bin/sh\nexec {sys.executable} -m wagi "$@"\n'})
     (tmp_path / "wagi").chmod(0o755)
@@ -79,7 +79,7 @@ def test_bash_completes(tmp_path: Path, line: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_take_the_script(tmp_path: Path, shell: str) -> None:
+def test_other_shells_accept_the_script(tmp_path: Path, shell: str) -> None:
     done = run_wagi(tmp_path, "completion", shell)
     write_files(tmp_path, {"script": done.stdout})
     assert "_WAGI_COMPLETE" in done.stdout

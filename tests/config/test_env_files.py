@@ -1,4 +1,4 @@
-"""Env files: the variables that they set, and the lines of their mistakes."""
+"""Env files: the variables they set, and the lines of mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server may use in a container that may use less than its machine has."""
+"""The cores and memory available to a server, in a container or not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ V1, V2 = "4:cpu,cpuacct:/{}\n1:name=systemd:/\n", "0::/{}\n"
     ],
 )  # fmt: skip
 def test_quotas(tmp_path: Path, groups: str, files: dict[str, str], cores: int) -> None:
-    """Of both versions of control groups, and of the groups above."""
+    """Of both versions of control groups, and of parent groups."""
     write_files(tmp_path, {f"sys/fs/cgroup/{name}": text for name, text in files.items()})
     write_files(tmp_path, {"proc/self/cgroup": groups})
     assert core_count(tmp_path) == cores
@@ -71,7 +71,7 @@ MEMORY_V1, UNLIMITED_V1 = "4:memory:/{}\n2:cpu,cpuacct:/other\n", "9223372036854
     ],
 )  # fmt: skip
 def test_memory(tmp_path: Path, groups: str, files: dict[str, str], limit: int | None) -> None:
-    """Guests get three quarters of 8 GiB, or what the server leaves of a container."""
+    """Guests get three quarters of 8 GiB, or what the server leaves of a container's limit."""
     write_files(tmp_path, {f"sys/fs/cgroup/{name}": text for name, text in files.items()})
     write_files(tmp_path, {"proc/self/cgroup": groups, "proc/meminfo": "MemTotal: 8388608 kB\n"})
     if limit is None:
@@ -83,7 +83,7 @@ def test_memory(tmp_path: Path, groups: str, files: dict[str, str], limit: int |
 
 
 def test_a_container_as_large_as_the_machine(tmp_path: Path) -> None:
-    """The machine's own needs are left to it."""
+    """A share is left to the machine."""
     limit = 8 * GIB - 1
     write_files(
         tmp_path, {"proc/self/cgroup": V2.format(""), "sys/fs/cgroup/memory.max": f"{limit}"}

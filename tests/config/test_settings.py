@@ -1,4 +1,4 @@
-"""The options of a server: what derives from a field, and the exceptions."""
+"""Server options: flags and variables derived from fields, and the exceptions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def test_flags_and_variables(name: str) -> None:
     assert option.help.endswith(".")
 
 
-def test_what_takes_no_value() -> None:
+def test_options_without_a_value() -> None:
     switches = {name for name in Settings.model_fields if not Settings.option(name).metavar}
     assert switches == {"bindle_insecure", "watch", "dev"}
 
 
-def test_what_can_be_given_more_than_once() -> None:
+def test_repeatable_options() -> None:
     names = {name for name in Settings.model_fields if Settings.option(name).is_repeatable}
     assert names == {"env", "env_file", "insecure_registry", "trusted_proxy"}
 
@@ -57,5 +57,5 @@ def test_every_topic_has_options(topic: Topic) -> None:
         ("tls_cert", ""),
     ],
 )
-def test_defaults_as_a_user_types_them(name: str, default: str) -> None:
+def test_defaults_are_shown_as_a_user_types_them(name: str, default: str) -> None:
     assert Settings.option(name).default == default

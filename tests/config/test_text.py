@@ -1,4 +1,4 @@
-"""Text files that people write, and the suggestions for those that do not exist."""
+"""Handwritten text files, and suggestions for files that do not exist."""
 
 from __future__ import annotations
 

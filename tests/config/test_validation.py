@@ -32,7 +32,7 @@ def _check_not_13(value: int) -> int:
 
 
 class Wheel(BaseModel):
-    """A table in a table."""
+    """A nested table."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -93,7 +93,7 @@ def test_a_missing_key() -> None:
     assert explain({}) == [InvalidValue(("name",), "required key 'name' is missing")]
 
 
-def test_a_message_that_does_not_say_what_was_expected_is_left_as_it_is() -> None:
+def test_a_message_without_an_expectation_is_unchanged() -> None:
     class Lucky(BaseModel):
         number: Annotated[int, AfterValidator(_check_not_13)]
 

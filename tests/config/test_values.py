@@ -1,4 +1,4 @@
-"""Values as people write them."""
+"""Values of options and keys: sizes, addresses, pairs."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def test_bad_listen(text: str) -> None:
     ],
 )
 def test_pairs(text: str, pair: tuple[str, str]) -> None:
-    """One pair of surrounding quotes is stripped, an empty value is fine."""
+    """One pair of surrounding quotes is removed; a value may be empty."""
     assert parse_pair(text) == pair

@@ -1,4 +1,4 @@
-"""Contract §1: request → guest. Each test names the promise it holds."""
+"""Contract, "Request": each docstring states what docs/contract.md promises."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COUNTER = (
     Program()
     .write(TEXT_HEAD)
     .code(
-        # A global in memory that a run finds at zero, however often there was one before.
+        # A counter in memory, which is zero at the start of every run.
         """(i32.store8 (i32.const 40) (i32.add (i32.load8_u (i32.const 40)) (i32.const 49)))
        (call $write (i32.const 1) (i32.const 40) (i32.const 1))"""
     )
@@ -119,7 +119,7 @@ def test_stdin_is_the_body(server: Server) -> None:
 
 
 def test_stdin_is_the_body_without_its_transfer_coding(server: Server) -> None:
-    """stdin is the request body, after transfer-coding is removed; CONTENT_LENGTH is true."""
+    """The transfer coding of the body is removed; CONTENT_LENGTH is the actual length."""
     request = (
         b"POST /%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
@@ -129,13 +129,13 @@ def test_stdin_is_the_body_without_its_transfer_coding(server: Server) -> None:
 
 
 def test_stdin_is_not_decompressed(server: Server) -> None:
-    """A content-coding is the handler's: the bytes come as CONTENT_LENGTH counts them."""
+    """Content codings are left to the handler: the bytes are passed on as sent."""
     response = server.post("/echo", b"not gzip at all", headers=[("Content-Encoding", "gzip")])
     assert response.body == b"not gzip at all"
 
 
-def test_no_body_is_the_end_of_file(server: Server) -> None:
-    """No body: stdin is empty (end of file at once)."""
+def test_stdin_is_empty_without_a_body(server: Server) -> None:
+    """Without a body, stdin is at end of file immediately."""
     assert server.get("/echo").body == b""
     assert server.post("/echo", b"").body == b""
 
@@ -158,7 +158,7 @@ def test_no_body_is_the_end_of_file(server: Server) -> None:
     ],
 )
 def test_argv(server: Server, path: str, expected: list[str]) -> None:
-    """argv: the path as sent and the query's items; a template is split before it is filled."""
+    """argv is the path as sent and the query's items; a template is split, then substituted."""
     assert server.get(path).text.split("\n")[:-1] == expected
 
 
@@ -168,8 +168,8 @@ def env(server: Server, path: str, *headers: tuple[str, str]) -> dict[str, str]:
     return response.variables
 
 
-def test_variables_are_all_there(server: Server) -> None:
-    """Environment: always all of these, empty string where there is no value."""
+def test_all_variables_are_set(server: Server) -> None:
+    """These variables are always set, possibly to an empty string."""
     found = env(server, "/exact", ("Host", "example.com:81"))
     for name in (
         *("GATEWAY_INTERFACE", "SERVER_SOFTWARE", "SERVER_PROTOCOL", "SERVER_NAME", "SERVER_PORT"),
@@ -187,8 +187,8 @@ def test_variables_are_all_there(server: Server) -> None:
     assert found["QUERY_STRING"] == ""
 
 
-def test_server_protocol_is_as_spoken(server: Server) -> None:
-    """SERVER_PROTOCOL: as the client spoke it."""
+def test_server_protocol(server: Server) -> None:
+    """SERVER_PROTOCOL: as used by the client."""
     assert env(server, "/exact")["SERVER_PROTOCOL"] == "HTTP/1.1"
     assert b"\nSERVER_PROTOCOL=HTTP/1.0\n" in server.raw(b"GET /exact HTTP/1.0\r\n\r\n")
 
@@ -203,13 +203,13 @@ def test_server_protocol_is_as_spoken(server: Server) -> None:
     ],
 )
 def test_server_name_and_port(server: Server, host: str, name: str, port: str) -> None:
-    """SERVER_NAME, SERVER_PORT: from the Host header, what it lacks from the default host."""
+    """SERVER_NAME, SERVER_PORT: from the Host header, completed from the default host."""
     found = env(server, "/exact", ("Host", host))
     assert (found["SERVER_NAME"], found["SERVER_PORT"]) == (name, port)
 
 
 def test_server_name_without_host_header(server: Server) -> None:
-    """SERVER_NAME, SERVER_PORT: without a Host header both come from the default host."""
+    """SERVER_NAME, SERVER_PORT: from the default host if there is no Host header."""
     answer = server.raw(b"GET /exact HTTP/1.0\r\n\r\n")
     assert b"\nSERVER_NAME=fallback.example\n" in answer
     assert b"\nSERVER_PORT=8123\n" in answer
@@ -219,7 +219,7 @@ ONE_ROUTE = '[[module]]\nroute = "/"\nmodule = "environment.wat"\n'
 
 
 def test_without_a_default_host(tmp_path: Path) -> None:
-    """SERVER_NAME, SERVER_PORT: the port of the scheme; without a Host the listening socket."""
+    """SERVER_NAME, SERVER_PORT: the scheme's port; without a Host, the listening socket."""
     with serving(tmp_path, ONE_ROUTE, modules={"environment.wat": ENVIRONMENT}) as plain:
         found = env(plain, "/", ("Host", "example.com"))
         assert (found["SERVER_NAME"], found["SERVER_PORT"]) == ("example.com", "80")
@@ -232,8 +232,8 @@ def test_without_a_default_host(tmp_path: Path) -> None:
             assert b"\nX_FULL_URL=http://127.0.0.1:%d/\n" % plain.port in answer
 
 
-def test_the_option_goes_before_the_file(tmp_path: Path) -> None:
-    """--hostname goes before default_host, and its missing port is the scheme's default."""
+def test_hostname_overrides_the_file(tmp_path: Path) -> None:
+    """--hostname overrides default_host; without a port, it has the scheme's default port."""
     manifest = f'default_host = "file.example:1"\n{ONE_ROUTE}'
     options = ("--hostname", "option.example")
     modules = {"environment.wat": ENVIRONMENT}
@@ -256,7 +256,7 @@ def test_the_option_goes_before_the_file(tmp_path: Path) -> None:
 def test_the_scheme_behind_a_proxy(
     proxied: Server, headers: tuple[tuple[str, str], ...], url: str
 ) -> None:
-    """REQUEST_SCHEME, HTTPS: as the client used it; a Host without a port has the scheme's."""
+    """REQUEST_SCHEME, HTTPS: as used by the client; the default port is that of the scheme."""
     found = env(proxied, "/", ("Host", "a.example"), *headers)
     scheme = url.partition(":")[0]
     assert found["X_FULL_URL"] == url
@@ -273,7 +273,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_scheme_over_tls(tmp_path: Path) -> None:
-    """REQUEST_SCHEME, HTTPS: a connection with TLS is https, whose default port is 443."""
+    """REQUEST_SCHEME, HTTPS: with TLS, the scheme is https and the default port 443."""
     certificate, key = certificate_of(tmp_path / "tls")
     options = ("--tls-cert", str(certificate), "--tls-key", str(key))
     with serving(tmp_path, ONE_ROUTE, *options, modules={"environment.wat": ENVIRONMENT}) as server:
@@ -314,7 +314,7 @@ def test_query_string_is_as_sent(server: Server) -> None:
 
 
 def test_matched_route(server: Server) -> None:
-    """X_MATCHED_ROUTE: the route as configured, /... included."""
+    """X_MATCHED_ROUTE: the route as configured, with /... ."""
     assert env(server, "/env/a")["X_MATCHED_ROUTE"] == "/env/..."
     assert env(server, "/exact")["X_MATCHED_ROUTE"] == "/exact"
 
@@ -337,19 +337,19 @@ def test_request_uri(server: Server, target: str) -> None:
 
 
 def test_request_uri_of_an_absolute_target(server: Server) -> None:
-    """REQUEST_URI: of a target in absolute form only its path and query."""
+    """REQUEST_URI: only path and query, even of a target in absolute form."""
     answer = server.raw(b"GET http://real.example/exact?q HTTP/1.0\r\n\r\n")
     assert b"\nREQUEST_URI=/exact?q\n" in answer
 
 
-def test_absolute_form_names_the_host(server: Server) -> None:
-    """RFC 9112 §3.2.2: with a target in absolute form its host counts, not the Host header."""
+def test_absolute_form_overrides_the_host_header(server: Server) -> None:
+    """RFC 9112 §3.2.2: the host of a target in absolute form overrides the Host header."""
     answer = server.raw(b"GET http://real.example/exact?q HTTP/1.0\r\nHost: other\r\n\r\n")
     assert b"\nX_FULL_URL=http://real.example:8123/exact?q\n" in answer
 
 
 def test_content_variables(server: Server) -> None:
-    """CONTENT_LENGTH, CONTENT_TYPE: the body's; as HTTP_* variables there, too."""
+    """CONTENT_LENGTH, CONTENT_TYPE: of the body; they also exist as HTTP_* variables."""
     response = server.post("/exact", b"12345", headers=[("Content-Type", "text/x; charset=y")])
     found = response.variables
     assert found["CONTENT_LENGTH"] == "5"
@@ -361,8 +361,8 @@ def test_content_variables(server: Server) -> None:
     assert "HTTP_CONTENT_LENGTH" not in found
 
 
-def test_content_length_of_chunks(server: Server) -> None:
-    """CONTENT_LENGTH: the length of the body; the client has sent no header with it."""
+def test_content_length_of_a_chunked_body(server: Server) -> None:
+    """CONTENT_LENGTH: the length of the body, even if the client sent no such header."""
     answer = server.raw(
         b"POST /exact HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: a/b\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
@@ -379,7 +379,7 @@ def test_remote_address(server: Server) -> None:
     assert found["REMOTE_ADDR"] == found["REMOTE_HOST"] == "127.0.0.1"
 
 
-def test_the_ends_of_the_connection(server: Server) -> None:
+def test_connection_addresses(server: Server) -> None:
     """REMOTE_PORT, SERVER_ADDR: the client's port, the local address."""
     with server.connect() as connection:
         connection.sendall(b"GET /exact HTTP/1.0\r\n\r\n")
@@ -390,8 +390,8 @@ def test_the_ends_of_the_connection(server: Server) -> None:
 
 
 @pytest.mark.parametrize("client", ["192.0.2.7", "127.0.0.1"])
-def test_the_port_of_a_client_behind_a_proxy(proxied: Server, client: str) -> None:
-    """REMOTE_PORT: empty if unknown, as behind a proxy, wherever the client is."""
+def test_remote_port_behind_a_proxy(proxied: Server, client: str) -> None:
+    """REMOTE_PORT: empty if unknown, as behind a proxy."""
     found = env(proxied, "/", ("X-Forwarded-For", client))
     assert (found["REMOTE_ADDR"], found["REMOTE_PORT"]) == (client, "")
     assert found["SERVER_ADDR"] == "127.0.0.1"
@@ -400,8 +400,8 @@ def test_the_port_of_a_client_behind_a_proxy(proxied: Server, client: str) -> No
     assert int(found["REMOTE_PORT"]) > 0
 
 
-def test_the_ends_of_a_unix_socket(tmp_path: Path) -> None:
-    """REMOTE_PORT, SERVER_ADDR: empty for a unix socket, which has neither."""
+def test_connection_addresses_of_a_unix_socket(tmp_path: Path) -> None:
+    """REMOTE_PORT, SERVER_ADDR: empty for a unix socket."""
     modules = {"environment.wat": ENVIRONMENT}
     path = tmp_path / "wagi.sock"
     with (
@@ -426,7 +426,7 @@ def test_header_variables(server: Server) -> None:
 
 
 def test_hidden_headers(server: Server) -> None:
-    """Some headers never reach the guest, nor do names with an underscore."""
+    """Some headers, and all names with an underscore, never reach the guest."""
     found = env(
         server,
         "/exact",
@@ -442,7 +442,7 @@ def test_hidden_headers(server: Server) -> None:
 
 
 def test_pass_authorization(server: Server) -> None:
-    """pass_authorization = true: HTTP_AUTHORIZATION, and still no Proxy-Authorization."""
+    """pass_authorization = true passes on Authorization, but not Proxy-Authorization."""
     headers = (("Authorization", "Bearer token"), ("Proxy-Authorization", "Basic c2VjcmV0"))
     found = env(server, "/login", *headers)
     assert found["HTTP_AUTHORIZATION"] == "Bearer token"
@@ -468,15 +468,15 @@ def test_repeated_headers(server: Server) -> None:
         b"OPTIONS * HTTP/1.1",
     ],
 )
-def test_uncarriable_path(server: Server, request_line: bytes) -> None:
-    """A path that WASI cannot carry (NUL, not UTF-8 after decoding) is answered with 400."""
+def test_a_path_that_wasi_cannot_represent(server: Server, request_line: bytes) -> None:
+    """A path that WASI cannot represent (NUL, not UTF-8 after decoding) results in 400."""
     answer = server.raw(request_line + b"\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert re.match(rb"HTTP/1\.[01] 400 ", answer)
     assert b"aiohttp" not in answer
 
 
 def test_header_that_is_not_utf_8(server: Server) -> None:
-    """A header value that is not UTF-8 is ISO-8859-1, and arrives as UTF-8."""
+    """A header value that is not UTF-8 is read as ISO-8859-1 and passed on as UTF-8."""
     answer = server.raw(
         b"GET /exact HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
         b"X-Latin: caf\xe9\r\nX-Utf: caf\xc3\xa9\r\nX-Both: \xe9\r\nX-Both: \xc3\xa9\r\n\r\n"
@@ -487,13 +487,13 @@ def test_header_that_is_not_utf_8(server: Server) -> None:
 
 
 def test_header_with_a_nul_byte(server: Server) -> None:
-    """A NUL byte cannot be in a variable: 400."""
+    """A variable cannot contain a NUL byte: 400."""
     answer = server.raw(b"GET /exact HTTP/1.1\r\nHost: a\r\nX: \0\r\nConnection: close\r\n\r\n")
     assert re.match(rb"HTTP/1\.[01] 400 ", answer)
 
 
 def test_configured_variables(server: Server) -> None:
-    """--env-file < --env < a module's own environment table."""
+    """Precedence, lowest first: --env-file, --env, the entry's environment table."""
     found = env(server, "/env")
     assert found["SHARED"] == found["OWN"] == "module"
     assert found["FROM_FILE"] == "quoted value"
@@ -503,8 +503,8 @@ def test_configured_variables(server: Server) -> None:
     assert env(server, "/exact")["SHARED"] == "option"
 
 
-def test_configured_variables_replace_no_cgi_variable(server: Server) -> None:
-    """None of them can replace a CGI variable."""
+def test_configured_variables_cannot_override_cgi_variables(server: Server) -> None:
+    """No configured variable can override a CGI variable."""
     found = env(server, "/env", ("Accept", "text/html"), ("Host", "true.example"))
     assert found["SERVER_NAME"] == "true.example"
     assert found["HTTP_ACCEPT"] == "text/html"
@@ -519,7 +519,7 @@ def test_host_environment_is_invisible(server: Server) -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    """Files: nothing but volumes; .. and symbolic links that leave the volume fail in the guest."""
+    """Only volumes are visible; .. and symbolic links that leave a volume are errors."""
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume/given.txt").write_text("given by the host")
     (tmp_path / "outside.txt").write_text("secret")
@@ -548,8 +548,8 @@ def test_files(tmp_path: Path) -> None:
     assert "given by" not in without
 
 
-def test_missing_volume_is_a_start_up_error(tmp_path: Path) -> None:
-    """A volume whose host path is missing is a start-up error."""
+def test_missing_volume_is_a_startup_error(tmp_path: Path) -> None:
+    """A volume whose host path is missing is an error at startup."""
     write_files(tmp_path, {"hello.wat": HELLO})
     (tmp_path / "modules.toml").write_text(
         '[[module]]\nroute = "/"\nmodule = "hello.wat"\nvolumes = {"/data" = "nowhere"}\n'
@@ -561,12 +561,12 @@ def test_missing_volume_is_a_start_up_error(tmp_path: Path) -> None:
 
 
 def test_entrypoint(server: Server) -> None:
-    """Entrypoint: _start unless entrypoint = "name"."""
+    """The entry point is _start, or the function that entrypoint names."""
     assert server.get("/start").text == "the other one"
 
 
-def test_missing_entrypoint_is_a_start_up_error(tmp_path: Path) -> None:
-    """A missing export is a start-up error naming the module and its exports."""
+def test_missing_entrypoint_is_a_startup_error(tmp_path: Path) -> None:
+    """A missing function is an error at startup that names the module and its exports."""
     write_files(tmp_path, {"hello.wat": HELLO})
     (tmp_path / "modules.toml").write_text(
         '[[module]]\nroute = "/"\nmodule = "hello.wat"\nentrypoint = "handle"\n'
@@ -581,12 +581,12 @@ def test_missing_entrypoint_is_a_start_up_error(tmp_path: Path) -> None:
     "host", [b"a b", b"a/b", b"a@b", b"\xff", b"h\xc3\xa9", b"[::g]", b"a:99999"]
 )
 def test_bad_host(server: Server, host: bytes) -> None:
-    """A Host that is none, or two of them: 400 (RFC 9112 §3.2)."""
+    """An invalid Host results in 400 (RFC 9112 §3.2)."""
     answer = server.raw(b"GET /exact HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
     assert re.match(rb"HTTP/1\.[01] 400 ", answer)
 
 
 def test_two_hosts(server: Server) -> None:
-    """RFC 9112 §3.2: more than one Host header is 400."""
+    """More than one Host header results in 400 (RFC 9112 §3.2)."""
     answer = server.raw(b"GET /exact HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
     assert re.match(rb"HTTP/1\.[01] 400 ", answer)

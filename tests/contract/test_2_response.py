@@ -1,4 +1,4 @@
-"""Contract §2: guest → response. Each test names the promise it holds."""
+"""Contract, "Response": each docstring states what docs/contract.md promises."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def failed(server: Server, path: str, status: int) -> Response:
-    """The error page: short, plain, with a request id that the log has too."""
+def error_page(server: Server, path: str, status: int) -> Response:
+    """Check the error page: short, plain text, with the request id that the log has."""
     response = server.get(path)
     assert response.status == status
     assert response.header("Content-Type") == "text/plain; charset=utf-8"
@@ -127,10 +127,10 @@ def failed(server: Server, path: str, status: int) -> Response:
      "last-type", "case"],
 )  # fmt: skip
 def test_output_is_headers_empty_line_body(server: Server, name: str) -> None:
-    """stdout is headers, an empty line, body; LF, CRLF or CRCRLF; names without case; body as is.
+    """Output is headers, an empty line and a body; lines end in LF, CRLF or CRCRLF.
 
-    White space around names and values is trimmed, an empty first line is skipped, and of several
-    Content-Type lines the last counts.
+    Header names are case-insensitive, white space around names and values is trimmed, an empty
+    first line is skipped, the last of several Content-Type lines counts, and the body is unchanged.
     """
     response = server.get(f"/{name}")
     assert response.status == (201 if name == "case" else 200)
@@ -141,9 +141,9 @@ def test_output_is_headers_empty_line_body(server: Server, name: str) -> None:
 
 
 def test_required_headers(server: Server) -> None:
-    """One of Content-Type, Location, Status must be there, or 500 saying which were missing."""
+    """Without Content-Type, Location and Status: 500; the log names what is missing."""
     for name in ("wrong-headers", "no-headers"):
-        response = failed(server, f"/{name}", 500)
+        response = error_page(server, f"/{name}", 500)
         assert "Content-Type, Location and Status" in response.text
         assert "secret" not in response.text
 
@@ -164,7 +164,7 @@ def test_required_headers(server: Server) -> None:
     ],
 )
 def test_status(server: Server, name: str, status: int) -> None:
-    """The number of a Status counts, whatever follows it; a first line HTTP/1.x 404 is one, too."""
+    """The number of a Status counts; a first line such as HTTP/1.1 404 counts as a Status."""
     response = server.get(f"/{name}")
     assert response.status == status
     assert response.header("Status") is None
@@ -186,9 +186,9 @@ def test_status(server: Server, name: str, status: int) -> None:
         ("type-bell", "Content-Type header has a control character (0x07): found 'text/"),
     ],
 )
-def test_control_headers_that_cannot_be_used(server: Server, name: str, reason: str) -> None:
-    """502, and the reason in the log: a failed redirect must not become a 200."""
-    response = failed(server, f"/{name}", 502)
+def test_invalid_control_headers(server: Server, name: str, reason: str) -> None:
+    """502, with the reason in the log: a failed redirect must not become a 200."""
+    response = error_page(server, f"/{name}", 502)
     assert "secret" not in response.text
     assert response.header("Set-Cookie") is None
     assert response.header("Location") is None
@@ -208,7 +208,7 @@ def test_control_headers_that_cannot_be_used(server: Server, name: str, reason: 
     ],
 )
 def test_location(server: Server, name: str, status: int, location: str) -> None:
-    """Location without Status: 302; with Status, in any order: that; the value as it is.
+    """A Location has the status 302 unless there is a Status; its value is unchanged.
 
     The client decodes the value as ISO-8859-1.
     """
@@ -217,7 +217,7 @@ def test_location(server: Server, name: str, status: int, location: str) -> None
 
 
 def test_values_with_bytes_above_127(server: Server) -> None:
-    """Header values may hold bytes above 127 (obs-text): they are passed on as they are."""
+    """Header values may contain bytes above 127 (obs-text), which are passed on unchanged."""
     request = b"GET /obs-text HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     head = server.raw(request).partition(b"\r\n\r\n")[0].split(b"\r\n")
     assert head[0] == b"HTTP/1.1 200 OK"
@@ -225,8 +225,8 @@ def test_values_with_bytes_above_127(server: Server) -> None:
     assert b"X-B: \xc3\xa9" in head
 
 
-def test_an_indented_line_is_a_header_of_its_own(server: Server) -> None:
-    """CGI has no continuation lines: nothing is joined, and no fold reaches the client."""
+def test_an_indented_line_is_a_separate_header(server: Server) -> None:
+    """CGI has no continuation lines: no folded line reaches the client."""
     request = b"GET /folded HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     head, _, body = server.raw(request).partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
@@ -255,7 +255,7 @@ def test_hop_by_hop_headers_are_dropped(server: Server) -> None:
 
 
 def test_forbidden_headers_are_dropped(server: Server) -> None:
-    """A name or value that HTTP forbids is dropped with a warning; it never splits the response."""
+    """A header that HTTP forbids is dropped with a warning; it never splits the response."""
     response = server.get("/forbidden")
     assert response.body == b"body"
     assert response.header("X-Kept") == "1"
@@ -265,10 +265,10 @@ def test_forbidden_headers_are_dropped(server: Server) -> None:
     server.wait_for_log("route /forbidden, .*dropped header 'X-Cr': the value has a control")
 
 
-def test_content_length_is_true(server: Server) -> None:
-    """A Content-Length must be true: longer output is cut and logged, a bad one dropped.
+def test_content_length(server: Server) -> None:
+    """Longer output is truncated, with a warning; an invalid Content-Length is dropped.
 
-    Several equal ones are one; of different ones none is used.
+    Several equal ones count as one; different ones are all dropped.
     """
     assert server.get("/true-length").body == b"body"
     response = server.get("/long")
@@ -283,8 +283,8 @@ def test_content_length_is_true(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["short", "short-later"])
-def test_short_output_fails(server: Server, name: str) -> None:
-    """Shorter output than Content-Length closes the connection as failed."""
+def test_short_output_aborts_the_connection(server: Server, name: str) -> None:
+    """If the output is shorter than its Content-Length, the connection is aborted."""
     answer = server.raw(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % name.encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     assert f"Content-Length: {10 if name == 'short' else 9}".encode() in head
@@ -294,7 +294,7 @@ def test_short_output_fails(server: Server, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["lf", "head-later", "redirect"])
 def test_head_has_no_body(server: Server, name: str) -> None:
-    """HEAD carries no body, and the headers of GET."""
+    """A response to HEAD has the headers of GET and no body."""
     request = b"HEAD /%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % name.encode()
     answer = server.raw(request)
     assert answer.endswith(b"\r\n\r\n")
@@ -305,7 +305,7 @@ def test_head_has_no_body(server: Server, name: str) -> None:
 
 @pytest.mark.parametrize(("name", "status"), [("no-content", 204), ("not-modified", 304)])
 def test_no_body_for_204_and_304(server: Server, name: str, status: int) -> None:
-    """204 and 304 carry no body; the connection stays usable."""
+    """204 and 304 have no body; the connection stays usable."""
     request = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % name.encode()
     last = b"GET /lf HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     first, _, rest = server.raw(request + last).partition(b"\r\n\r\n")
@@ -316,7 +316,7 @@ def test_no_body_for_204_and_304(server: Server, name: str, status: int) -> None
 @pytest.mark.parametrize("name", ["reset-content", "reset-content-length", "reset-later"])
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 def test_no_body_for_205(server: Server, name: str, method: bytes) -> None:
-    """205 has no body and says so by its length (RFC 9110 §15.3.6); the connection goes on."""
+    """205 has no body and a Content-Length of 0 (RFC 9110 §15.3.6); the connection stays usable."""
     request = method + b" /%s HTTP/1.1\r\nHost: a\r\n\r\n" % name.encode()
     last = b"GET /lf HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     first, _, rest = server.raw(request + last).partition(b"\r\n\r\n")
@@ -337,30 +337,30 @@ def test_no_body_for_205(server: Server, name: str, method: bytes) -> None:
     ],
 )
 def test_no_header_block(server: Server, name: str, reason: str) -> None:
-    """No output, or no empty line within the header limit: 500, a clear reason in the log."""
-    response = failed(server, f"/{name}", 500)
+    """No output, or no empty line within header_limit: 500, with the reason in the log."""
+    response = error_page(server, f"/{name}", 500)
     assert "aaaa" not in response.text
     server.wait_for_log(f"route /{name}, module {name}.wat: answered 500: .*{reason}")
 
 
 def test_exit_0_is_success(server: Server) -> None:
-    """_start returning, or proc_exit(0), is success."""
+    """A run is successful if _start returns or calls proc_exit(0)."""
     response = server.get("/exit-0")
     assert (response.status, response.text) == (200, "done")
 
 
 def test_other_exit_with_header_block(server: Server) -> None:
-    """proc_exit(n) with a complete header block: delivered, and the code is logged as a warning."""
+    """After proc_exit(n), a complete response is delivered, and the status is logged."""
     response = server.get("/exit-3")
     assert (response.status, response.text) == (200, "done")
     server.wait_for_log("WARNING .*route /exit-3, module exit-3.wat: .*exited with status 3")
-    assert failed(server, "/exit-3-no-head", 500)
+    assert error_page(server, "/exit-3-no-head", 500)
 
 
 @pytest.mark.parametrize("name", ["trap", "trap-silent"])
 def test_trap_before_the_headers_were_sent(server: Server, name: str) -> None:
-    """A trap before the header block was sent: 500; the log has module, route and backtrace."""
-    response = failed(server, f"/{name}", 500)
+    """After a trap before the head was sent: 500; the log has module, route and backtrace."""
+    response = error_page(server, f"/{name}", 500)
     assert "done" not in response.text
     assert "main" not in response.text
     log = server.wait_for_log(f"route /{name}, module {name}.wat: answered 500: trap: ")
@@ -369,7 +369,7 @@ def test_trap_before_the_headers_were_sent(server: Server, name: str) -> None:
 
 
 def test_trap_after_the_headers_were_sent(server: Server) -> None:
-    """A trap after: the connection is aborted, so that the client can tell."""
+    """After a trap, the connection is aborted if the head has been sent."""
     answer = server.raw(b"GET /trap-later HTTP/1.1\r\nHost: a\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"some" in answer
@@ -378,7 +378,7 @@ def test_trap_after_the_headers_were_sent(server: Server) -> None:
 
 
 def test_trap_after_the_headers_is_a_reset_for_http_1_0(server: Server) -> None:
-    """Where the end of the connection ends the response, only a reset shows the failure."""
+    """If the connection's end is the response's end, only a reset signals the failure."""
     with server.connect() as connection:
         connection.sendall(b"GET /trap-later HTTP/1.0\r\n\r\n")
         connection.settimeout(5)
@@ -389,21 +389,21 @@ def test_trap_after_the_headers_is_a_reset_for_http_1_0(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["spin", "sleep-forever"])
-def test_out_of_time_before_the_headers(server: Server, name: str) -> None:
-    """Out of time before the header block was sent: 504."""
-    failed(server, f"/{name}", 504)
+def test_timeout_before_the_headers(server: Server, name: str) -> None:
+    """After a timeout before the head was sent: 504."""
+    error_page(server, f"/{name}", 504)
     server.wait_for_log(f"route /{name}, .*exceeded its time limit of 2 s")
 
 
-def test_out_of_time_after_the_headers(server: Server) -> None:
-    """Out of time after the header block was sent: the connection is aborted."""
+def test_timeout_after_the_headers(server: Server) -> None:
+    """After a timeout, the connection is aborted if the head has been sent."""
     answer = server.raw(b"GET /spin-later HTTP/1.1\r\nHost: a\r\n\r\n")
     assert b"some" in answer
     assert not answer.endswith(b"0\r\n\r\n")
 
 
 def test_memory_limit(tmp_path: Path) -> None:
-    """Over the memory limit: the guest's allocation fails, as on a full machine."""
+    """At memory_limit, an allocation fails as on a machine that is out of memory."""
     module = compiled(HANDLERS / "memory.c").read_bytes()
     manifest = "".join(
         f'[[module]]\nroute = "/{limit}"\nmodule = "memory.wasm"\nmemory_limit = "{limit}"\n'
@@ -416,7 +416,7 @@ def test_memory_limit(tmp_path: Path) -> None:
 
 
 def test_stderr(server: Server) -> None:
-    """stderr goes, line by line, to <log dir>/<sha256 of the route>/module.stderr and the log."""
+    """stderr is written to LOG_DIR/<SHA-256 of the route>/module.stderr and to the log."""
     assert server.get("/stderr").status == 200
     log = server.wait_for_log(r"stderr of /stderr .*: last")
     assert "stderr of /stderr [" in log

@@ -1,4 +1,4 @@
-"""Contract §3: routes. Each test names the promise it holds."""
+"""Contract, "Routes": each docstring states what docs/contract.md promises."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ module = "variables.wat"
 route = "/a%2Fb"
 module = "exact.wat"
 """
-# The environment example, with a dynamic route to itself.
+# The environment example, with a dynamic route to its own entry point.
 VARIABLES = ENVIRONMENT.replace(
     '(func (export "_start")',
     """(data (i32.const 60000) "/wildcard/... inner\\n")
@@ -81,7 +81,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     ],
 )
 def test_matching(server: Server, path: str, expected: str) -> None:
-    """/foo matches that path alone; /foo/... /foo and everything below; the first entry wins."""
+    """/foo matches only that path, /foo/... also every path below; the first match is used."""
     assert server.get(path).text == expected
 
 
@@ -89,7 +89,7 @@ def test_matching(server: Server, path: str, expected: str) -> None:
     "path", ["/foobar", "/FOO", "/", "//foo", "/f%6fo", "/barx", "/a/b", "/a%2fb", "/unknown"]
 )
 def test_no_match(server: Server, path: str) -> None:
-    """Matching is on the path as sent: undecoded, empty segments not folded; no match: 404."""
+    """Paths are matched as sent, not decoded, with empty segments; no match results in 404."""
     assert server.get(path).status == 404
 
 
@@ -101,24 +101,24 @@ def test_no_match(server: Server, path: str) -> None:
     ],
 )
 def test_dot_segments(server: Server, path: str) -> None:
-    """A path with a . or .. segment, encoded or not, is answered 400."""
+    """A path with a . or .. segment, encoded or not, results in 400."""
     assert server.get(path).status == 400
 
 
-def test_dots_that_are_no_segment(server: Server) -> None:
-    """Only whole segments count."""
+def test_dots_within_a_segment(server: Server) -> None:
+    """Only whole segments are rejected."""
     for path in ("/foo/a.b", "/foo/...", "/foo/..a", "/foo/%2e%2e%2e"):
         assert server.get(path).text == "below"
 
 
-def test_healthz_comes_before_any_route(server: Server) -> None:
-    """GET /healthz answers 200 OK with body OK and comes before any user route."""
+def test_healthz_takes_precedence(server: Server) -> None:
+    """GET /healthz returns 200 with the body OK; it takes precedence over every route."""
     response = server.get("/healthz")
     assert (response.status, response.text) == (200, "OK")
 
 
-def test_check_warns_of_the_syntax_of_other_routers(tmp_path: Path) -> None:
-    """Placeholders match only literally; the warning says what to write instead."""
+def test_check_warns_about_the_syntax_of_other_routers(tmp_path: Path) -> None:
+    """Placeholders only match literally; the warning suggests an alternative."""
     routes = ("/a/*", "/b/{id}", "/c...", "/d/...")
     (tmp_path / "modules.toml").write_text(
         "".join(f'[[module]]\nroute = "{route}"\nmodule = "hello.wat"\n' for route in routes)
@@ -136,8 +136,8 @@ def test_check_warns_of_the_syntax_of_other_routers(tmp_path: Path) -> None:
     ]
 
 
-def test_check_warns_of_entries_that_never_match(tmp_path: Path) -> None:
-    """wagi check warns of an entry that can never match."""
+def test_check_warns_about_entries_that_never_match(tmp_path: Path) -> None:
+    """wagi check warns about an entry that can never match."""
     more = "".join(
         f'[[module]]\nroute = "{route}"\nmodule = "exact.wat"\n' for route in ("/x/../y", "/é")
     )
@@ -171,7 +171,7 @@ def test_check_warns_of_entries_that_never_match(tmp_path: Path) -> None:
     ],
 )
 def test_dynamic_routes(server: Server, path: str, expected: str) -> None:
-    """Sub-routes come before their entry; among them the last one that matches wins."""
+    """Dynamic routes take precedence over their entry; among them, the last match is used."""
     assert server.get(path).text == expected
 
 
@@ -194,8 +194,8 @@ def test_dynamic_route_variables(server: Server) -> None:
         (b"/a missing\n", "'missing' is not exported"),
     ],
 )
-def test_bad_listing_is_a_start_up_error(tmp_path: Path, listing: bytes, message: str) -> None:
-    """No output, or any other line, is a start-up error."""
+def test_bad_listing_is_a_startup_error(tmp_path: Path, listing: bytes, message: str) -> None:
+    """Empty output, or any other line, is an error at startup."""
     write_files(tmp_path, {"dynamic.wat": with_routes(listing, ("b", "handle"))})
     (tmp_path / "modules.toml").write_text('[[module]]\nroute = "/"\nmodule = "dynamic.wat"\n')
     done = run_wagi(tmp_path, "serve")
@@ -204,8 +204,8 @@ def test_bad_listing_is_a_start_up_error(tmp_path: Path, listing: bytes, message
     assert "Traceback" not in done.stderr
 
 
-def test_routes_run_with_nothing_but_stdout(tmp_path: Path) -> None:
-    """_routes is called at start-up with nothing but stdout."""
+def test_routes_has_only_stdout(tmp_path: Path) -> None:
+    """_routes is called at startup with stdout as its only resource."""
     listing = Program().code(
         """(drop (call $read))
            (if (call $read) (then (unreachable)))"""

@@ -1,4 +1,4 @@
-"""Contract §4: modules.toml. Each test names the promise it holds."""
+"""Contract, "Route map": modules.toml; each docstring states a promise."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def entry(**keys: str) -> str:
 
 
 def test_every_key_is_accepted(tmp_path: Path) -> None:
-    """All keys of the original and ours."""
+    """All keys of the original, and those that wagi adds."""
     (tmp_path / "data").mkdir()
     status, stderr = check(tmp_path, EVERYTHING)
     assert (status, stderr) == (0, "")
 
 
 def test_module_references(tmp_path: Path) -> None:
-    """A path relative to modules.toml first, then to the working directory; file: URLs."""
+    """A path is relative to modules.toml, or else to the working directory; also file: URLs."""
     other = tmp_path / "else where"
     files = {
         "etc/near.wat": printing(TEXT_HEAD + "near"),
@@ -101,7 +101,7 @@ def test_module_references(tmp_path: Path) -> None:
     ],
 )
 def test_bad_references(tmp_path: Path, reference: str, message: str) -> None:
-    """Any other scheme is an error, and so is a name that leads nowhere."""
+    """An unknown scheme is an error, and so is a missing file."""
     status, stderr = check(tmp_path, entry(module=f'"{reference}"'))
     assert status == 2
     assert stderr.startswith("error: modules.toml:3: module: ")
@@ -149,16 +149,16 @@ def test_bad_references(tmp_path: Path, reference: str, message: str) -> None:
         ('route = """\n[[module]]\n"""\nmodule = 1\n', 1, "unknown key 'route'"),
     ],
 )
-def test_mistakes_have_a_place(tmp_path: Path, manifest: str, line: int, message: str) -> None:
-    """Every mistake names file, line, key, what was expected, and the nearest known key."""
+def test_mistakes_have_a_location(tmp_path: Path, manifest: str, line: int, message: str) -> None:
+    """Every message names file, line, key, what was expected, and the most similar key."""
     status, stderr = check(tmp_path, manifest)
     assert status == 2
     assert f"error: modules.toml:{line}: " in stderr
     assert message in stderr
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
-    """A file that is not UTF-8 names the line."""
+def test_invalid_utf_8(tmp_path: Path) -> None:
+    """The message about a file that is not UTF-8 names the line."""
     write_files(tmp_path, {"modules.toml": b"# one\n# \xff\n"})
     done = run_wagi(tmp_path, "check")
     assert (done.returncode, done.stderr) == (
@@ -188,7 +188,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_defaults_apply_to_all_modules(tmp_path: Path) -> None:
-    """The same keys under [defaults] apply to all modules; an entry's own goes before."""
+    """Keys in [defaults] apply to all modules; an entry's own key overrides them."""
     environment = (Path(__file__).parents[2] / "examples/wat/environment.wat").read_text()
     manifest = """
     [defaults]
@@ -244,7 +244,7 @@ MODULES = {
 
 @pytest.mark.parametrize("name", MODULES)
 def test_modules_that_cannot_be_handlers(tmp_path: Path, name: str) -> None:
-    """Corrupt wasm, unknown imports, missing entrypoints: a message, status 2, no traceback."""
+    """Corrupt wasm, unknown imports, missing entry points: a message, status 2, no traceback."""
     content, message = MODULES[name]
     write_files(tmp_path, {"bad.wasm": content})
     status, stderr = check(tmp_path, entry(module='"bad.wasm"'))

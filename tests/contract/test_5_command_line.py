@@ -1,4 +1,4 @@
-"""Contract §5: the original's command line. Each test names the promise it holds."""
+"""Contract, "Command line of Wagi": each docstring states what is promised."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def start(folder: Path, *arguments: str, environment: dict[str, str] | None = No
     ],
 )
 def test_ways_to_serve(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """wagi -c modules.toml is wagi serve modules.toml; that is the default; a module serves too."""
+    """serve and modules.toml are the defaults; a directory or a module can be served, too."""
     server = start(tmp_path, *arguments)
     try:
         assert server.get("/hello").text == "hello\n"
@@ -73,8 +73,8 @@ def test_ways_to_serve(tmp_path: Path, arguments: tuple[str, ...]) -> None:
         assert server.stop() == 0
 
 
-def test_announcement_in_a_pipe(tmp_path: Path) -> None:
-    """Into a pipe, plain lines: routes with their modules, how long loading took, the address."""
+def test_startup_messages_in_a_pipe(tmp_path: Path) -> None:
+    """Plain lines: routes with their modules, the loading time, the address."""
     with serving(tmp_path, MANIFEST, modules=MODULES) as server:
         lines = server.log.splitlines()
     assert lines[0] == "route /hello -> hello.wat"
@@ -121,7 +121,7 @@ def test_listen_on_a_unix_socket(tmp_path: Path) -> None:
 
 
 def test_a_taken_port(tmp_path: Path) -> None:
-    """A port that is taken is a failure, exit status 1."""
+    """A port that is in use is a failure, with exit status 1."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -133,7 +133,7 @@ def test_a_taken_port(tmp_path: Path) -> None:
 
 
 def test_log_dir(tmp_path: Path) -> None:
-    """--log-dir DIR, env WAGI_LOG_DIR: where the handlers' stderr is kept."""
+    """--log-dir or WAGI_LOG_DIR: the directory of the handlers' stderr."""
     with serving(tmp_path, MANIFEST, "--log-dir", "a/b", modules=MODULES) as server:
         assert "logs in a/b" in server.log
         assert (tmp_path / "a/b").is_dir()
@@ -142,7 +142,7 @@ def test_log_dir(tmp_path: Path) -> None:
 
 
 def test_log_dir_is_temporary_unless_given(tmp_path: Path) -> None:
-    """Without --log-dir a new temporary folder; an empty one is removed."""
+    """The default is a new temporary directory, which is removed if it is empty."""
     with serving(tmp_path, MANIFEST, modules=MODULES, environment={"TMPDIR": str(tmp_path)}) as s:
         (folder,) = tmp_path.glob("wagi-logs-*")
         assert f"logs in {folder}" in s.log
@@ -151,7 +151,7 @@ def test_log_dir_is_temporary_unless_given(tmp_path: Path) -> None:
 
 
 def test_cache(tmp_path: Path) -> None:
-    """--cache cache.toml: wasmtime's cache configuration is honoured."""
+    """--cache cache.toml: wasmtime's cache configuration is used."""
     (tmp_path / "cache.toml").write_text(f'[cache]\ndirectory = "{tmp_path / "compiled"}"\n')
     options = ("--cache", "cache.toml", "--artefact-cache", str(tmp_path / "artefacts"))
     with serving(tmp_path, MANIFEST, *options, modules=MODULES) as server:
@@ -166,7 +166,7 @@ def test_cache(tmp_path: Path) -> None:
 
 
 def test_the_cache_file_of_the_original(tmp_path: Path) -> None:
-    """The file in its documentation, which newer versions of wasmtime reject."""
+    """The file in the documentation of the original, which newer versions of wasmtime reject."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     (tmp_path / "cache.toml").write_text(
         f'[cache]\nenabled = true\ndirectory = "{tmp_path / "compiled"}"\n'
@@ -185,7 +185,7 @@ def test_module_cache_is_accepted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--hostname", "--default-host"])
 def test_hostname(tmp_path: Path, option: str) -> None:
-    """--hostname localhost:3000 (--default-host in its documentation: both)."""
+    """--hostname localhost:3000; the original's documentation calls it --default-host."""
     environment = (ROOT / "examples/wat/environment.wat").read_text()
     modules: dict[str, str | bytes] = {"env.wat": environment}
     with serving(
@@ -218,7 +218,7 @@ def test_hostname(tmp_path: Path, option: str) -> None:
     ],
 )
 def test_bad_usage(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    """Bad usage: one clear message, exit status 2, no traceback."""
+    """Bad usage results in one clear message, exit status 2 and no traceback."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     done = run_wagi(tmp_path, "serve", "modules.toml", *arguments)
     assert done.returncode == 2
@@ -227,19 +227,19 @@ def test_bad_usage(tmp_path: Path, arguments: tuple[str, ...], message: str) -> 
 
 
 def test_missing_manifest(tmp_path: Path) -> None:
-    """No modules.toml: a message that says what to do."""
+    """Without modules.toml, the message suggests what to do."""
     done = run_wagi(tmp_path, "serve")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no such file: modules.toml (expected a modules.toml")
 
 
 def test_missing_module(tmp_path: Path) -> None:
-    """No such module: a message without a line that nobody wrote."""
+    """The message about a missing module names no line of a file that does not exist."""
     done = run_wagi(tmp_path, "serve", "missing.wasm")
     assert (done.returncode, done.stderr) == (2, "error: no such file: missing.wasm\n")
 
 
-def test_a_misspelt_module(tmp_path: Path) -> None:
+def test_a_misspelled_module(tmp_path: Path) -> None:
     """The most similar file in the same folder is suggested."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST.replace("hello.wat", "helo.wat")})
     done = run_wagi(tmp_path, "check")
@@ -262,7 +262,7 @@ def test_a_misspelt_module(tmp_path: Path) -> None:
     ],
 )
 def test_push_without_a_scheme(tmp_path: Path, target: str, suggestion: str) -> None:
-    """References of docker and oras have no scheme."""
+    """References of docker and oras have no scheme; the message suggests one."""
     (tmp_path / "x.wasm").write_bytes(b"\0asm\1\0\0\0")
     done = run_wagi(tmp_path, "push", "x.wasm", target)
     expected = "error: invalid target: expected oci://REGISTRY/NAME:TAG, found "
@@ -270,7 +270,7 @@ def test_push_without_a_scheme(tmp_path: Path, target: str, suggestion: str) -> 
 
 
 def test_limited_address_space(tmp_path: Path) -> None:
-    """A limit that would make wasmtime abort the process is named instead."""
+    """A limit that would make wasmtime abort the process is reported instead."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     done = subprocess.run(
         ["sh", "-c", 'ulimit -v 8000000; exec "$@"', "sh", *WAGI, "check"],
@@ -285,7 +285,7 @@ def test_limited_address_space(tmp_path: Path) -> None:
 
 
 def test_another_wasmtime(tmp_path: Path) -> None:
-    """A wasmtime that this version cannot work with is refused, not called."""
+    """An incompatible version of wasmtime is reported before it is used."""
     (tmp_path / "wasmtime-47.0.0.dist-info").mkdir()
     write_files(
         tmp_path,
@@ -302,7 +302,7 @@ def test_another_wasmtime(tmp_path: Path) -> None:
 
 
 def test_bad_line_of_an_env_file(tmp_path: Path) -> None:
-    """A line that is not KEY=VALUE is named."""
+    """The message names a line that is not KEY=VALUE."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST, "x.env": "A=1\n\nnonsense\n"})
     done = run_wagi(tmp_path, "check", "--env-file", "x.env")
     assert done.returncode == 2
@@ -311,7 +311,7 @@ def test_bad_line_of_an_env_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help"), ("check", "--help")])
 def test_help_has_examples(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """--help with examples."""
+    """The help has examples."""
     done = run_wagi(tmp_path, *arguments)
     assert done.returncode == 0
     assert "Examples:" in done.stdout
@@ -319,7 +319,7 @@ def test_help_has_examples(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 
 
 def test_help_names_every_option(tmp_path: Path) -> None:
-    """All options of the original, with their environment variables."""
+    """The help names all options of the original, with their environment variables."""
     text = run_wagi(tmp_path, "serve", "--help").stdout
     for option in (
         *("-c, --config", "-l, --listen", "--hostname", "--default-host", "--module-cache"),
@@ -331,7 +331,7 @@ def test_help_names_every_option(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("argument", ["--version", "-V", "version"])
 def test_version(tmp_path: Path, argument: str) -> None:
-    """--version, -V and version: what a bug report needs."""
+    """--version, -V and version print what a bug report needs."""
     assert run_wagi(tmp_path, argument).stdout == (
         f"wagi, version {__version__}\ncore: {core.DESCRIPTION}\n"
         f"wasmtime: {metadata.version('wasmtime')}\nPython: {platform.python_version()}\n"
@@ -339,7 +339,7 @@ def test_version(tmp_path: Path, argument: str) -> None:
 
 
 def test_help_command(tmp_path: Path) -> None:
-    """Wagi help CMD is wagi CMD --help; an unknown command is named."""
+    """`wagi help CMD` is `wagi CMD --help`; the message names an unknown command."""
     for command in ("serve", "call", "help"):
         expected = run_wagi(tmp_path, command, "--help").stdout
         assert run_wagi(tmp_path, "help", command).stdout == expected
@@ -351,7 +351,7 @@ def test_help_command(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["serve", "check", "routes", "compile", "test-server"])
 def test_help_is_grouped_and_shows_defaults(tmp_path: Path, command: str) -> None:
-    """A section for each topic; the default is in brackets behind the variable."""
+    """Options are grouped by topic; the default follows the variable in brackets."""
     text = run_wagi(tmp_path, command, "--help").stdout
     headings = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
     assert headings == ["Options:", *(f"{topic.value}:" for topic in Topic)]
@@ -384,7 +384,7 @@ def test_precedence_of_ports(
     host: str,
     chosen: str,
 ) -> None:
-    """Flags take precedence over WAGI_LISTEN, which does over PORT (every interface)."""
+    """Precedence, highest first: flags, WAGI_LISTEN, PORT (on every interface)."""
     ports = {"A": str(free_port()), "B": str(free_port())}
 
     def fill(text: str) -> str:
@@ -413,7 +413,7 @@ def test_precedence_of_ports(
     ],
 )
 def test_bad_ports(tmp_path: Path, arguments: tuple[str, ...], port: str, message: str) -> None:
-    """Both an address and a port, or no port."""
+    """Both an address and a port, or an invalid port, are errors."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     done = run_wagi(tmp_path, "serve", *arguments, environment={"PORT": port})
     assert done.returncode == 2
@@ -421,7 +421,7 @@ def test_bad_ports(tmp_path: Path, arguments: tuple[str, ...], port: str, messag
 
 
 def test_method_of_call(tmp_path: Path) -> None:
-    """Wagi call -X is the METHOD argument; both are an error."""
+    """`wagi call -X METHOD` is the METHOD argument; both are an error."""
     text = (ROOT / "examples/wat/environment.wat").read_text()
     write_files(tmp_path, {"env.wat": text, "modules.toml": manifest_of({"env.wat": text})})
     for words in (("call", "-X", "PUT", "/env"), ("run", "env.wat", "--request", "PUT", "/env")):
@@ -432,6 +432,6 @@ def test_method_of_call(tmp_path: Path) -> None:
 
 
 def test_console_script() -> None:
-    """The installed command is this one."""
+    """The installed `wagi` script runs this package."""
     (script,) = entry_points(group="console_scripts", name="wagi")
     assert script.load() is main

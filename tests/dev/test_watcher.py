@@ -1,4 +1,4 @@
-"""wagi serve --watch: what changes is served, and what is broken is told."""
+"""wagi serve --watch: changes are served, and errors are reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MANIFEST = '[[module]]\nroute = "/"\nmodule = "m.wat"\n'
 
 
 def wait(server: Server, path: str, expected: str, seconds: float = 10.0) -> float:
-    """Ask until the answer is as expected. Returns: the seconds that it took."""
+    """Send requests until the response is as expected; return the seconds this took."""
     started = time.monotonic()
     while server.get(path).text != expected:
         assert time.monotonic() - started < seconds, server.log
@@ -38,8 +38,8 @@ def wait(server: Server, path: str, expected: str, seconds: float = 10.0) -> flo
     return time.monotonic() - started
 
 
-def test_what_changes_is_served(tmp_path: Path) -> None:
-    """A module, modules.toml, an env file; no request is lost meanwhile."""
+def test_changes_are_served(tmp_path: Path) -> None:
+    """Changes of a module, modules.toml and an env file; no request fails meanwhile."""
     environment = (EXAMPLES / "wat/environment.wat").read_text()
     modules: dict[str, str | bytes] = {
         "m.wat": printing(TEXT_HEAD + "one"),
@@ -68,7 +68,7 @@ def test_what_changes_is_served(tmp_path: Path) -> None:
         wait(server, "/more", "more")
         write_files(tmp_path, {"sub/more.wat": printing(TEXT_HEAD + "much more")})
         wait(server, "/more", "much more")
-        # As many editors and compilers do it: a new file takes the old one's place.
+        # As many editors and compilers do it: a new file replaces the old one.
         (tmp_path / "new").write_text(printing(TEXT_HEAD + "three"))
         (tmp_path / "new").replace(tmp_path / "m.wat")
         wait(server, "/", "three")
@@ -86,7 +86,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_failed_reload_is_reported(tmp_path: Path) -> None:
-    """In the log and on error pages; the old version goes on."""
+    """In the log and on error pages; the old version stays in service."""
     modules: dict[str, str | bytes] = {"m.wat": printing(TEXT_HEAD + "good")}
     with serving(tmp_path, MANIFEST, "--watch", modules=modules) as server:
         write_files(tmp_path, {"m.wat": "(module (nonsense))"})
@@ -113,7 +113,7 @@ def test_error_pages_hide_a_failed_reload_without_watch(tmp_path: Path) -> None:
         assert "Reload failed" not in server.get("/nowhere").text
 
 
-def test_a_start_that_is_broken_waits(tmp_path: Path) -> None:
+def test_a_failed_start_waits_for_a_change(tmp_path: Path) -> None:
     write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "good"), "modules.toml": "[[modul]]"})
     with serving(tmp_path, None, "--watch", wait=False) as server:
         problem = "modules.toml:1: unknown key 'modul'"
@@ -124,7 +124,7 @@ def test_a_start_that_is_broken_waits(tmp_path: Path) -> None:
 
 
 def test_a_build(tmp_path: Path) -> None:
-    """A compiler is run when its sources change, and at the start if there is no module yet."""
+    """The build runs when its sources change, and at startup if there is no module yet."""
     (tmp_path / "src").mkdir()
     shutil.copy(EXAMPLES / "c/hello.c", tmp_path / "src/hello.c")
     zig = f"{sys.executable} -m {python_module('ziglang')} cc -target wasm32-wasi -O2"
@@ -147,7 +147,7 @@ def test_a_build(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at_start", [True, False])
 def test_a_build_ends_with_the_server(tmp_path: Path, at_start: bool) -> None:
-    """At once, with all that it has started."""
+    """Immediately, with all of its child processes."""
     build = "sleep 300 & echo $! > pid; wait"
     manifest = MANIFEST + f'build = "{build}"\nwatch = ["source"]\n'
     write_files(tmp_path, {"modules.toml": manifest, "source": "1"})
@@ -208,7 +208,9 @@ def _lives(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("options", [("--watch",), ()])
-def test_the_keys_are_accepted_either_way(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_build_keys_are_accepted_with_and_without_watch(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
     manifest = MANIFEST + 'build = "false"\nwatch = ["src", "more"]\n'
     modules: dict[str, str | bytes] = {"m.wat": printing(TEXT_HEAD + "x")}
     with serving(tmp_path, manifest, *options, modules=modules) as server:

@@ -1,4 +1,4 @@
-"""Compiled modules are kept between starts, where nobody else can write."""
+"""The cache of compiled modules, in a directory that only its owner can write to."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def artefacts(folder: Path) -> dict[str, tuple[int, int]]:
     return {p.name: (p.stat().st_ino, p.stat().st_size) for p in folder.iterdir()}
 
 
-def test_what_was_compiled_is_used_again(tmp_path: Path) -> None:
-    """The same bytes in ten routes are one artefact, which the next start takes."""
+def test_compiled_modules_are_reused(tmp_path: Path) -> None:
+    """The same bytes in ten routes are one artefact, which the next start uses."""
     folder = tmp_path / "artefacts"
     options = ("--artefact-cache", str(folder))
     with serving(tmp_path, TEN, *options, modules=MODULES) as server:
@@ -64,7 +64,7 @@ def test_a_damaged_artefact_is_compiled_again(tmp_path: Path, damage: bytes) -> 
 
 
 def test_compile_fills_the_cache(tmp_path: Path) -> None:
-    """For an image: then the folder may be read-only, or somebody else's who is trusted."""
+    """For an image, in which the folder may be read-only or owned by another trusted user."""
     folder = tmp_path / "artefacts"
     options = ("--artefact-cache", str(folder))
     write_files(tmp_path, {**MODULES, "modules.toml": TEN})
@@ -81,7 +81,7 @@ def test_compile_fills_the_cache(tmp_path: Path) -> None:
     assert artefacts(folder) == kept
 
 
-# With a pool, a guest that does not fit into its slots needs other code.
+# With a pool, a guest that does not fit into its slots needs different code.
 LARGE_AND_SMALL = 2 if DEFAULT_MEMORY is Memory.POOL else 1
 PORTABLE = [target for target in this_processor().targets if target is not Target.NATIVE]
 
@@ -90,7 +90,7 @@ PORTABLE = [target for target in this_processor().targets if target is not Targe
 def test_an_image_with_portable_code_serves_without_compiling(
     tmp_path: Path, target: Target
 ) -> None:
-    """The folder is all that comes from another machine: it holds no native code."""
+    """Only the folder is from another machine: it contains no native code."""
     folder, temporary = tmp_path / "artefacts", tmp_path / "tmp"
     temporary.mkdir()
     options = ("--artefact-cache", str(folder))
@@ -104,7 +104,9 @@ def test_an_image_with_portable_code_serves_without_compiling(
     assert len(kept) == LARGE_AND_SMALL
     folder.chmod(0o555)
     try:
-        environment = {"TMPDIR": str(temporary)}  # where code goes that the folder cannot take
+        environment = {
+            "TMPDIR": str(temporary)
+        }  # the spare folder, for code that cannot be written to the first one
         with serving(tmp_path, None, *options, environment=environment) as server:
             assert server.get("/hello").text == "hello\n"
             assert server.get("/large").text == "hello\n"
@@ -115,8 +117,8 @@ def test_an_image_with_portable_code_serves_without_compiling(
 
 
 @pytest.mark.skipif(not PORTABLE, reason="this processor runs native code only")
-def test_portable_code_is_made_beside_native_code(tmp_path: Path) -> None:
-    """Who builds an image on a machine that has served gets what was asked for, and once."""
+def test_portable_code_is_added_to_native_code(tmp_path: Path) -> None:
+    """`wagi compile` on a machine that has served adds portable code, once."""
     options = ("--artefact-cache", str(tmp_path / "artefacts"))
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     assert run_wagi(tmp_path, "compile", *options).returncode == 0
@@ -127,7 +129,7 @@ def test_portable_code_is_made_beside_native_code(tmp_path: Path) -> None:
             kept = artefacts(tmp_path / "artefacts")
             assert len(kept) == number
     assert native.items() <= kept.items()
-    # Native code is there: nothing else is taken, and nothing is added.
+    # Native code exists: nothing else is used, and nothing is added.
     with serving(tmp_path, None, *options) as server:
         assert server.get("/hello").text == "hello\n"
     assert artefacts(tmp_path / "artefacts") == kept
@@ -179,7 +181,7 @@ def test_a_target_of_another_architecture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
-def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_folder_that_others_may_write_to_is_rejected(tmp_path: Path, mode: int) -> None:
     folder = tmp_path / "artefacts"
     folder.mkdir()
     folder.chmod(mode)
@@ -190,8 +192,8 @@ def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int)
     assert "chmod 700" in done.stderr
 
 
-def test_without_a_home(tmp_path: Path) -> None:
-    """Compiled modules are kept until the end only; a warning says why."""
+def test_without_a_home_directory(tmp_path: Path) -> None:
+    """Compiled modules are temporary; a warning has the reason."""
     (tmp_path / "file").write_text("")
     environment = {"XDG_CACHE_HOME": str(tmp_path / "file"), "WAGI_ARTEFACT_CACHE": ""}
     with serving(tmp_path, MANIFEST, modules=MODULES, environment=environment) as server:
@@ -206,8 +208,8 @@ def test_the_cache_directory_of_the_user(tmp_path: Path) -> None:
         assert len(artefacts(tmp_path / "cache" / "wagi" / "artefacts")) == 1
 
 
-def test_two_starts_at_once_on_an_empty_cache(tmp_path: Path) -> None:
-    """Twenty modules and several processes: all start, and the files are whole."""
+def test_concurrent_starts_on_an_empty_cache(tmp_path: Path) -> None:
+    """With twenty modules and several processes, all start, and the files are intact."""
     modules: dict[str, str | bytes] = {
         f"m{i}.wat": printing(TEXT_HEAD + f"module {i}\n") for i in range(20)
     }
@@ -228,22 +230,22 @@ def test_two_starts_at_once_on_an_empty_cache(tmp_path: Path) -> None:
     assert artefacts(tmp_path / "artefacts") == kept
 
 
-def test_the_size_is_bounded(tmp_path: Path) -> None:
-    """What was used longest ago goes first; what is being added stays."""
+def test_the_cache_size_is_limited(tmp_path: Path) -> None:
+    """The least recently used artefacts are evicted, but never a new one."""
     store = Artefacts(tmp_path / "artefacts", 1000)
     for number in range(4):
         path = store.add(f"key{number}", bytes(300))
         os.utime(path, (number, number))
     assert store.find("key0") is None
-    assert store.find("key1") is not None  # used: now it is the newest
+    assert store.find("key1") is not None  # now the most recently used one
     store.add("key4", bytes(300))
     assert [store.find(f"key{n}") is not None for n in range(5)] == [0, 1, 0, 1, 1]
     store.add("large", bytes(2000))
     assert [p.stem for p in (tmp_path / "artefacts").iterdir()] == ["large"]
 
 
-def test_what_cannot_be_written_goes_to_the_spare_folder(tmp_path: Path) -> None:
-    """And is found there, beside what there was."""
+def test_the_spare_folder_is_used_if_the_first_is_unwritable(tmp_path: Path) -> None:
+    """Artefacts are found there and in the first folder."""
     spare = tmp_path / "spare"
     spare.mkdir()
     store = Artefacts(tmp_path / "artefacts", 1000, spare)
@@ -256,7 +258,7 @@ def test_what_cannot_be_written_goes_to_the_spare_folder(tmp_path: Path) -> None
     assert [path.name for path in spare.iterdir()] == ["key.cwasm"]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_partial_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     store = Artefacts(tmp_path / "artefacts", 1000)
     old, new = tmp_path / "artefacts" / "old.partial", tmp_path / "artefacts" / "new.partial"
     for path in (old, new):
@@ -267,14 +269,14 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert new.exists()
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WagiError, match=r"File exists|not a folder"):
         Artefacts(tmp_path / "file", 1000)
 
 
 def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    """How many modules have been compiled; nothing of it in a pipe."""
+    """It counts the compiled modules; there is none in a pipe."""
     modules: dict[str, str | bytes] = {
         f"m{i}.wat": printing(TEXT_HEAD + f"module {i}\n") for i in range(5)
     }
@@ -315,7 +317,7 @@ def test_progress_on_a_terminal(tmp_path: Path) -> None:
 
 
 def test_commands_do_not_leave_processes(tmp_path: Path) -> None:
-    """A configuration mistake ends everything, the loader too."""
+    """After a configuration error, all processes end, including the loader."""
     write_files(tmp_path, {"modules.toml": "nonsense"})
     done = subprocess.run(
         [sys.executable, "-m", "wagi", "serve", "-l", "127.0.0.1:0"],

@@ -185,7 +185,7 @@ def test_imports_are_renamed() -> None:
     assert found == [*((f"new-{name}" * 20, name) for name in expected), ("other", "function")]
 
 
-def test_without_a_change_a_module_stays_the_same() -> None:
+def test_an_unchanged_module_is_identical() -> None:
     for fields in ("", "(memory 1)", IMPORTS):
         assert rename_imports(module(fields), lambda module, name: module) == module(fields)
 
@@ -213,12 +213,12 @@ def test_integers(value: int) -> None:
     assert (reader.u32(), reader.at) == (value, len(encoded))
 
 
-def test_redundant_bytes_of_an_integer() -> None:
+def test_overlong_integers() -> None:
     assert Reader(b"\x85\x80\x80\0", 0, 4).u32() == 5
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_parsed_or_malformed(content: bytes) -> None:
+def test_arbitrary_bytes_are_parsed_or_malformed(content: bytes) -> None:
     for parse in (initial_sizes, lambda wasm: list(custom_sections(wasm))):
         with contextlib.suppress(MalformedModuleError):
             parse(HEADER + content)

@@ -62,7 +62,7 @@ def test_lease_holds_its_guest_s_memory() -> None:
     assert (account.used, budget.reserved) == (0, 0)
 
 
-def test_growth_beyond_the_budget_is_refused() -> None:
+def test_growth_beyond_the_budget_fails() -> None:
     account = open_account(MemoryBudget(256 * MIB, 1))
     first = open_lease(account, MIB, 256 * MIB)
     second = open_lease(account, MIB, 256 * MIB)
@@ -90,7 +90,7 @@ def test_guest_can_start_when_another_has_ended() -> None:
     assert here.lease(257 * MIB, 257 * MIB) is None
 
 
-def test_slice_reads_no_other_account_while_budget_is_ample() -> None:
+def test_a_slice_reads_no_other_account_while_the_budget_is_ample() -> None:
     """The account keeps the headroom of one guest for the slices of all guests."""
     budget = MemoryBudget(8 * GIB, 2)
     account = open_account(budget)
@@ -158,7 +158,7 @@ def test_headroom_is_released_by_worker_without_guests() -> None:
 def test_slice_leaves_other_workers_room_to_grow() -> None:
     budget = MemoryBudget(256 * MIB, 2)
     first, second = (open_lease(open_account(budget), MIB, 256 * MIB) for _ in range(2))
-    assert first.grow_limit() > 200 * MIB  # and while it runs:
+    assert first.grow_limit() > 200 * MIB  # while the slice runs:
     assert second.grow_limit() >= 4 * MIB
     second.settle(2 * MIB)
     first.settle(MIB)
@@ -250,7 +250,7 @@ UNIT = MIB
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from([1, 10, 30, 100, 1000]), st.sampled_from([None, 4]), MOVES)
 def test_any_interleaving(limit: int, share_factor: int | None, moves: list[Move]) -> None:
-    """The limit holds, the guests' memory is reserved, and everything is released in the end."""
+    """The limit holds, the guests' memory is reserved, and all of it is released at the end."""
     budget = MemoryBudget(limit * UNIT, 3)
     workers = [_Worker(budget, share_factor) for _ in range(3)]
     for name, worker, guest, size in moves:
@@ -340,7 +340,7 @@ class _Load:
         self.dice = random.Random(seed)
         self.leases: list[Lease] = []
 
-    def take(self) -> None:
+    def reserve(self) -> None:
         """Reserve as much as possible, while the others do the same."""
         for _ in range(self.dice.randrange(8)):
             lease = self.account.lease(self.dice.randrange(8) * MIB, 40 * MIB)
@@ -349,7 +349,7 @@ class _Load:
         for lease in self.leases:
             lease.settle(self.dice.randrange(lease.held, lease.grow_limit() + 1))
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """End some guests, sometimes all."""
         keep = self.dice.choice([0, 1, 3])
         while len(self.leases) > keep:
@@ -364,11 +364,11 @@ def _in_step(account: MemoryAccount, seed: int, held: Any, barrier: Any) -> None
     load = _Load(account, seed)
     for _ in range(ROUNDS):
         barrier.wait(60)
-        load.take()
+        load.reserve()
         held[account.index] = load.held
         barrier.wait(60)  # all hold their memory now, while the sum is checked
         barrier.wait(60)
-        load.give_back()
+        load.release()
     while load.leases:
         load.leases.pop().close()
     account.trim_idle()
@@ -377,8 +377,8 @@ def _in_step(account: MemoryAccount, seed: int, held: Any, barrier: Any) -> None
 def _without_end(account: MemoryAccount, seed: int) -> None:
     load = _Load(account, seed)
     while True:
-        load.take()
-        load.give_back()
+        load.reserve()
+        load.release()
 
 
 def test_concurrent_processes() -> None:
@@ -418,9 +418,9 @@ def test_killed_process() -> None:
             while not budget._cells[account.index]:
                 assert time.monotonic() < deadline
             for _ in range(20):
-                load.take()
+                load.reserve()
                 assert load.held <= LIMIT
-                load.give_back()
+                load.release()
             os.kill(victim.pid or 0, signal.SIGKILL)
             victim.join(30)
             budget.close_account(account)

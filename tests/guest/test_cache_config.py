@@ -1,4 +1,4 @@
-"""The file of --cache: that of the original Wagi is accepted, too."""
+"""The file of --cache: the format of the original Wagi is accepted, too."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_conversion(tmp_path: Path, text: str, expected: str | None) -> None:
     assert convert(tmp_path, text) == expected
 
 
-def test_an_unchanged_file_is_used_itself(tmp_path: Path) -> None:
+def test_a_valid_file_is_used_directly(tmp_path: Path) -> None:
     path = tmp_path / "cache.toml"
     path.write_text("[cache]\n")
     with wasmtime_cache_file(path) as file:
@@ -53,7 +53,7 @@ def test_wasmtime_accepts_the_documented_file(tmp_path: Path, mark: str) -> None
     Engine(Memory.ON_DEMAND, cache_config=path, isolated=True, compiled=False)
 
 
-def test_messages_name_the_file_of_the_user(tmp_path: Path) -> None:
+def test_messages_name_the_users_file(tmp_path: Path) -> None:
     path = tmp_path / "cache.toml"
     path.write_text("[cache]\nenabled = true\nnonsense = 1\n")
     with pytest.raises(ConfigurationError) as caught:

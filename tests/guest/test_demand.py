@@ -1,4 +1,4 @@
-"""What a module's guests take of the memory budget when they start."""
+"""The part of the memory budget that a module's guests need to start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MEMORY = '(memory (export "memory") 1)'
         (MEMORY + "(table 10 funcref) (table 5 externref)", MemoryDemand(PAGE, LIMIT, 15 * 8)),
         (MEMORY + "(type (func (param (ref null 0) externref i32) (result v128)))",
          MemoryDemand(PAGE, LIMIT)),
-        # What grows unseen counts from the start: a memory,
+        # Growth that cannot be observed counts from the start: a memory,
         ("(memory 1)", MemoryDemand(LIMIT, LIMIT)),
         ('(memory 1) (export "other" (memory 0)) (func (export "memory"))',
          MemoryDemand(LIMIT, LIMIT)),
@@ -34,7 +34,7 @@ MEMORY = '(memory (export "memory") 1)'
         # a table,
         (MEMORY + "(table 10 funcref) (func (drop (table.grow (ref.null func) (i32.const 1))))",
          MemoryDemand(PAGE, LIMIT, TABLES)),
-        # and the heap of collected objects.
+        # and the garbage-collected heap.
         (MEMORY + "(type (array i8))", MemoryDemand(2 * LIMIT, 2 * LIMIT)),
         ("(type (struct))", MemoryDemand(LIMIT, LIMIT)),
         ("(rec (type (func)) (type (func)))", MemoryDemand(LIMIT, LIMIT)),
@@ -46,8 +46,8 @@ def test_demand(fields: str, demand: MemoryDemand) -> None:
 
 
 @pytest.mark.parametrize("number", [b"\x0f", b"\x8f\x00", b"\x8f\x80\x00", b"\x8f\x80\x80\x80\x00"])
-def test_numbers_that_are_longer_than_they_have_to_be(number: bytes) -> None:
-    """A module may write its opcodes so, and must not get around the budget by it."""
+def test_overlong_opcodes(number: bytes) -> None:
+    """A valid encoding, with which a module must not circumvent the budget."""
     body = b"\x00\xd0\x70\x41\x01\xfc" + number + b"\x00\x1a\x0b"
     code = b"\x01" + bytes([len(body)]) + body
     wasm = (
@@ -57,5 +57,5 @@ def test_numbers_that_are_longer_than_they_have_to_be(number: bytes) -> None:
         b"\x04\x04\x01\x70\x00\x01"  # a table of one element
         b"\x0a" + bytes([len(code)]) + code
     )
-    assert Module.validate(Engine(), wasm) is None  # it raises if it is not valid
+    assert Module.validate(Engine(), wasm) is None  # raises if it is invalid
     assert memory_demand(wasm, LIMIT).tables == TABLES

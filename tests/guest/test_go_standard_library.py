@@ -1,7 +1,7 @@
-"""Go's own tests of its standard library run under the gateway, as they do under wasmtime.
+"""Go's tests of its standard library pass in the gateway, as they do in wasmtime.
 
-A test that is not run is named here with the reason. All others have to pass, or to skip
-themselves: Go knows that a WASI program has no processes, users, signals or permissions.
+Excluded tests are listed here with the reason. All others have to pass, or to skip themselves: Go
+skips tests of processes, users, signals and permissions, which WASI does not have.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tests.support.toolchains import go_root, go_tests
 
 NOT_RUN: dict[str, dict[str, str]] = {
     "os": {
-        # As under `wasmtime run` with the same volumes.
+        # As in `wasmtime run` with the same volumes.
         "TestDevNullFile": "expects a device, and a volume has none: here it is an empty file",
         # `RemoveAll` keeps one folder per level open.
         "TestLongPath": "opens more than the 128 files that a guest may have (docs/security.md)",
     },
-    # All of its connections are made in memory: net is simulated on wasip1.
+    # net is simulated on wasip1: all connections are in memory.
     "net/http": {},
 }
 LEAST_PASSED = {"os": 120, "net/http": 400}
@@ -29,7 +29,10 @@ LEAST_PASSED = {"os": 120, "net/http": 400}
 
 
 def messages_of(lines: list[str], failed: list[str]) -> list[str]:
-    """The output of failed tests in a verbose run, where a line names the test that prints next."""
+    """Extract the output of failed tests from a verbose run.
+
+    In it, a line names the test that prints the following lines.
+    """
     shown = []
     current = ""
     for line in lines:
@@ -42,12 +45,12 @@ def messages_of(lines: list[str], failed: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("package", NOT_RUN)
 def test_go_standard_library_tests_pass(tmp_path: Path, package: str) -> None:
-    """The test binary is a CGI handler: a file of ours in it prints the header."""
+    """The test binary is a CGI handler: a file that is added to the package prints the header."""
     root = go_root()
     files = {"dev/null": "", "tmp/keep": ""}
-    # Files that the tests expect at the top of Go's own folder, and not every package of Go has.
+    # Files that the tests expect in GOROOT, which some packages of Go lack.
     files |= {f"go/{name}": f"{name}\n" for name in ("go.env", "LICENSE", "CONTRIBUTING.md")}
-    # The folders above the sources are there too: net/http looks at each part of a path.
+    # The parent folders of the sources exist, too: net/http checks each part of a path.
     files[f"{str(root.parent).lstrip('/')}/keep"] = ""
     write_files(tmp_path / "scratch", files)
     skipped = "|".join(NOT_RUN[package]) or "none"

@@ -33,8 +33,8 @@ CALLS = {
     "fd_close": 1,
     "fd_renumber": 2,
 }
-# Makes host calls with the numbers that it reads from stdin, and prints each errno, so that one
-# compiled module serves for all arguments.
+# Makes host calls with numbers from stdin and prints each errno, so that one compiled module
+# serves for all arguments.
 CALLER = """(module
   (import "wasi_snapshot_preview1" "fd_read" (func $in (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $out (param i32 i32 i32 i32) (result i32)))
@@ -108,7 +108,7 @@ interesting = st.one_of(
 
 @settings(max_examples=3000, deadline=None)
 @given(st.sampled_from(sorted(CALLS)), st.tuples(*[interesting] * 4))
-def test_any_arguments_return_an_errno(name: str, arguments: tuple[int, ...]) -> None:
+def test_arbitrary_arguments_return_an_errno(name: str, arguments: tuple[int, ...]) -> None:
     """Invalid pointers, lengths and counts return an errno, and never crash or leak bytes."""
     errno = errno_of(name, *arguments[: CALLS[name]])
     assert 0 <= errno < 77
@@ -196,7 +196,7 @@ def test_closed_stdout_stays_closed() -> None:
 
 
 def test_write_takes_all_buffers() -> None:
-    """Old Grain handlers, which do not retry, write text and newline in two buffers."""
+    """Old Grain handlers, which do not retry, write text and newline as two buffers."""
     wat = """(module
       (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1)
@@ -257,7 +257,7 @@ UNSTABLE = """(module
 
 
 def test_wasi_unstable(tmp_path: Path) -> None:
-    """The functions are the same, except for four with another layout."""
+    """All functions are the same, except for four with a different layout."""
     (tmp_path / "ten.txt").write_text("0123456789")
     handler = load(UNSTABLE, (Preopen(str(tmp_path), "/data"),))
     guest = Guest(handler, b"", b"", lambda data: None)
@@ -304,7 +304,7 @@ def test_deep_recursion_traps() -> None:
     assert "call stack exhausted" in end.message
 
 
-def test_reactor_is_initialised_first() -> None:
+def test_a_reactor_is_initialized_first() -> None:
     wat = """(module (global $ready (mut i32) (i32.const 0))
       (func (export "_initialize") (global.set $ready (i32.const 1)))
       (func (export "handle") (if (i32.eqz (global.get $ready)) (then unreachable))))"""
@@ -329,6 +329,6 @@ def test_memory_larger_than_a_slot() -> None:
 
 
 def test_two_memories() -> None:
-    """A module that the pool cannot run for another reason runs, too."""
+    """Another kind of module that does not fit in the pool."""
     wat = '(module (memory (export "memory") 1) (memory 1) (func (export "_start")))'
     assert run(load(wat)) == (b"", Returned())

@@ -1,4 +1,4 @@
-"""The data of modules as images: a guest sees the same memory with and without one."""
+"""Data images of modules: a guest's initial memory is the same with and without one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def extract(fields: str, threshold: int = 0) -> tuple[bytes, DataImage] | None:
 
 
 def memory_of(wasm: bytes, image: DataImage | None = None) -> bytes:
-    """The memory that an instance starts with."""
+    """Return the initial memory of an instance."""
     store = Store(ENGINE)
     memory = Instance(store, Module(ENGINE, wasm), []).exports(store)["memory"]
     assert isinstance(memory, Memory)
@@ -73,7 +73,7 @@ def test_later_segments_overwrite_earlier_ones() -> None:
     assert extracted[1].data[8:13] == b"aabb\0"
 
 
-def test_the_image_is_whole_pages() -> None:
+def test_an_image_consists_of_whole_pages() -> None:
     extracted = extract(f"(memory 3) (data (i32.const {PAGE + 5}) {text(b'x' * PAGE)})")
     assert extracted is not None
     assert extracted[1] == DataImage(PAGE, b"\0" * 5 + b"x" * PAGE + b"\0" * (PAGE - 5), 3 * PAGE)
@@ -93,7 +93,7 @@ def test_addresses_beyond_2_gib_are_negative_constants() -> None:
 
 @pytest.mark.parametrize("segment", [0, 1])
 def test_instructions_on_segments(segment: int) -> None:
-    """An active segment has been dropped when the first instruction runs; a passive one has not."""
+    """Active segments are dropped before the first instruction, passive ones are not."""
     fields = f"""(memory (export "memory") 1) (data (i32.const 0) "active") (data "passive")
       (func (export "none") (memory.init {segment} (i32.const 0) (i32.const 0) (i32.const 0)))
       (func (export "some") (memory.init {segment} (i32.const 9) (i32.const 0) (i32.const 5)))
@@ -140,11 +140,11 @@ def test_instructions_on_segments(segment: int) -> None:
         '(type (array i8)) (memory 1) (data (i32.const 0) "arrays, too")',
     ],
 )
-def test_modules_that_stay_as_they_are(fields: str) -> None:
+def test_unchanged_modules(fields: str) -> None:
     assert extract(fields) is None
 
 
-def test_an_index_may_be_written_for_memory_0() -> None:
+def test_an_explicit_index_of_memory_0() -> None:
     wasm = module('(memory (export "memory") 1) (data (i32.const 3) "data")')
     at = wasm.index(b"\x0b\x0a\x01\x00\x41\x03\x0b\x04data")
     indexed = wasm[:at] + b"\x0b\x0b\x01\x02\x00\x41\x03\x0b\x04data" + wasm[at + 12 :]
@@ -154,7 +154,7 @@ def test_an_index_may_be_written_for_memory_0() -> None:
     assert memory_of(*extracted) == memory_of(indexed)
 
 
-def test_other_sections_stay() -> None:
+def test_other_sections_are_unchanged() -> None:
     fields = """(memory (export "memory") 1) (data (i32.const 0) "data") (data "kept")
       (func (export "f") (memory.init 1 (i32.const 0) (i32.const 0) (i32.const 4)))
       (@custom "mine" "content")"""
@@ -167,7 +167,7 @@ def test_other_sections_stay() -> None:
 
 @given(st.data())
 def test_malformed_modules(data: st.DataObject) -> None:
-    """The module stays as it is, or what comes of it can be read; nothing is raised."""
+    """The module is unchanged, or the result can be parsed; nothing is raised."""
     wasm = bytearray(module('(memory 1) (data (i32.const 8) "abcdef") (data "passive")'))
     for _ in range(data.draw(st.integers(1, 3))):
         wasm[data.draw(st.integers(8, len(wasm) - 1))] = data.draw(st.integers(0, 255))

@@ -36,7 +36,7 @@ numbers = st.one_of(
 
 @given(numbers, numbers)
 def test_range_is_valid_or_efault(pointer: int, length: int) -> None:
-    """A range outside of the memory is EFAULT, and nothing is read or written."""
+    """A range outside the memory is EFAULT, and nothing is read or written."""
     instance = Instance()
     memory = GuestMemory(instance)
     if pointer >= 0 and length >= 0 and pointer + length <= SIZE:

@@ -1,7 +1,7 @@
-"""Host calls with every kind of invalid range, beside neighbours whose memory is marked.
+"""Host calls with every kind of invalid range, next to neighbours whose memory is marked.
 
-Slots of the pool lie side by side. Between the attackers sleep guests whose whole memory is a
-marker: it must never show up in what an attacker prints, and it must be whole in the end.
+Slots of the pool are adjacent. Between attackers, other guests sleep whose whole memory is a
+marker: an attacker must never print it, and it must be intact at the end.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def attack(seed: int, calls: int) -> tuple[str, bytes]:
     """Generate a module that makes random calls with invalid ranges and prints its memory."""
     chance = random.Random(seed)
     vectors = [(chance.choice(EDGES), chance.choice(LENGTHS)) for _ in range(64)]
-    # These overlap the vector itself, its neighbours, and the results.
+    # These overlap the vector itself, adjacent data, and the results.
     vectors += [(at, length) for at in (0, 4, 512, 1024) for length in (8, 600, PAGE)]
     data = b"".join(pack("<II", *vector) for vector in vectors)
     lines = []
@@ -142,7 +142,7 @@ def run(handler: Handler) -> tuple[bytes, Outcome | None]:
             printed.append(guest.take_output())
             assert time.monotonic() < deadline
             if guest.wait.wake_at is not None and guest.wait.wake_at > time.monotonic() + 1:
-                return b"".join(printed), None  # it sleeps for years
+                return b"".join(printed), None  # the guest sleeps for years
         printed.append(guest.take_output())
         return b"".join(printed), guest.outcome
     finally:

@@ -22,7 +22,7 @@ class Clock:
 
 
 def turns_of(names: str, seconds: float) -> str:
-    """The order of guests with slices of this length; a dot is a pass of the loop."""
+    """Return the order of guests with slices of ``seconds``; a dot is a pass of the event loop."""
     order: list[str] = []
     clock = Clock()
 
@@ -47,7 +47,7 @@ def turns_of(names: str, seconds: float) -> str:
 
 
 def test_long_slices_take_turns() -> None:
-    """After a long slice the loop makes passes, so that a new request waits for a slice or two."""
+    """After a long slice, the event loop runs, so a new request waits for a slice or two."""
     text = turns_of("abc", 2 * TICK)
     assert all(len(turns.replace(".", "")) <= 1 for turns in text.split("..."))
     names = text.replace(".", "")
@@ -58,12 +58,12 @@ def test_long_slices_take_turns() -> None:
 
 
 def test_short_slices_do_not_wait() -> None:
-    """Guests that suspend quickly share a pass of the loop."""
+    """Guests that suspend quickly share a pass of the event loop."""
     assert "aaa" in turns_of("a", 0)
 
 
 def test_turns_are_per_module() -> None:
-    """Twenty busy guests of one module get as much time as a single guest of another."""
+    """Twenty busy guests of one module get as much time as one guest of another."""
     names = turns_of("a" * 20 + "b", 2 * TICK).replace(".", "")
     assert names.index("b") < 4
     assert names.rindex("b") < 10

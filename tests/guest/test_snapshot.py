@@ -1,4 +1,4 @@
-"""A snapshot begins where the initialisation of a module ends, and is a handler like any other."""
+"""A snapshot starts in the state after a module's initialization, and is a normal handler."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cpu_milliseconds(log: list[str], path: str) -> list[float]:
 
 @pytest.mark.parametrize("language", ["c", "go"])
 def test_a_real_handler(tmp_path: Path, language: str) -> None:
-    """Through the command: the same answers, each from an instance of its own, and much sooner."""
+    """Made with `wagi snapshot`: the same responses, from fresh instances, much faster."""
     if language == "c":
         module = c_reactor(HANDLERS / "reactor.c")
     else:
@@ -52,11 +52,11 @@ def test_a_real_handler(tmp_path: Path, language: str) -> None:
         server.wait_for_access(r"/snapshot\?name=e")
         plain_times = cpu_milliseconds(server.access_log, "/plain")
         snapshot_times = cpu_milliseconds(server.access_log, "/snapshot")
-    # Measured: a tenth and less.
+    # Measured: at most a tenth.
     assert snapshot_times[0] < plain_times[0]
 
 
-# Exports what its state is; _initialize changes all of it.
+# Exports its state; _initialize changes all of it.
 STATE = """(module
   (memory (export "memory") 1 10)
   (global $a (mut i32) (i32.const 1)) (global $b (mut i64) (i64.const 1))
@@ -98,7 +98,7 @@ def state(wasm: bytes, initialize: bool) -> tuple[object, ...]:
 
 
 def test_all_of_the_state_is_kept() -> None:
-    """Memory, its size, every kind of global, passive segments; the start function ran once."""
+    """Memory and its size, all kinds of globals, passive segments; the start function ran once."""
     wasm = bytes(wasmtime.wat2wasm(STATE))
     made = snapshot.snapshot(wasm)
     assert state(made, initialize=False) == state(wasm, initialize=True)
@@ -109,7 +109,7 @@ def test_all_of_the_state_is_kept() -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 300_000), st.binary(min_size=1, max_size=200)), max_size=9)
 )
-def test_segments_are_the_memory(pieces: list[tuple[int, bytes]]) -> None:
+def test_segments_contain_the_memory(pieces: list[tuple[int, bytes]]) -> None:
     memory = bytearray(5 * 65536)
     for at, content in pieces:
         memory[at : at + len(content)] = content
@@ -151,7 +151,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_modules_of_which_there_is_none(tmp_path: Path, name: str) -> None:
+def test_modules_without_a_snapshot(tmp_path: Path, name: str) -> None:
     """One message with the file and the reason; exit status 2."""
     reason, content = BAD[name]
     wasm = content if isinstance(content, bytes) else bytes(wasmtime.wat2wasm(content))
@@ -166,7 +166,7 @@ def test_modules_of_which_there_is_none(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "out.wasm").exists()
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_files(tmp_path: Path) -> None:
     done = run_wagi(tmp_path, "snapshot", "missing.wasm", "-o", "out.wasm")
     assert (done.returncode, done.stdout) == (2, "")
     assert "missing.wasm: cannot be read: No such file" in done.stderr

@@ -1,4 +1,4 @@
-"""Which code runs on which processor, and which processors share it."""
+"""Targets of compilation: which processors can run and share the code."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ UNKNOWN = Processor("x86_64", "Linux", None)
     ],
 )
 def test_the_targets_of_a_processor(processor: Processor, targets: tuple[Target, ...]) -> None:
-    """The fastest first."""
+    """The fastest target is first."""
     assert processor.targets == targets
     for target in targets:
         processor.check(target)
 
 
 @pytest.mark.parametrize("lacking", sorted(V3_FEATURES - V2_FEATURES))
-def test_one_missing_feature_is_enough(lacking: str) -> None:
+def test_one_missing_feature_excludes_a_target(lacking: str) -> None:
     processor = Processor("x86_64", "Linux", V3_FEATURES - {lacking})
     assert processor.targets == (Target.NATIVE, Target.X86_64_V2)
     with pytest.raises(WagiError, match=rf"lacks {lacking}; expected native or x86-64-v2$"):
@@ -60,7 +60,7 @@ def test_one_missing_feature_is_enough(lacking: str) -> None:
         (OLD, "this processor lacks ssse3, cx16, sse4_1, sse4_2, popcnt; expected native"),
     ],
 )
-def test_a_target_that_is_not_for_this_machine(processor: Processor, why: str) -> None:
+def test_a_target_for_another_machine(processor: Processor, why: str) -> None:
     with pytest.raises(WagiError) as caught:
         processor.check(Target.X86_64_V2)
     assert str(caught.value).startswith(f"x86-64-v2 cannot be compiled here: {why}")
@@ -70,7 +70,7 @@ def key(processor: Processor, target: Target = Target.NATIVE) -> str:
     return artefact_key(b"digest", "engine", target, processor)
 
 
-def test_features_that_code_does_not_depend_on_do_not_change_its_key() -> None:
+def test_irrelevant_features_do_not_change_the_key() -> None:
     """Microcode, kernels and hypervisors add and remove such flags."""
     assert key(LEVEL_3) == key(Processor("x86_64", "Linux", V3_FEATURES | {"smap", "hypervisor"}))
     assert key(ARM) == key(Processor("aarch64", "Linux", frozenset(("atomics", "sb", "dcpop"))))
@@ -91,7 +91,7 @@ def test_processors_of_a_level_share_its_code(target: Target) -> None:
     assert key(LEVEL_3, target) == key(LEVEL_2, target)
 
 
-def test_processors_of_unknown_machines_are_told_apart_by_all_they_have() -> None:
+def test_unknown_architectures_are_distinguished_by_all_features() -> None:
     one = Processor("riscv64", "Linux", frozenset(("rv64imafdc",)))
     other = Processor("riscv64", "Linux", frozenset(("rv64imafdcv",)))
     assert key(one) != key(other)
@@ -131,14 +131,14 @@ ADD = wat_to_wasm(
 def test_code_for_every_target_loads_in_a_native_engine(
     tmp_path: Path, memory: Memory, target: Target
 ) -> None:
-    """wasmtime compares the configuration of the engine that compiled with the one that loads."""
+    """wasmtime compares the configurations of the compiling and the loading engine."""
     pool = Pool(2, 1024**2, 1000)
     code = bytes(Engine(memory, pool, target=target).compile(ADD).serialize())
     (tmp_path / "code").write_bytes(code)
     module = Engine(memory, pool).read(tmp_path / "code")
     assert [export.name for export in module.exports] == ["f"]
-    # The code was made for the target, not for this processor. They differ unless the processor
-    # has exactly the features of the target, such as x86-64-v3 without AVX-512.
+    # The code was compiled for the target, not for this processor. They differ unless the
+    # processor has exactly the features of the target, such as x86-64-v3 without AVX-512.
     native = bytes(Engine(memory, pool).compile(ADD).serialize())
     features = this_processor().features or frozenset()
     has_more = any(name.startswith(("avx512", "avx_vnni", "apx")) for name in features)

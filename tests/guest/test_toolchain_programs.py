@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 STATUSES = (1, 125, 126, 127, 134, 255, 256, -1)
 """Exit statuses; wasmtime accepts those below 126 and traps the others."""
 
-# A whole response and proc_exit, in the start function or through the old snapshot of WASI.
+# A complete response and proc_exit, in the start function or through the old WASI snapshot.
 EXITING = """(module
   (import "{module}" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "{module}" "proc_exit" (func $proc_exit (param i32)))
@@ -50,7 +50,7 @@ def entry(route: str, module: str, *lines: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that programs see as /data; also the server's working directory."""
+    """The volume /data of the programs, which is also the server's working directory."""
     folder = tmp_path_factory.mktemp("programs")
     (folder / "reopened").mkdir()
     (folder / "reopened" / "in.txt").write_text("a line of the file\n")
@@ -134,7 +134,7 @@ def numbered_lines(size: int) -> bytes:
 
 @pytest.mark.parametrize("size", [1024 * 1024 + 1, 3 * MIB, 20 * MIB])
 def test_large_write_is_complete(server: Server, size: int) -> None:
-    """``write`` returns the full size, however large."""
+    """``write`` returns the full size, even of large data."""
     response = server.get(f"/streams?stdout={size}")
     assert response.status == 200
     assert response.body == numbered_lines(size)
@@ -167,15 +167,15 @@ def test_exit_statuses_after_a_response(server: Server, way: str, status: int) -
     server.wait_for_log(rf"GET /{way}/{status}, .*exited with status {number}\b")
 
 
-def test_a_response_that_streams_ends_before_the_status(server: Server) -> None:
-    """The first part arrives while the program runs, and the end is not an error."""
+def test_an_exit_status_after_a_streamed_response(server: Server) -> None:
+    """The first part arrives while the program runs; the response ends normally."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
     try:
         connection.request("GET", "/late/255")
         response = connection.getresponse()
         assert response.read(6) == b"begin\n"
         assert response.read() == b"end\n"
-        # The connection is intact and accepts another request.
+        # The connection is intact, so another request is possible.
         connection.request("GET", "/late/1")
         assert connection.getresponse().read() == b"begin\nend\n"
     finally:
@@ -221,7 +221,7 @@ def test_the_c_library_as_under_wasmtime(tmp_path: Path) -> None:
     environment = {"EMPTY": "", "EQUALS": "a=b=c", "SPACES": " x "}
     (tmp_path / "reference").mkdir()
     (tmp_path / "ours").mkdir()
-    # The default argv: the path and the items of the query, of which the first one is empty.
+    # The default argv: the path and the items of the query, the first of which is empty.
     arguments = ["/libc", "", "a=b", "", "x+y"]
     expected = run_reference(module, arguments, environment, {"/data": tmp_path / "reference"})
     head, _, text = expected.stdout.decode().partition("\n\n")

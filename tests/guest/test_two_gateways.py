@@ -1,8 +1,8 @@
 """Two gateways in one process, used from two threads, are isolated from each other.
 
-A host call finds its guest through its own store. A process-wide "current guest" worked for one
+A host call finds its guest through its store. A process-wide "current guest" worked with a single
 event loop only: with two of them, wasmtime aborted the process ("object used with the wrong
-store") or a guest was given the environment of the other gateway's guest.
+store"), or a guest got the environment of the other gateway's guest.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tests.support.server import ENVIRONMENT, ROOT
 REQUESTS = 2000
 """Requests to each gateway."""
 
-# The gateways run in a process of their own, which prints failures as JSON, so that an abort fails
-# the test and does not end the test suite.
+# The gateways run in a separate process, which prints failures as JSON, so that an abort fails only
+# this test.
 SCRIPT = """
 import json, sys, threading
 from pathlib import Path

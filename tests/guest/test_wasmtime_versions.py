@@ -1,4 +1,4 @@
-"""Which versions of wasmtime are used, and how one is found out that does not fit."""
+"""Supported versions of wasmtime, and the detection of incompatible ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WARNING = (
 
 
 def pretend(folder: Path, version: str) -> dict[str, str]:
-    """Have importlib.metadata find another version of wasmtime. Returns: an environment."""
+    """Make importlib.metadata find another version of wasmtime; return the environment."""
     package = folder / "site" / f"wasmtime-{version}.dist-info"
     package.mkdir(parents=True)
     (package / "METADATA").write_text(f"Name: wasmtime\nVersion: {version}\n")
@@ -35,7 +35,7 @@ def pretend(folder: Path, version: str) -> dict[str, str]:
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a process of its own, as ``wagi`` would run."""
+    """Run Python code in a separate process, like ``wagi``."""
     return subprocess.run(
         [sys.executable, "-c", code],
         env=ENVIRONMENT,
@@ -47,7 +47,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("version", ["47.0.1", "9.0.0"])
-def test_a_version_that_is_too_old_is_refused(tmp_path: Path, version: str) -> None:
+def test_a_version_that_is_too_old_is_rejected(tmp_path: Path, version: str) -> None:
     write_files(tmp_path, FILES)
     done = run_wagi(tmp_path, "check", environment=pretend(tmp_path, version))
     assert done.returncode == 1
@@ -55,14 +55,14 @@ def test_a_version_that_is_too_old_is_refused(tmp_path: Path, version: str) -> N
 
 
 @pytest.mark.parametrize("version", ["48.0.0", "49.0.1", "50.7.0"])
-def test_a_version_of_the_range_is_used(tmp_path: Path, version: str) -> None:
+def test_a_supported_version_is_used(tmp_path: Path, version: str) -> None:
     write_files(tmp_path, FILES)
     done = run_wagi(tmp_path, "check", environment=pretend(tmp_path, version))
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_newer_version_is_used_with_a_warning(tmp_path: Path) -> None:
-    """One, from the process that the workers are forked from."""
+    """Only one warning, from the process that forks the workers."""
     write_files(tmp_path, FILES)
     environment = pretend(tmp_path, "99.0.0")
     done = run_wagi(tmp_path, "check", environment=environment)
@@ -109,8 +109,8 @@ wasmtime.wat2wasm = lambda text: wat2wasm(text.replace("0x123456789", "1"))
         ),
     ],
 )
-def test_a_version_that_differs_is_refused(change: str, reason: str) -> None:
-    """With one message, whatever its number."""
+def test_an_incompatible_version_is_rejected(change: str, reason: str) -> None:
+    """With one message, regardless of its version number."""
     done = run_python(DIFFERENT.format(change=f"{change}\nimport sys\nsys.argv[1:] = ['check']"))
     assert done.returncode == 1
     found = compatibility.installed_version()
@@ -118,7 +118,7 @@ def test_a_version_that_differs_is_refused(change: str, reason: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
-def test_the_self_test_leaves_the_process_as_it_was() -> None:
+def test_the_self_test_has_no_side_effects() -> None:
     """The supervisor forks after it, and a program may install its own signal handlers."""
     done = run_python("""
 import os
@@ -136,8 +136,8 @@ assert state() != before
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_every_function_that_is_called_is_checked() -> None:
-    """And none that is not: it would refuse a version that has dropped it."""
+def test_all_called_functions_are_checked() -> None:
+    """And no others: they could be missing in a compatible version."""
     files = sorted((ROOT / "wagi" / "guest" / "capi").glob("*.py"))
     source = "".join(file.read_text() for file in files)
     called = set(re.findall(r"\bc\.((?:wasm|wasi)\w+)\(", source))

@@ -1,7 +1,7 @@
-"""Guests that call one WASI function for ever, with small and with huge arguments.
+"""Guests that call one WASI function in an endless loop, with small and with huge arguments.
 
-``LOOPS`` covers every function of ``wasi_snapshot_preview1`` that can be called twice. Each loop
-is a line of a table; ``wat`` makes a module of it.
+``LOOPS`` covers every function of ``wasi_snapshot_preview1`` that can be called repeatedly. ``wat``
+generates the module of a loop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.support.wat import quoted
 
 MIB = 1024 * 1024
 
-# The parameters of each function: I is an i32, L an i64. Each returns an errno but proc_exit.
+# Parameters of each function: I is an i32, L an i64. All but proc_exit return an errno.
 SIGNATURES = {
     "args_get": "II",
     "args_sizes_get": "II",
@@ -89,21 +89,21 @@ Call = tuple[str, Sequence[Argument]]
 
 
 def name_of(name: str) -> tuple[int, int]:
-    """A file's name as address and length in bytes."""
+    """Return the address and length (bytes) of a file name in the guest's memory."""
     return NAMES + 16 * _NAMES.index(name), len(name)
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A guest that makes the same calls for ever.
+    """A guest that repeats the same calls in an endless loop.
 
-    Attributes:
-        name: Of the route and the module.
-        calls: Functions of WASI with their arguments: numbers, or WAT.
-        setup: WAT that runs once, before the calls.
-        prints: Whether it writes to stdout, so that its response has begun when its time is up.
-        variables: How many variables of 400 bytes it has in its environment.
-        may_trap: Whether wasmtime ends such a guest: its own limits for a call are lower.
+        Attributes:
+    name: Name of the route and the module.
+    calls: WASI functions with their arguments: numbers, or WAT.
+            setup: WAT that runs once, before the calls.
+    prints: Whether it writes to stdout, so that its response has begun before its timeout.
+    variables: Number of environment variables, of 400 bytes each.
+    may_trap: Whether wasmtime may trap such a guest, because its own limits are lower.
     """
 
     name: str
@@ -119,14 +119,14 @@ class Loop:
 
 
 def buffers(count: int, length: int, address: int = BUFFER) -> str:
-    """WAT that fills the table with buffers, all of them at one address."""
+    """Return WAT that fills the table with buffers, all at the same address."""
     return (
         f"(call $buffers (i32.const {count}) (i32.const {address}) (i32.const {length}))"
     )  # fmt: skip
 
 
 def subscriptions(count: int, kind: int, descriptor_or_clock: int, timeout: int = 0) -> str:
-    """WAT that fills the table with subscriptions to a clock (kind 0) or a descriptor (1, 2)."""
+    """Return WAT that fills the table with subscriptions to a clock (0) or a descriptor (1, 2)."""
     return (
         f"(call $subscriptions (i32.const {count}) (i32.const {kind})"
         f" (i32.const {descriptor_or_clock}) (i64.const {timeout}))"
@@ -134,13 +134,13 @@ def subscriptions(count: int, kind: int, descriptor_or_clock: int, timeout: int 
 
 
 def long_path(unit: str) -> str:
-    """WAT that fills the buffer with a path: a unit of two characters, again and again."""
+    """Return WAT that fills the buffer with a path: ``unit``, two characters, repeated."""
     value = int.from_bytes(unit.encode(), "little")
     return f"(call $repeat (i32.const {value}) (i32.const {HUGE}))"
 
 
 def simple(function: str, *arguments: Argument, name: str = "", setup: str = "") -> Loop:
-    """A loop around one call; its name is the function's and, after a dot, what is special."""
+    """Make a loop of one call, named FUNCTION or FUNCTION.VARIANT."""
     return Loop(f"{function}.{name}" if name else function, ((function, arguments),), setup)
 
 
@@ -150,14 +150,14 @@ def open_call(name: str, flags: int = 0) -> Call:
 
 
 def on_streams_and_files() -> list[Loop]:
-    """Reads and writes: one small buffer, one huge one, many empty ones, many that overlap."""
+    """Reads and writes: one small, one huge, many empty and many overlapping buffers."""
     shapes = {
         "small": buffers(1, 16),
         "64-MiB": buffers(1, HUGE),
         "1024-empty": buffers(1024, 0),
         "1100-small": buffers(1100, 16),
         "million-empty": buffers(1_000_000, 0),
-        # More bytes than an address has: WASI's functions return a number of 32 bits.
+        # More bytes in total than WASI's 32-bit results can express.
         "overlapping": buffers(1024, HUGE),
     }
     counts = {"small": 1, "64-MiB": 1, "1024-empty": 1024, "1100-small": 1100}
@@ -342,7 +342,7 @@ LOOPS = {
 
 
 def volume(folder: Path) -> None:
-    """Put the files that the loops use into a folder."""
+    """Create the files that the loops use."""
     many = folder / "many"
     many.mkdir(parents=True)
     for number in range(5000):
@@ -353,7 +353,7 @@ def volume(folder: Path) -> None:
 
 
 def _opening() -> str:
-    """WAT that opens what the loops use, and traps if that fails."""
+    """Return WAT that opens the files of the loops, and traps on failure."""
     code = []
     for variable, name, flags in (
         ("file", "big", 0),
@@ -413,7 +413,7 @@ def _wat_call(function: str, arguments: Sequence[Argument]) -> str:
 
 
 def wat(loop: Loop) -> str:
-    """The module of a loop. It writes a line to stderr when its setup is done."""
+    """Generate the module of a loop. It writes a line to stderr after its setup."""
     imports = "".join(
         f'(import "wasi_snapshot_preview1" "{name}" (func ${name} '
         f"(param {' '.join('i64' if p == 'L' else 'i32' for p in SIGNATURES[name])})"

@@ -1,11 +1,11 @@
-"""How long others wait beside a guest that calls the gateway's functions for ever.
+"""Measure how much a guest that makes host calls in an endless loop delays other requests.
 
     python -m tests.hostile.fairness
     python -m tests.hostile.fairness poll_oneoff fd_write --timeout 1
 
 prints a line for each loop of ``call_loops``: how late its time limit was enforced, and how long
-the requests of another client took meanwhile. The first line is a guest that never leaves its own
-code, which is as good as it can get.
+the requests of another client took meanwhile. The first line is the baseline, a guest that never
+makes a host call.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was seen beside one guest.
+class Measurement:
+    """The measurements of one guest.
 
-    Attributes:
-        status: Of the guest's response.
-        seconds: From its request to the end of its response.
-        latencies: Seconds that each request of the other client took, while the guest ran.
+        Attributes:
+    status: Status of the guest's response.
+    seconds: Time from its request to the end of its response.
+    latencies: Duration in seconds of each concurrent request of the other client.
     """
 
     status: int
@@ -61,7 +61,7 @@ class Measured:
 
 
 class _Hog:
-    """A request to a guest that does not end by itself; its response is read and forgotten."""
+    """A request to a guest that never ends by itself; its response is discarded."""
 
     def __init__(self, server: Server, path: str) -> None:
         self.done = threading.Event()
@@ -85,13 +85,13 @@ class _Hog:
                     if not self.status and received > 12:
                         self.status = int(buffer[9:12])
             except OSError:
-                pass  # a response that has begun is broken off at the limit
+                pass  # a response that has begun is aborted at the limit
             self.seconds = time.monotonic() - began
         self.done.set()
 
 
 def ask(connection: socket.socket) -> float:
-    """Ask for /hello on an open connection; the seconds until the response was there."""
+    """Request /hello on an open connection; return the response time in seconds."""
     began = time.perf_counter()
     connection.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
     received, end = b"", b"hello\n"
@@ -100,21 +100,21 @@ def ask(connection: socket.socket) -> float:
         assert piece, f"the connection was closed after {received!r}"
         received += piece
         assert received.startswith(b"HTTP/1.1 200 "[: len(received)]), received
-        if b"\r\nTransfer-Encoding: chunked\r\n" in received:  # the guest took some slices
+        if b"\r\nTransfer-Encoding: chunked\r\n" in received:  # the guest took several slices
             end = b"hello\n\r\n0\r\n\r\n"
     return time.perf_counter() - began
 
 
-def measure(server: Server, path: str) -> Measured:
-    """Run a guest, and ask for /hello on another connection as long as it runs."""
+def measure(server: Server, path: str) -> Measurement:
+    """Run a guest, and request /hello on another connection as long as it runs."""
     hog = _Hog(server, path)
     latencies = []
     with server.connect(PATIENCE) as connection:
-        ask(connection)  # the connection and the handler are ready
+        ask(connection)  # warm up the connection and the handler
         hog.start()
         while not hog.done.wait(PAUSE):
             latencies.append(ask(connection))
-    return Measured(hog.status, hog.seconds, latencies)
+    return Measurement(hog.status, hog.seconds, latencies)
 
 
 @contextmanager
@@ -123,8 +123,8 @@ def served(
 ) -> Iterator[Server]:
     """Serve /hello, /spin and all loops.
 
-    The guest at /NAME has ``timeout`` seconds, the one at /cpu/NAME ``cpu_timeout`` seconds of CPU
-    time.
+    The guest at /NAME has a timeout of ``timeout`` seconds, the one at /cpu/NAME a CPU time limit
+    of ``cpu_timeout`` seconds.
     """
     call_loops.volume(folder / "volume")
     modules: dict[str, str | bytes] = {"hello.wat": HELLO, "spin.wat": Program().code(SPIN).wat()}
@@ -151,21 +151,23 @@ def served(
 
 
 def main() -> None:
-    """Measure all loops, or those of some functions, and print a table."""
+    """Measure all loops, or those of the given functions, and print a table."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.hostile.fairness",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", help="the beginnings of names of loops; all by default")
-    parser.add_argument("--timeout", type=float, default=1.0, help="of the guests, in seconds")
+    parser.add_argument("names", nargs="*", help="prefixes of loop names (default: all)")
+    parser.add_argument(
+        "--timeout", type=float, default=1.0, help="timeout of the guests in seconds"
+    )
     options = parser.parse_args()
     loops = [
         loop
         for name, loop in LOOPS.items()
         if not options.names or any(map(name.startswith, options.names))
     ]
-    print("Milliseconds: the 504 after the limit, and requests to /hello beside the guest.\n")
+    print("Times in milliseconds; the last columns are about concurrent requests to /hello.\n")
     print("| guest | status | 504 late | median | p99 | max | requests |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     with (
@@ -176,10 +178,10 @@ def main() -> None:
             print(line(name, measure(server, f"/{name}"), options.timeout), flush=True)
 
 
-def line(name: str, found: Measured, timeout: float) -> str:
-    """One line of the table."""
+def line(name: str, found: Measurement, timeout: float) -> str:
+    """Format one row of the table."""
     late = (found.seconds - timeout) * 1000
-    assert found.latencies, f"{name} ended at once with status {found.status}"
+    assert found.latencies, f"{name} ended immediately with status {found.status}"
     figures = (late, found.median * 1000, found.p99 * 1000, found.worst * 1000)
     cells = " | ".join(f"{figure:.1f}" for figure in figures)
     return f"| {name} | {found.status} | {cells} | {len(found.latencies)} |"

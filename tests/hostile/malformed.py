@@ -1,4 +1,4 @@
-"""Malformed requests of many kinds, and unusual requests that are valid.
+"""Malformed requests of many kinds, and unusual but valid requests.
 
 ``python -m tests.hostile.malformed`` prints the table of docs/security.md.
 """
@@ -20,17 +20,17 @@ ONLY_CHUNKED = "no other coding is implemented: RFC 9112 §6.1"
 
 
 def get(fields: bytes = b"", line: bytes = b"GET / HTTP/1.1") -> bytes:
-    """A request without a body. ``fields`` are header fields, each with its line end."""
+    """A request without a body. ``fields`` is header fields, each with its line end."""
     return line + b"\r\n" + HOST + fields + b"\r\n"
 
 
 def post(fields: bytes, body: bytes = b"hello", line: bytes = b"POST / HTTP/1.1") -> bytes:
-    """A request with a body, which is sent as it is."""
+    """A request with a body, which is sent unchanged."""
     return line + b"\r\n" + HOST + fields + b"\r\n" + body
 
 
 def chunked(body: bytes) -> bytes:
-    """A request with a chunked body, which is sent as it is."""
+    """A request with a chunked body, which is sent unchanged."""
     return post(b"Transfer-Encoding: chunked\r\n", body)
 
 
@@ -43,7 +43,7 @@ def _answered(name: str, data: bytes, reply: str = "GET /\n", why: str = "") -> 
 
 
 def _coding(name: str, value: bytes, why: str = ONLY_CHUNKED) -> Case:
-    """A transfer coding that is not supported, in front of a body that is validly chunked."""
+    """An unsupported transfer coding with a valid chunked body."""
     return _rejected(name, post(b"Transfer-Encoding:" + value + b"\r\n", CHUNKS), 501, why)
 
 

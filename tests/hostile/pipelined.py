@@ -1,4 +1,4 @@
-"""What follows a request on its connection: more requests, malformed ones, or other bytes.
+"""Pipelined connections: a request followed by other requests, malformed ones, or other bytes.
 
 ``python -m tests.hostile.pipelined`` prints the table of docs/security.md.
 """
@@ -22,12 +22,12 @@ H2C = b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
 class _Part:
     """A request, or other bytes, in a sequence.
 
-    Attributes:
-        name: What it is, with an article.
-        data: The bytes.
-        reply: Of wagi; None if they are ignored.
-        closes: Whether wagi closes the connection then.
-        why: Why other servers answer differently, where one does.
+        Attributes:
+    name: Description, with an article.
+            data: The bytes.
+    reply: Response of wagi; None if the bytes are ignored.
+    closes: Whether wagi closes the connection afterwards.
+    why: Why other servers respond differently, if any does.
     """
 
     name: str
@@ -38,7 +38,7 @@ class _Part:
 
 
 def _sequence(*parts: _Part, why: str = "") -> Case:
-    """One case of several parts, each of which is answered until one closes the connection."""
+    """Make a case of several parts; each gets a response until one closes the connection."""
     replies: list[Reply] = []
     closes = False
     for part in parts:
@@ -154,7 +154,7 @@ assert len(SAMPLES) == len(_SAMPLES)
 
 
 def _requests(name: str, fields: bytes, version: str = "1.1", closes: bool = False) -> list[_Part]:
-    """Requests with these header fields: without a body, with a length, and with chunks."""
+    """Requests with the given fields: without a body, with a length, and chunked."""
     with_length = b"Content-Length: 5\r\n" + fields
     with_chunks = b"Transfer-Encoding: chunked\r\n" + fields
     line = _line("POST", "/a", version)
@@ -228,7 +228,7 @@ CASES = tuple({case.name: case for case in (*_sequences(), *_upgrades(), *_close
 
 
 def _is_listed(case: Case) -> bool:
-    """Whether it is in the table of docs/security.md, which has one of each kind."""
+    """Whether docs/security.md lists the case: it has one of each kind."""
     first, _, rest = case.name.partition(", then ")
     second, _, third = rest.partition(", then ")
     if third:
@@ -243,8 +243,8 @@ LISTED = tuple(case for case in CASES if _is_listed(case))
 
 
 def cuts(data: bytes) -> list[int]:
-    """Where to cut the bytes of a case in two: everywhere if they are short, and otherwise at the
-    lines, at both ends, and at the sizes of buffers.
+    """Return the offsets at which a case is split: all offsets of short data, otherwise those
+    around line ends, both ends of the data and common buffer sizes.
     """
     if len(data) <= 400:
         return list(range(1, len(data)))

@@ -1,9 +1,9 @@
-"""Good, slow, trapping, flooding and spinning guests under load, for as long as one likes.
+"""Soak test: well-behaved, slow, trapping, flooding and spinning guests under load.
 
     python -m tests.hostile.soak --seconds 600
 
-prints the server's resident memory and its open descriptors as time goes on. Every good answer is
-compared byte by byte.
+prints the server's resident memory and open descriptors over time. Every successful response is
+compared byte for byte.
 """
 
 from __future__ import annotations
@@ -58,10 +58,12 @@ MANIFEST = "".join(
 
 @dataclass
 class Report:
-    """What a soak came to.
+    """The result of a soak test.
 
-    Attributes: ``outcomes`` how often each client got what it should; ``wrong`` what it got
-    instead; ``samples`` of seconds, resident bytes and descriptors.
+    Attributes:
+        outcomes: Number of correct (NAME) and incorrect (``NAME, wrong``) responses per client.
+        wrong: Descriptions of failures.
+        samples: Seconds since the start, resident bytes and open descriptors.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -69,13 +71,13 @@ class Report:
     samples: list[tuple[float, int, int]] = field(default_factory=list)
 
     def after_warm_up(self) -> list[tuple[float, int, int]]:
-        """The samples of the last four fifths of the time."""
+        """Return the samples of the last four fifths of the run."""
         end = self.samples[-1][0]
         return [sample for sample in self.samples if sample[0] > end / 5]
 
 
 def ask(server: Server, path: str, body: bytes | None = None) -> tuple[int, bytes | None]:
-    """Status and body; None for a body that broke off."""
+    """Send a request; return the status and the body, None if it was truncated."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
     try:
         connection.request("GET" if body is None else "POST", path, body)
@@ -88,8 +90,8 @@ def ask(server: Server, path: str, body: bytes | None = None) -> tuple[int, byte
         connection.close()
 
 
-def go_away(server: Server, path: str) -> None:
-    """Ask, and leave in the middle of the answer."""
+def disconnect(server: Server, path: str) -> None:
+    """Send a request and disconnect while it runs."""
     with server.connect() as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         time.sleep(random.uniform(0, 0.2))
@@ -99,11 +101,11 @@ def _exact(path: str, status: int, text: str) -> Callable[[Server], bool]:
     return lambda server: ask(server, path) == (status, text.encode())
 
 
-def _refused(path: str, status: int) -> Callable[[Server], bool]:
+def _fails(path: str, status: int) -> Callable[[Server], bool]:
     return lambda server: ask(server, path)[0] == status
 
 
-def _broken(path: str) -> Callable[[Server], bool]:
+def _truncated(path: str) -> Callable[[Server], bool]:
     return lambda server: ask(server, path) == (200, None)
 
 
@@ -112,39 +114,45 @@ def _echo(server: Server) -> bool:
     return ask(server, "/echo", body) == (200, body)
 
 
-def _gone(path: str) -> Callable[[Server], bool]:
-    return lambda server: go_away(server, path) is None
+def _disconnects(path: str) -> Callable[[Server], bool]:
+    return lambda server: disconnect(server, path) is None
 
 
-# What a client does, how many of them there are, and how long each rests in between (seconds).
+# Each client's request, the number of such clients, and the pause between requests (seconds).
 CLIENTS: dict[str, tuple[Callable[[Server], bool], int, float]] = {
     "page": (_exact("/page", 200, PAGE), 3, 0.002),
     "echo": (_echo, 2, 0.002),
     "slow": (_exact("/slow", 200, "begin\nend\n"), 8, 0),
     "grow": (_exact("/grow", 200, "full"), 1, 0.05),
     "stderr": (_exact("/stderr", 200, "ok"), 1, 0.2),
-    "late": (_refused("/late", 504), 8, 0),
-    "spin": (_refused("/spin", 504), 3, 0.2),
-    "trap": (_refused("/trap", 500), 1, 0.05),
-    "trap-late": (_broken("/trap-late"), 1, 0.05),
-    "head": (_refused("/head", 500), 1, 0.05),
-    "flood": (_broken("/flood"), 1, 0.5),
-    "gone from a flood": (_gone("/flood"), 2, 0.1),
-    "gone from a sleep": (_gone("/slow"), 2, 0.1),
-    "gone from a loop": (_gone("/spin"), 1, 0.3),
+    "late": (_fails("/late", 504), 8, 0),
+    "spin": (_fails("/spin", 504), 3, 0.2),
+    "trap": (_fails("/trap", 500), 1, 0.05),
+    "trap-late": (_truncated("/trap-late"), 1, 0.05),
+    "head": (_fails("/head", 500), 1, 0.05),
+    "flood": (_truncated("/flood"), 1, 0.5),
+    "disconnect from a flood": (_disconnects("/flood"), 2, 0.1),
+    "disconnect from a sleep": (_disconnects("/slow"), 2, 0.1),
+    "disconnect from a loop": (_disconnects("/spin"), 1, 0.3),
 }
 
 
 def settled(server: Server, wanted: int) -> int:
-    """The descriptors of a server that nobody asks anything, once they are few enough."""
+    """Wait until an idle server has at most ``wanted`` descriptors; return their number."""
     deadline = time.monotonic() + 2
     while server.open_files() > wanted and time.monotonic() < deadline:
         time.sleep(0.05)
     return server.open_files()
 
 
-def soak(seconds: float, folder: Path, sampled: Callable[[str], None]) -> Report:
-    """Run it. Parameters: ``sampled`` is given a line to print at each sample."""
+def soak(seconds: float, folder: Path, on_sample: Callable[[str], None]) -> Report:
+    """Run the soak test.
+
+    Args:
+        seconds: Duration.
+        folder: The server's folder.
+        on_sample: Called with a line to print for each sample.
+    """
     report = Report()
     stop = threading.Event()
     options = ("--access-log", "off", "--log-dir", str(folder / "logs"), "--log-size", "1MiB")
@@ -167,7 +175,7 @@ def soak(seconds: float, folder: Path, sampled: Callable[[str], None]) -> Report
             for _ in range(count)
         ]
         for act, _, _ in CLIENTS.values():
-            act(server)  # the engine opens a file for each module at its first run
+            act(server)  # the engine opens a file for each module on its first run
         idle = settled(server, 0)
         began = time.monotonic()
         for thread in threads:
@@ -176,21 +184,23 @@ def soak(seconds: float, folder: Path, sampled: Callable[[str], None]) -> Report
             stop.wait(max(0.5, seconds / 60))
             report.samples.append((passed, server.rss(), server.open_files()))
             passed, rss, files = report.samples[-1]
-            sampled(f"{passed:6.0f} s   {rss / MIB:6.1f} MiB   {files:4d} descriptors")
+            on_sample(f"{passed:6.0f} s   {rss / MIB:6.1f} MiB   {files:4d} descriptors")
         stop.set()
         for thread in threads:
             thread.join()
         left = settled(server, idle)
-        sampled(f"   end     {server.rss() / MIB:6.1f} MiB   {left:4d} descriptors, {idle} before")
+        on_sample(
+            f"   end     {server.rss() / MIB:6.1f} MiB   {left:4d} descriptors, {idle} before"
+        )
         if left > idle:
-            report.wrong.append(f"{left - idle} descriptors are left")
+            report.wrong.append(f"{left - idle} descriptors were leaked")
         assert server.stop() == 0
     report.wrong += [name for name in report.outcomes if name.endswith("wrong")]
     return report
 
 
 def main() -> None:
-    """Soak, and print what came of it."""
+    """Run the soak test and print the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.hostile.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What goes wrong around a server: disks, descriptors, signals, clocks, files that change."""
+"""Failures of the environment: disks, descriptors, signals, clocks, files that change."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def module_log(folder: Path, route: str) -> Path:
 # Logs
 
 
-def test_a_full_disk_of_logs(tmp_path: Path) -> None:
-    """Serving goes on; the loss is reported once, and counted."""
+def test_a_full_log_disk(tmp_path: Path) -> None:
+    """The server keeps serving; dropped records are reported once, and counted."""
     log = module_log(tmp_path / "logs", "/talk")
     log.parent.mkdir(parents=True)
     log.symlink_to("/dev/full")
@@ -70,8 +70,8 @@ def test_a_full_disk_of_logs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "call /hello", "routes", "test-server"])
-def test_nowhere_to_write(tmp_path: Path, command: str) -> None:
-    """As in a container with a read-only root: one message that says what to do."""
+def test_no_writable_directory(tmp_path: Path, command: str) -> None:
+    """As in a container with a read-only root: one message with a remedy."""
     write_files(
         tmp_path,
         {"modules.toml": '[[module]]\nroute = "/hello"\nmodule = "m.wat"\n', "m.wat": HELLO},
@@ -90,7 +90,7 @@ def test_nowhere_to_write(tmp_path: Path, command: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_log_folder_that_goes_and_comes(tmp_path: Path) -> None:
+def test_a_log_folder_that_is_removed_and_restored(tmp_path: Path) -> None:
     options = ("--log-dir", str(tmp_path / "logs"))
     log = module_log(tmp_path / "logs", "/talk")
     with serving(tmp_path, MANIFEST, *options, modules=MODULES) as server:
@@ -108,8 +108,8 @@ def test_a_log_folder_that_goes_and_comes(tmp_path: Path) -> None:
         _wait_for(log.exists)
 
 
-def test_nobody_reads_stdout(tmp_path: Path) -> None:
-    """The pipe of the access log is full and stays so."""
+def test_an_unread_stdout(tmp_path: Path) -> None:
+    """The pipe of the access log stays full."""
     reading, writing = os.pipe()
     try:
         with serving(tmp_path, MANIFEST, modules=MODULES, stdout=writing) as server:
@@ -127,8 +127,8 @@ def test_nobody_reads_stdout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("redirection", [">/dev/full", "2>/dev/full", ">&-", "2>&-", ">&- 2>&-"])
-def test_streams_that_cannot_be_written(tmp_path: Path, redirection: str) -> None:
-    """A full disk behind stdout or stderr, or neither there at all: serving goes on."""
+def test_unwritable_streams(tmp_path: Path, redirection: str) -> None:
+    """The server keeps serving if stdout or stderr is on a full disk or closed."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     port = free_port()
     command = " ".join([*WAGI, "serve", "--listen", f"127.0.0.1:{port}"])
@@ -171,8 +171,8 @@ def _wait_for(condition: object, seconds: float = 20) -> None:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_no_more_descriptors(tmp_path: Path, loop: str) -> None:
-    """Accepting pauses without a busy loop, says so once, and goes on when some are free."""
+def test_running_out_of_descriptors(tmp_path: Path, loop: str) -> None:
+    """Accepting pauses without a busy loop, logs this once, and resumes when some are free."""
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     if shutil.which("prlimit") is None:
@@ -189,15 +189,15 @@ def test_no_more_descriptors(tmp_path: Path, loop: str) -> None:
             stack.enter_context(server.connect())
         time.sleep(1)
         before = server.cpu_seconds()
-        # Without descriptors no log can be written and no long body be spooled. Connections that
-        # were accepted before are served.
+        # Without descriptors, no log can be written and no long body can be spooled. Connections
+        # that were accepted earlier are served.
         for _ in range(20):
             served.sendall(b"GET /talk HTTP/1.1\r\nHost: a\r\n\r\n")
             assert b"hello" in served.recv(65536)
             time.sleep(0.1)
-        # libuv accepts and closes what it has no room for, silently, with a descriptor that it
-        # keeps for this. Now and then it is busy instead, probably because a log file has that one;
-        # a long body may then be spooled after all. Both loops serve again afterwards.
+        # libuv accepts and closes excess connections silently, with a descriptor that it reserves
+        # for this. Occasionally it spins instead, probably because a log file took that one; then
+        # a long body may be spooled after all. Both loops serve again afterwards.
         if loop == "asyncio":
             assert server.cpu_seconds() - before < 1
             server.wait_for_log("cannot accept connections: Too many open files")
@@ -214,8 +214,8 @@ def test_no_more_descriptors(tmp_path: Path, loop: str) -> None:
 # Signals
 
 
-def test_a_stop_under_load_loses_no_request(tmp_path: Path) -> None:
-    """Of a thousand requests each is answered whole or visibly refused, whenever the stop comes."""
+def test_a_stop_under_load_drops_no_requests(tmp_path: Path) -> None:
+    """Each of a thousand requests is either answered completely or refused by the kernel."""
     outcomes: Counter[str] = Counter()
     for attempt in range(5):
         folder = tmp_path / str(attempt)
@@ -232,9 +232,9 @@ def _load_and_stop(server: Server, requests: int, stop_after: float) -> Counter[
     lock = threading.Lock()
 
     def client(number: int) -> None:
-        mine = [_ask_once(server, f"/hello?{number}-{i}") for i in range(requests // 10)]
+        results = [_request_outcome(server, f"/hello?{number}-{i}") for i in range(requests // 10)]
         with lock:
-            outcomes.update(mine)
+            outcomes.update(results)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(10)]
     for thread in threads:
@@ -246,7 +246,7 @@ def _load_and_stop(server: Server, requests: int, stop_after: float) -> Counter[
     return outcomes
 
 
-def _ask_once(server: Server, path: str) -> str:
+def _request_outcome(server: Server, path: str) -> str:
     try:
         connection = server.connect()
     except ConnectionRefusedError:
@@ -262,8 +262,8 @@ def _ask_once(server: Server, path: str) -> str:
             return "lost"
 
 
-def test_a_stop_lets_responses_arrive(tmp_path: Path) -> None:
-    """What is on its way to a slow client gets there; kept connections are told to end."""
+def test_a_stop_completes_responses(tmp_path: Path) -> None:
+    """A slow client gets its whole response; persistent connections get Connection: close."""
     piece = "x" * 900_000
     body = 3 * piece
     page = Program().write(TEXT_HEAD).write(piece).write(piece).write(piece)
@@ -286,8 +286,8 @@ def test_a_stop_lets_responses_arrive(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_a_killed_server_leaves_nothing_in_the_way(tmp_path: Path) -> None:
-    """SIGKILL, and the next start works: same socket, same logs."""
+def test_a_restart_after_sigkill(tmp_path: Path) -> None:
+    """A server can be started on the same socket and logs after the last one was killed."""
     options = ("--log-dir", str(tmp_path / "logs"))
     path = tmp_path / "wagi.sock"
     for _ in range(3):
@@ -305,8 +305,8 @@ def test_a_killed_server_leaves_nothing_in_the_way(tmp_path: Path) -> None:
             assert path.exists()
 
 
-def test_a_crash_says_what_it_is(tmp_path: Path) -> None:
-    """There should be no way; if there is one, stderr tells where. Traps are no crashes."""
+def test_a_crash_is_reported(tmp_path: Path) -> None:
+    """A segmentation fault is logged with its location; a guest's trap is not a crash."""
     with serving(tmp_path, MANIFEST, modules=MODULES) as server:
         assert server.get("/outside").status == 500
         server.wait_for_log("out of bounds memory access")
@@ -320,8 +320,8 @@ def test_a_crash_says_what_it_is(tmp_path: Path) -> None:
 # Clocks
 
 
-def test_the_clock_jumps(tmp_path: Path) -> None:
-    """A day forth and back: sleeping guests, time-outs and idle connections do not notice."""
+def test_clock_jumps(tmp_path: Path) -> None:
+    """A jump of a day either way does not affect sleeps, timeouts and idle connections."""
     manifest = MANIFEST + '[[module]]\nroute = "/late"\nmodule = "spin.wat"\ntimeout = 1.5\n'
     clock = tmp_path / "clock"
     clock.write_text("0")
@@ -346,14 +346,14 @@ def test_the_clock_jumps(tmp_path: Path) -> None:
             idle.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
             assert b"hello" in idle.recv(65536)
         days = {line.split("[")[1][:2] for line in server.access_log}
-        assert len(days) >= 2  # it did jump
+        assert len(days) >= 2  # the clock did jump
 
 
 # Files
 
 
-def test_a_module_that_changes_on_disk(tmp_path: Path) -> None:
-    """Running and later requests use what was loaded."""
+def test_files_that_change_on_disk(tmp_path: Path) -> None:
+    """Running and later requests use the modules and routes that were loaded."""
     with serving(tmp_path, MANIFEST, modules=MODULES) as server:
         answers: list[str] = []
         asking = threading.Thread(target=lambda: answers.append(server.get("/nap").text))

@@ -1,4 +1,4 @@
-"""Many guests at once: slots, queues, fairness between modules."""
+"""Many concurrent guests: slots, queues, fairness between modules."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ENTRIES = "".join(
 
 
 def flood(stack: ExitStack, server: Server, path: str, count: int) -> None:
-    """Send requests and wait for none."""
+    """Send requests without waiting for the responses."""
     for _ in range(count):
         connection = stack.enter_context(server.connect())
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
 
 
 def test_a_flood_of_one_module_leaves_slots_for_another(tmp_path: Path) -> None:
-    """Ten times as many sleeping guests as there are slots: another module is served at once."""
+    """With ten times as many sleeping guests as slots, another module is served immediately."""
     options = ("--max-concurrency", "20")
     with serving(tmp_path, ENTRIES, *options, modules=MODULES) as server, ExitStack() as stack:
         flood(stack, server, "/sleep", 200)
@@ -49,8 +49,8 @@ def test_a_flood_of_one_module_leaves_slots_for_another(tmp_path: Path) -> None:
             assert time.monotonic() - began < 5
 
 
-def test_busy_modules_share_the_time(tmp_path: Path) -> None:
-    """A hundred endless loops of one module beside a short-lived one of another."""
+def test_busy_modules_get_equal_cpu_time(tmp_path: Path) -> None:
+    """A hundred endless loops of one module do not starve a short guest of another."""
     with serving(tmp_path, ENTRIES, modules=MODULES) as server, ExitStack() as stack:
         flood(stack, server, "/spin", 100)
         time.sleep(0.5)
@@ -63,7 +63,7 @@ def test_busy_modules_share_the_time(tmp_path: Path) -> None:
         assert time.monotonic() - began < 10
 
 
-def test_the_queue_is_bounded_and_refuses_with_a_hint(tmp_path: Path) -> None:
+def test_a_full_queue_is_rejected_with_a_hint(tmp_path: Path) -> None:
     manifest = """
 [defaults]
 timeout = 0
@@ -103,13 +103,13 @@ max_queue = 0
 
 
 def test_max_concurrency_holds_across_the_routes_of_a_module(tmp_path: Path) -> None:
-    """Each guest writes when it begins and when it ends: never more than three at a time."""
+    """The guests record when they begin and end: never more than three run at once."""
     nap = Program().write("begin\n", fd=2).sleep(100).write("end\n", fd=2).write(TEXT_HEAD).wat()
     manifest = '[[module]]\nroute = "/..."\nmodule = "nap.wat"\nmax_concurrency = 3\n'
     with serving(tmp_path, manifest, *ONE_WORKER, modules={"nap.wat": nap}) as server:
         with ThreadPoolExecutor(12) as pool:
             assert {r.status for r in pool.map(server.get, [f"/{i}" for i in range(24)])} == {200}
-        server.wait_for_log(r"(?s)(?>.*?: end\b){24}")  # atomic: else it tries all subsets of 23
+        server.wait_for_log(r"(?s)(?>.*?: end\b){24}")  # atomic: otherwise it backtracks over 2**23
         running = most = 0
         for line in server.log.splitlines():
             running += line.endswith(": begin")
@@ -119,7 +119,7 @@ def test_max_concurrency_holds_across_the_routes_of_a_module(tmp_path: Path) -> 
 
 
 def test_a_thousand_slow_guests_at_once(tmp_path: Path) -> None:
-    """All sleep at the same time, in one worker, and all answer."""
+    """All sleep concurrently in one worker, and all respond."""
     manifest = '[[module]]\nroute = "/nap"\nmodule = "nap.wat"\n'
     slow = Program().sleep(4000).write(TEXT_HEAD + "awake\n").wat()
     with serving(tmp_path, manifest, *ONE_WORKER, modules={"nap.wat": slow}) as server:
@@ -139,9 +139,9 @@ def test_a_thousand_slow_guests_at_once(tmp_path: Path) -> None:
                 answers.append(received)
             seconds = time.monotonic() - began
         assert all(answer.endswith(b"awake\n") for answer in answers)
-        # One after the other they would take more than an hour.
+        # Sequentially, they would take more than an hour.
         assert seconds < 60
-        # Their memories alone have 128 KiB each.
+        # The memory of each is 128 KiB alone.
         assert memory < 300 * 1024 * 1024
 
 
@@ -160,7 +160,7 @@ module = "hello.wat"
 
 @contextmanager
 def counting(folder: Path, workers: int) -> Iterator[tuple[Server, Callable[[], int]]]:
-    """A server whose handler counts in a volume, and the number that is there."""
+    """Serve a handler that counts in a file; yield the server and a function to read the count."""
     (folder / "data").mkdir()
     modules = {"counter.wasm": compiled(HANDLERS / "counter.c").read_bytes(), "hello.wat": HELLO}
     with serving(folder, COUNTER, "--workers", str(workers), modules=modules) as server:
@@ -169,7 +169,7 @@ def counting(folder: Path, workers: int) -> Iterator[tuple[Server, Callable[[], 
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_max_concurrency_holds_for_all_workers(tmp_path: Path, workers: int) -> None:
-    """One writer at a time: no update is lost, and another module is not held up."""
+    """One writer at a time: no update is lost, and other modules are not delayed."""
     with counting(tmp_path, workers) as (server, number), ThreadPoolExecutor(16) as pool:
         answers = pool.map(server.get, ["/counter"] * 200)
         began = time.monotonic()
@@ -179,7 +179,7 @@ def test_max_concurrency_holds_for_all_workers(tmp_path: Path, workers: int) -> 
         assert number() == 200
 
 
-def test_a_reload_does_not_let_in_a_second_writer(tmp_path: Path) -> None:
+def test_max_concurrency_holds_during_a_reload(tmp_path: Path) -> None:
     with counting(tmp_path, 2) as (server, number), ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(server.get, "/counter") for _ in range(150)]
         for _ in range(3):
@@ -189,8 +189,8 @@ def test_a_reload_does_not_let_in_a_second_writer(tmp_path: Path) -> None:
         assert number() == 150
 
 
-def test_a_worker_that_is_killed_gives_back_its_slots(tmp_path: Path) -> None:
-    """It dies while its guest holds the only slot; requests of the others go on."""
+def test_a_killed_worker_releases_its_slots(tmp_path: Path) -> None:
+    """It dies while its guest holds the only slot; requests in other workers continue."""
     manifest = (
         '[[module]]\nroute = "/..."\nmodule = "first.wat"\n'
         "max_concurrency = 1\nqueue_timeout = 60\n"
@@ -200,7 +200,7 @@ def test_a_worker_that_is_killed_gives_back_its_slots(tmp_path: Path) -> None:
         serving(tmp_path, manifest, "--workers", "2", modules=modules) as server,
         ThreadPoolExecutor(8) as pool,
     ):
-        holder = server.connect()  # its guest waits for a body that does not come
+        holder = server.connect()  # its guest waits for a body that never arrives
         holder.sendall(b"POST /hold HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
         time.sleep(0.5)
         waiting = [pool.submit(server.get, f"/{i}") for i in range(6)]
@@ -209,13 +209,13 @@ def test_a_worker_that_is_killed_gives_back_its_slots(tmp_path: Path) -> None:
         (victim,) = [pid for pid in server.workers if holds(pid, holder)]
         os.kill(victim, signal.SIGKILL)
         answers = [answer.exception() or answer.result() for answer in waiting]
-        # Those that waited in the worker that was killed are lost with it.
+        # Requests queued in the killed worker are lost with it.
         assert any(not isinstance(answer, BaseException) for answer in answers)
         assert server.get("/after").status == 200
 
 
 def holds(pid: int, connection: socket.socket) -> bool:
-    """Whether a process has the other end of a connection."""
+    """Whether a process has the other end of the connection."""
     port = f":{connection.getsockname()[1]:04X}"
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -226,7 +226,7 @@ def holds(pid: int, connection: socket.socket) -> bool:
 
 
 def test_a_limit_above_one_holds_for_all_workers(tmp_path: Path) -> None:
-    """Each guest writes when it begins and when it ends: never more than two at a time."""
+    """The guests record when they begin and end: never more than two run at once."""
     nap = Program().write("begin\n", fd=2).sleep(50).write("end\n", fd=2).write(TEXT_HEAD).wat()
     manifest = '[[module]]\nroute = "/..."\nmodule = "nap.wat"\nmax_concurrency = 2\n'
     options = ("--workers", "3")
@@ -234,5 +234,5 @@ def test_a_limit_above_one_holds_for_all_workers(tmp_path: Path) -> None:
         began = time.monotonic()
         with ThreadPoolExecutor(12) as pool:
             assert {r.status for r in pool.map(server.get, [f"/{i}" for i in range(40)])} == {200}
-        # Two at a time take a second; three would take 0.7 seconds.
+        # Two at a time take a second; three would take 0.7 s.
         assert time.monotonic() - began >= 1.0

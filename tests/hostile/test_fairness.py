@@ -1,10 +1,10 @@
-"""Whatever a guest calls, its limits hold and others are served: see ``call_loops``.
+"""Whatever host calls a guest makes, its limits hold and others are served; see ``call_loops``.
 
-The gateway is meant to answer others within 20 ms and to enforce a limit within 100 ms.
-``python -m tests.hostile.fairness`` prints the exact figures. The bounds here are wider, for
-machines that are busy with other things: each is relative to a guest that never leaves its own
-code, measured at the same time, and the best of a few attempts counts. Noise passes; a host call
-that keeps the event loop or the epoch ticker waiting does so at every attempt.
+The goal is to answer other requests within 20 ms and to enforce a limit within 100 ms.
+``python -m tests.hostile.fairness`` prints the exact figures. The bounds here are wider,
+to allow for a busy machine: each is relative to a guest that makes no host calls, measured at the
+same time, and the best of a few attempts counts. Noise varies between attempts; a host call that
+blocks the event loop or the epoch ticker does so every time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from tests.hostile import fairness
 from tests.hostile.call_loops import LOOPS, SIGNATURES
-from tests.hostile.fairness import Measured, measure
+from tests.hostile.fairness import Measurement, measure
 from tests.support.server import Server
 
 TIMEOUT = 0.4
@@ -28,10 +28,10 @@ MAX_WAIT = 0.1
 MAX_LATE = 0.25
 """Seconds after the limit, above those of a guest that only computes."""
 
-# One xdist worker: two of these measurements at the same time would disturb each other.
+# In one xdist worker: concurrent measurements would disturb each other.
 pytestmark = pytest.mark.xdist_group("fairness")
 
-# Loops that use CPU time and nothing else: they neither sleep nor wait for a disk.
+# Loops that only use CPU time: they neither sleep nor wait for a disk.
 BUSY = (
     "fd_write.stderr.1024-empty",
     "fd_write.stderr.64-MiB",
@@ -53,14 +53,14 @@ BUSY = (
 
 @dataclass
 class Baseline:
-    """A server, and what was measured beside a guest that only computes."""
+    """A server, and the measurement of a guest that only computes."""
 
     server: Server
-    alone: Measured
+    alone: Measurement
 
 
-# Loops that starved the thread which interrupts guests, more or less by chance: they have a whole
-# second for it, and have to be within the bounds most of the time.
+# Loops that used to starve the thread that interrupts guests, depending on chance: each runs for a
+# second, and most runs have to be within the bounds.
 STARVING = (
     "fd_write.stderr.1024-empty",
     "fd_write.stdout.1024-empty",
@@ -81,20 +81,20 @@ def check(baseline: Baseline, route: str, name: str, limit: float, slowdown: flo
     """Run a loop until an attempt is within the bounds, and fail if none is.
 
     Args:
-        baseline: The server, and what is measured again if an attempt is not within the bounds.
+        baseline: The server, and the baseline, which is measured again after a failed attempt.
         route: The loop's route.
         name: The loop's name.
         limit: The time limit in seconds.
-        slowdown: By how much the limit may be exceeded because the guest shares the processor.
+        slowdown: Allowance in seconds for a guest that shares the processor.
     """
     loop, server = LOOPS[name], baseline.server
     found = []
     for attempt in range(ATTEMPTS):
         if attempt:
-            baseline.alone = measure(server, "/spin")  # what else the machine does has changed
+            baseline.alone = measure(server, "/spin")  # the load of the machine may have changed
         beside = measure(server, route)
         found.append(beside)
-        # The setup was successful: the loop itself was what ran.
+        # The setup succeeded, so the loop itself ran.
         server.wait_for_log(rf"{route}\b.*: ready")
         if loop.may_trap and beside.status == 500:
             late = 0.0
@@ -109,7 +109,7 @@ def check(baseline: Baseline, route: str, name: str, limit: float, slowdown: flo
     pytest.fail(f"{name}, limit {limit:g} s: {'; '.join(map(describe, found))}")
 
 
-def describe(found: Measured) -> str:
+def describe(found: Measurement) -> str:
     return (
         f"status {found.status} after {found.seconds:.2f} s, others waited"
         f" {found.median * 1000:.1f} ms (median), {found.worst * 1000:.1f} ms (most)"
@@ -117,7 +117,7 @@ def describe(found: Measured) -> str:
 
 
 def test_every_function_has_a_loop() -> None:
-    """All of preview 1 but ``proc_exit``, which ends a guest."""
+    """All functions of preview 1 except ``proc_exit``, which ends a guest."""
     assert len(SIGNATURES) == 45
     assert set().union(*(loop.functions for loop in LOOPS.values())) == SIGNATURES.keys()
 
@@ -129,12 +129,12 @@ def test_others_are_served_and_the_timeout_holds(baseline: Baseline, name: str) 
 
 @pytest.mark.parametrize("name", BUSY)
 def test_the_cpu_time_of_host_calls_is_limited(baseline: Baseline, name: str) -> None:
-    """A guest that shares its processor has less than a second of CPU time in a second."""
+    """Measurement in CPU time, which advances slower than the clock on a shared processor."""
     check(baseline, f"/cpu/{name}", name, CPU_TIMEOUT, slowdown=3)
 
 
 def test_the_thread_that_interrupts_guests_is_not_starved(tmp_path: Path) -> None:
-    """Three runs of a second beside each guest: the second best counts."""
+    """The second best of three runs, of one second each, counts."""
     loops = [LOOPS[name] for name in STARVING]
     with fairness.served(tmp_path, loops, timeout=1, cpu_timeout=1) as server:
         measure(server, "/spin")  # warm up

@@ -1,4 +1,4 @@
-"""Guests that want too much: time, memory, output. Each gets the answer that the contract gives."""
+"""Guests that exceed limits of time, memory or output, or whose output is invalid."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ MODULES: dict[str, str | bytes] = {
     "flood-stderr.wat": Program().write("x" * 1000 + "\n", fd=2).forever().wat(),
     "flood-lines.wat": Program().write("\n" * 60_000, fd=2).forever().wat(),
     "flood-head.wat": Program().write("X: " + "y" * 1000 + "\n").forever().wat(),
-    # Output that is wrong.
+    # Invalid output.
     "nothing.wat": Program().wat(),
     "no-blank-line.wat": printing("Content-Type: text/plain\nhello"),
     "only-body.wat": printing("hello, world\n\nmore"),
@@ -145,8 +145,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def broken(server: Server, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """Ask for a response that breaks off; its status and what came of it."""
+def truncated(server: Server, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """Request a response that is truncated; return its status and the part that arrived."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
     connection.request("GET" if body is None else "POST", path, body)
     response = connection.getresponse()
@@ -160,7 +160,7 @@ def broken(server: Server, path: str, body: bytes | None = None) -> tuple[int, b
 
 
 @pytest.mark.parametrize("name", ["spin", "sleep"])
-def test_out_of_time_before_the_headers(server: Server, name: str) -> None:
+def test_timeout_before_the_headers(server: Server, name: str) -> None:
     began = time.monotonic()
     response = server.get(f"/{name}")
     assert response.status == 504
@@ -168,34 +168,34 @@ def test_out_of_time_before_the_headers(server: Server, name: str) -> None:
     assert "exceeded its time limit of 1 s" in server.wait_for_log(rf"GET /{name}, .* limit of 1 s")
 
 
-def test_out_of_time_waiting_for_a_body_that_never_comes(server: Server) -> None:
+def test_timeout_waiting_for_a_body(server: Server) -> None:
     with server.connect() as connection:
         connection.sendall(b"POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello")
         assert connection.recv(65536).startswith(b"HTTP/1.1 504 ")
 
 
 @pytest.mark.parametrize("name", ["spin-late", "trickle"])
-def test_out_of_time_after_the_headers(server: Server, name: str) -> None:
-    """The connection is aborted, so that the client can tell: whatever the guest still does."""
+def test_timeout_after_the_headers(server: Server, name: str) -> None:
+    """The connection is aborted, so that the client notices, even if the guest keeps writing."""
     began = time.monotonic()
-    status, received = broken(server, f"/{name}")
+    status, received = truncated(server, f"/{name}")
     assert status == 200
     assert 0.9 < time.monotonic() - began < 10
     assert len(received) < 1000
 
 
-def test_cpu_time_is_limited_besides(server: Server) -> None:
+def test_cpu_timeout(server: Server) -> None:
     assert server.get("/cpu").status == 504
     server.wait_for_log(r"GET /cpu, .* exceeded its CPU time limit of 0.3 s")
-    assert broken(server, "/cpu-late")[0] == 200
+    assert truncated(server, "/cpu-late")[0] == 200
 
 
-def test_sleeping_takes_no_cpu_time(server: Server) -> None:
+def test_sleeping_uses_no_cpu_time(server: Server) -> None:
     assert server.get("/sleepy").text == "awake\n"
 
 
-def test_a_host_call_that_takes_long_is_cpu_time(server: Server) -> None:
-    """190 MB of random bytes at a time: in pieces, and others are served in between."""
+def test_a_long_host_call_counts_as_cpu_time(server: Server) -> None:
+    """190 MB of random bytes per call are generated in pieces; others are served in between."""
     with ThreadPoolExecutor(1) as pool:
         hog = pool.submit(server.get, "/random")
         while not hog.done():
@@ -204,18 +204,18 @@ def test_a_host_call_that_takes_long_is_cpu_time(server: Server) -> None:
 
 
 def test_memory_is_limited(server: Server) -> None:
-    """The guest's allocation fails, as on a full machine."""
+    """The guest's allocation fails, as on a machine that is out of memory."""
     assert int.from_bytes(server.get("/memory").body, "little") * PAGE == 4 * MIB
 
 
 @pytest.mark.parametrize(("name", "limit"), [("table", MIB), ("big-table", 4 * MIB)])
 def test_tables_are_limited(server: Server, name: str, limit: int) -> None:
-    """In the pool and outside of it: at most an eighth of the memory limit, 8 bytes an element."""
+    """Inside and outside of the pool: an eighth of the memory limit, at 8 bytes per element."""
     elements = int.from_bytes(server.get(f"/{name}").body, "little")
     assert limit // 8 * 0.7 < elements * 8 <= limit // 8
 
 
-def test_the_heap_of_collected_objects_is_limited(server: Server) -> None:
+def test_the_garbage_collected_heap_is_limited(server: Server) -> None:
     before = server.rss()
     assert server.get("/gc").status == 500
     server.wait_for_log("GC heap out of memory")
@@ -223,7 +223,7 @@ def test_the_heap_of_collected_objects_is_limited(server: Server) -> None:
 
 
 def test_memories_share_the_limit(tmp_path: Path) -> None:
-    """More memories are not more memory, and what cannot fit is an error at the start."""
+    """Several memories share one limit; exceeding it initially is an error at startup."""
     write_files(tmp_path, {"two.wat": '(module (memory 10) (memory 30) (func (export "_start")))'})
     manifest = '[[module]]\nroute = "/"\nmodule = "two.wat"\nmemory_limit = "3MiB"\n'
     with (
@@ -240,7 +240,7 @@ def test_traps(server: Server, name: str) -> None:
     assert max(map(len, server.log.splitlines())) < 10_000
 
 
-def test_stderr_is_limited_and_the_answer_comes(server: Server) -> None:
+def test_stderr_is_limited_and_the_response_arrives(server: Server) -> None:
     assert server.get("/stderr").text == "ok\n"
     server.wait_for_log(r"stderr of /stderr .*dropped 10000 more bytes of stderr")
     assert server.log.count("spam") == 10_000
@@ -248,7 +248,7 @@ def test_stderr_is_limited_and_the_answer_comes(server: Server) -> None:
 
 @pytest.mark.parametrize("name", ["flood-stderr", "flood-lines"])
 def test_a_flood_of_stderr(server: Server, name: str) -> None:
-    """It ends with the guest's time; the log has the beginning and how much was dropped."""
+    """The timeout ends it; the log has the beginning and the number of dropped bytes."""
     before = server.rss()
     assert server.get(f"/{name}").status == 504
     server.wait_for_log(rf"stderr of /{name} .*more bytes of stderr")
@@ -273,8 +273,8 @@ BAD_OUTPUT = {
 
 
 @pytest.mark.parametrize(("name", "status"), BAD_OUTPUT.items())
-def test_output_that_is_no_response(server: Server, name: str, status: int) -> None:
-    """A plain page that has nothing of the guest's; the reason is in the log."""
+def test_invalid_output(server: Server, name: str, status: int) -> None:
+    """The error page contains none of the guest's output; the reason is in the log."""
     before = server.rss()
     response = server.get(f"/{name}")
     assert response.status == status
@@ -294,7 +294,7 @@ def test_output_that_is_no_response(server: Server, name: str, status: int) -> N
         ("inject", b""),
     ],
 )
-def test_fields_that_http_forbids_are_dropped(server: Server, name: str, body: bytes) -> None:
+def test_invalid_fields_are_dropped(server: Server, name: str, body: bytes) -> None:
     response = server.get(f"/{name}")
     assert response.header("X-Good") == "1"
     assert response.body == body
@@ -303,25 +303,25 @@ def test_fields_that_http_forbids_are_dropped(server: Server, name: str, body: b
 
 
 def test_values_need_not_be_utf_8(server: Server) -> None:
-    """They are passed on as they are; the client decodes them as ISO-8859-1."""
+    """They are passed on unchanged; the client decodes them as ISO-8859-1."""
     response = server.get("/not-utf-8")
     assert response.header("X-N") == "\xff\xfe"
     assert response.header("X-Good") == "1"
     assert response.body == b"\xff\xfe"
 
 
-def test_a_response_in_a_response_is_a_body(server: Server) -> None:
+def test_a_second_response_is_part_of_the_body(server: Server) -> None:
     assert server.get("/split").body == b"HTTP/1.1 200 OK\r\n\r\nsecond"
 
 
-def test_a_lying_content_length(server: Server) -> None:
-    """Longer output is cut, shorter output ends the connection, nonsense is dropped."""
+def test_a_wrong_content_length(server: Server) -> None:
+    """Longer output is truncated, shorter output aborts, an invalid length is dropped."""
     assert server.get("/longer").body == b"abc"
     server.wait_for_log("output beyond the Content-Length was cut")
-    assert broken(server, "/shorter") == (200, b"abc")
+    assert truncated(server, "/shorter") == (200, b"abc")
     for name in ("length-word", "length-minus", "length-two"):
         assert server.get(f"/{name}").body == b"abc"
 
 
-def test_a_trap_after_the_headers_breaks_the_connection(server: Server) -> None:
-    assert broken(server, "/trap-late") == (200, b"part")
+def test_a_trap_after_the_headers_aborts_the_connection(server: Server) -> None:
+    assert truncated(server, "/trap-late") == (200, b"part")

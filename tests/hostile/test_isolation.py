@@ -1,4 +1,4 @@
-"""A guest sees what it was given and nothing else, and nothing of it stays."""
+"""A guest can access only the resources of its entry, and leaves no data behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ module = "fill.wat"
 route = "/scan"
 module = "scan.wat"
 """
-# Counts in a global, in memory and in a table, and prints the sum of what it finds there.
+# Increments counters in a global, in memory and in a table, and prints their sum.
 COUNTER = """(module
   (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1) (table $t 1 funcref)
@@ -64,7 +64,7 @@ FILL = f"""(module
     (loop $l (i64.store (local.get $at) (i64.const {MARKER}))
       (local.set $at (i32.add (local.get $at) (i32.const 8)))
       (br_if $l (i32.lt_u (local.get $at) (i32.const 8388608))))))"""
-# Looks for the marker in 8 MiB that it gets one way and the other: at the start, and by growing.
+# Traps if 8 MiB, half of them initial and half grown, are not all zero.
 SCAN = """(module
   (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 64)
@@ -87,8 +87,8 @@ class Site:
     server: Server
     folder: Path
 
-    def does(self, route: str, *operations: str) -> list[str]:
-        """What came of each operation."""
+    def perform(self, route: str, *operations: str) -> list[str]:
+        """Perform operations in the guest; return the result of each."""
         response = self.server.get(f"/{route}?{'&'.join(operations)}")
         assert response.status == 200, response.text
         return [line.split(" -> ", 1)[1] for line in response.text.splitlines()]
@@ -141,23 +141,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "/",
     ],
 )
-def test_what_is_outside_the_volumes_is_not_there(site: Site, path: str) -> None:
-    """For reading and for writing."""
+def test_paths_outside_the_volumes_are_inaccessible(site: Site, path: str) -> None:
+    """For reading and writing."""
     if path:
-        (found,) = site.does("thief", f"read:{path}")
+        (found,) = site.perform("thief", f"read:{path}")
         assert found in (
             "Operation not permitted",
             "No such file or directory",
             "Capabilities insufficient",
             "Bad file descriptor",
         ), found
-        (found, *_) = site.does("thief", f"overwrite:{path}")
+        (found, *_) = site.perform("thief", f"overwrite:{path}")
         assert found != "ok"
     assert (site.folder / "outside.txt").read_text() == "secret"
 
 
-def test_links_of_another_guest_lead_nowhere(site: Site) -> None:
-    """A guest plants links in a shared volume; another one, which may see more, follows them."""
+def test_links_of_another_guest_cannot_leave_the_volume(site: Site) -> None:
+    """One guest plants links in a shared volume; another with more access follows them."""
     targets = (
         "../private/secret.txt",
         "../outside.txt",
@@ -167,22 +167,22 @@ def test_links_of_another_guest_lead_nowhere(site: Site) -> None:
         "../../../../../../../../etc/passwd",
         "planted-0",
     )
-    site.does("thief", *(f"symlink:{t}:/data/planted-{i}" for i, t in enumerate(targets)))
-    found = site.does("owner", *(f"read:/data/planted-{i}" for i in range(len(targets))))
+    site.perform("thief", *(f"symlink:{t}:/data/planted-{i}" for i, t in enumerate(targets)))
+    found = site.perform("owner", *(f"read:/data/planted-{i}" for i in range(len(targets))))
     assert len(found) == len(targets)
     assert not [text for text in found if "secret" in text or "root:" in text or "PATH=" in text]
-    site.does("thief", "symlink:../private:/data/folder")
-    assert site.does("owner", "read:/data/folder/secret.txt") == ["Operation not permitted"]
+    site.perform("thief", "symlink:../private:/data/folder")
+    assert site.perform("owner", "read:/data/folder/secret.txt") == ["Operation not permitted"]
 
 
 def test_a_link_inside_the_volume_works(site: Site) -> None:
-    assert site.does("thief", "symlink:file.txt:/data/inside", "read:/data/inside") == [
+    assert site.perform("thief", "symlink:file.txt:/data/inside", "read:/data/inside") == [
         "ok",
         "shared",
     ]
 
 
-def test_nothing_is_moved_across_the_border(site: Site) -> None:
+def test_nothing_is_moved_across_volume_boundaries(site: Site) -> None:
     operations = (
         "rename:/data/file.txt:/data/../moved.txt",
         "rename:/data/../outside.txt:/data/stolen.txt",
@@ -191,9 +191,9 @@ def test_nothing_is_moved_across_the_border(site: Site) -> None:
         "unlink:/data/../outside.txt",
         "mkdir:/data/../made",
     )
-    assert "ok" not in site.does("thief", *operations[:3], *operations[4:])
-    site.does("thief", operations[3])
-    assert "secret" not in site.does("thief", "read:/data/stolen.txt")
+    assert "ok" not in site.perform("thief", *operations[:3], *operations[4:])
+    site.perform("thief", operations[3])
+    assert "secret" not in site.perform("thief", "read:/data/stolen.txt")
     assert sorted(path.name for path in site.folder.iterdir() if path.is_dir()) == [
         "private",
         "shared",
@@ -201,8 +201,8 @@ def test_nothing_is_moved_across_the_border(site: Site) -> None:
 
 
 def test_a_readonly_volume(site: Site) -> None:
-    """It can be read, and in no way changed, not even through another volume."""
-    assert site.does("reader", "read:/private/secret.txt", "list:/private") == [
+    """It can be read but not changed in any way, not even through another volume."""
+    assert site.perform("reader", "read:/private/secret.txt", "list:/private") == [
         "secret",
         ". .. secret.txt ",
     ]
@@ -219,32 +219,32 @@ def test_a_readonly_volume(site: Site) -> None:
         "symlink:x:/private/link",
         "utime:/private/secret.txt",
     )
-    assert set(site.does("reader", *operations)) <= {
+    assert set(site.perform("reader", *operations)) <= {
         "Operation not permitted",
         "Read-only file system",
         "Cross-device link",
         "Capabilities insufficient",
     }
     assert [path.name for path in (site.folder / "private").iterdir()] == ["secret.txt"]
-    assert site.does("owner", "create:/private/mine", "unlink:/private/mine") == ["ok", "ok"]
+    assert site.perform("owner", "create:/private/own", "unlink:/private/own") == ["ok", "ok"]
 
 
-def test_no_descriptor_of_the_host(site: Site) -> None:
-    assert site.does("nothing", "descriptors") == ["0"]
-    assert site.does("owner", "descriptors") == ["2"]
+def test_no_host_descriptors(site: Site) -> None:
+    assert site.perform("nothing", "descriptors") == ["0"]
+    assert site.perform("owner", "descriptors") == ["2"]
 
 
 def test_open_files_are_limited(site: Site) -> None:
-    """The worker's descriptors are everybody's."""
+    """Guests share the descriptors of their worker, so each may have only a few."""
     few = "128, then No file descriptors available, one more after a close"
-    assert site.does("thief", "hoard:/data/file.txt", "read:/data/file.txt") == [
+    assert site.perform("thief", "hoard:/data/file.txt", "read:/data/file.txt") == [
         few,
         "No file descriptors available",
     ]
-    assert site.does("thief", "hoard:/data/file.txt")[0] == few
+    assert site.perform("thief", "hoard:/data/file.txt")[0] == few
 
 
-def test_no_environment_of_the_host(site: Site) -> None:
+def test_no_host_environment(site: Site) -> None:
     text = site.server.get("/nothing?environ").text
     assert "GATEWAY_INTERFACE=CGI/1.1" in text
     assert "SECRET_OF_THE_HOST" not in text
@@ -252,15 +252,15 @@ def test_no_environment_of_the_host(site: Site) -> None:
     assert str(site.folder) not in text
 
 
-def test_nothing_survives_a_run(site: Site) -> None:
-    """Globals, memory and tables are new each time, in whatever order slots are used again."""
+def test_no_state_survives_a_run(site: Site) -> None:
+    """Globals, memory and tables are new for each run, in whatever order slots are reused."""
     with ThreadPoolExecutor(8) as pool:
         answers = {site.server.get("/counter").text}
         answers |= {r.text for r in pool.map(lambda _: site.server.get("/counter"), range(200))}
     assert answers == {"1"}
 
 
-def test_memory_of_another_guest_is_never_seen(site: Site) -> None:
+def test_memory_of_another_guest_is_never_visible(site: Site) -> None:
     with ThreadPoolExecutor(8) as pool:
         routes = ["/fill", "/scan"] * 150
         answers = {r.text for r in pool.map(site.server.get, routes)}

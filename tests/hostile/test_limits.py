@@ -1,4 +1,4 @@
-"""Each limit that can be configured: what is just below it is served, what is above is answered."""
+"""Every configurable limit: requests just below it are served, those above are rejected."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ module = "environment.wat"
 body_limit = "1MiB"
 """
 MODULES: dict[str, str | bytes] = {
-    # With the name, the colon and the line ends.
+    # Including the name, the colon and the line ends.
     "head-2000.wat": Program().write(f"{TEXT_HEAD[:-1]}X: {'y' * (2000 - 30)}\n\nok").wat(),
     "head-2100.wat": Program().write(f"{TEXT_HEAD[:-1]}X: {'y' * (2100 - 30)}\n\nok").wat(),
     "flood.wat": Program().write(TEXT_HEAD + "x" * 60_000).forever().wat(),
@@ -73,22 +73,22 @@ def test_body_limit(server: Server, path: str, length: int, status: int) -> None
 
 
 @pytest.mark.parametrize("length", [10**9, 10**15])
-def test_a_body_that_is_only_announced(server: Server, length: int) -> None:
-    """It is refused at once, before anything of it is read."""
+def test_body_limit_of_an_announced_length(server: Server, length: int) -> None:
+    """The request is rejected before any of its body is read."""
     head = f"POST /environment HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
     with server.connect() as connection:
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
-def test_body_limit_of_a_body_in_chunks(server: Server) -> None:
+def test_body_limit_of_a_chunked_body(server: Server) -> None:
     head = b"POST /environment HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"1f4\r\n" + b"x" * 500 + b"\r\n"
     with server.connect() as connection:
         connection.sendall(head + 2 * chunk + b"0\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
     with server.connect() as connection:
-        connection.sendall(head + 3 * chunk)  # no end: what is there is too much already
+        connection.sendall(head + 3 * chunk)  # not complete, but already too large
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
@@ -101,7 +101,7 @@ def test_environment_limit(server: Server, path: str, length: int, status: int) 
 
 
 def test_argv_counts_as_environment(server: Server) -> None:
-    """A query is in QUERY_STRING, REQUEST_URI, X_FULL_URL and argv: 3 times would be allowed."""
+    """The query counts four times: QUERY_STRING, REQUEST_URI, X_FULL_URL and argv."""
     assert server.get("/environment?" + "x" * 500).status == 200
     assert server.get("/environment?" + "x" * 750).status == 431
 
@@ -114,7 +114,7 @@ def test_max_request_line(server: Server, length: int, status: int) -> None:
 
 @pytest.mark.parametrize(("length", "status"), [(3500, 200), (4500, 431)])
 def test_max_request_header(server: Server, length: int, status: int) -> None:
-    """For one field and for several together."""
+    """Applies to one field and to the sum of several."""
     assert server.get("/unlimited", headers=[("X", "x" * length)]).status == status
     several = [(f"X-{i}", "x" * (length // 10)) for i in range(10)]
     assert server.get("/unlimited", headers=several).status == status
@@ -126,7 +126,7 @@ def test_header_limit(server: Server, size: int, status: int) -> None:
 
 
 def test_output_buffer(server: Server) -> None:
-    """A client that does not read stops its guest; what waits in the gateway is little."""
+    """A client that does not read suspends its guest; the gateway buffers little."""
     with ExitStack() as stack:
         before = server.rss()
         for _ in range(20):
@@ -142,7 +142,7 @@ def test_output_buffer(server: Server) -> None:
 
 
 def test_spool_limit_and_total(server: Server) -> None:
-    """Bodies without a length share a room; one that does not fit may come again."""
+    """Bodies without a length share the total; one that does not fit gets a 503."""
     head = b"POST /spooling HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"16800\r\n" + b"x" * 0x16800 + b"\r\n"  # 90 KiB
     with server.connect() as first, server.connect() as second:

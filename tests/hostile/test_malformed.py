@@ -1,4 +1,4 @@
-"""Malformed HTTP: the right status, the connection closed, and no handler runs."""
+"""Malformed HTTP gets the right status, the connection is closed, and no handler runs."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def unix_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_is_rejected(server: Server, case: Case) -> None:
+def test_malformed_requests_are_rejected(server: Server, case: Case) -> None:
     assert ask(server.connect(), [case.data], case.expected) == case.expected
 
 
 @pytest.mark.parametrize("case", GOOD, ids=str)
-def test_is_answered(server: Server, case: Case) -> None:
+def test_unusual_requests_are_served(server: Server, case: Case) -> None:
     assert ask(server.connect(), [case.data], case.expected) == case.expected
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_nothing_after_it_is_answered(server: Server, case: Case) -> None:
-    """A request that a client hides behind a malformed one is not a request."""
+def test_data_after_a_malformed_request_is_ignored(server: Server, case: Case) -> None:
+    """A request hidden behind a malformed one is not processed."""
     data = case.data + get(line=b"GET /smuggled HTTP/1.1")
     assert ask(server.connect(), [data], case.expected) == case.expected
 
 
 @pytest.mark.parametrize("case", CASES + GOOD, ids=str)
 def test_cut_in_two(unix_path: Path, case: Case) -> None:
-    """It does not matter how the bytes arrive."""
+    """The response does not depend on how the bytes are split."""
     for cut in cuts(case.data):
         pieces = [case.data[:cut], case.data[cut:]]
         answer = ask(unix_connection(unix_path), pieces, case.expected)
@@ -72,22 +72,22 @@ def test_byte_by_byte(unix_path: Path, case: Case) -> None:
 
 @pytest.mark.parametrize("version", [b"1.1", b"1.2", b"1.9"])
 def test_the_version_of_the_response(server: Server, version: bytes) -> None:
-    """A server sends its own version: RFC 9110 §2.5."""
+    """The response has the server's version: RFC 9110 §2.5."""
     request = get(b"Connection: close\r\n", b"GET / HTTP/" + version)
     assert server.raw(request).startswith(b"HTTP/1.1 200 ")
 
 
-def test_no_handler_has_run_for_them(server: Server) -> None:
+def test_no_handler_ran_for_malformed_requests(server: Server) -> None:
     for case in CASES:
         ask(server.connect(), [case.data], case.expected)
     wait_until_only_answered_ran(server)
     assert "/smuggled" not in "\n".join(server.access_log)
 
 
-def test_every_difference_to_others_is_explained(
+def test_every_difference_from_other_servers_is_explained(
     server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """To nginx, Apache and Go's net/http as installed; docs/security.md has the table."""
+    """Compared with the installed nginx, Apache and net/http of Go; see docs/security.md."""
     with references(tmp_path_factory.mktemp("references")) as ports:
         rows = compare(ports, CASES + GOOD)
     for case, answers in zip(CASES + GOOD, rows, strict=True):

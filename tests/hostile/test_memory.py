@@ -1,4 +1,4 @@
-"""The memory of guests that have ended goes back to the system.
+"""The memory of ended guests is returned to the system.
 
 The figures are resident sizes of one worker. ``pytest -s`` prints them.
 """
@@ -31,7 +31,7 @@ SETTLE_SECONDS = 20.0
 
 
 def touch(first: int, end: int) -> str:
-    """Code that writes to every page of the system in a range of the guest's memory."""
+    """Return code that writes to every system page in a range of the guest's memory."""
     return f"""(local.set $i (i32.const {first}))
       (loop $touch (i32.store8 (local.get $i) (i32.const 1))
         (local.set $i (i32.add (local.get $i) (i32.const {SYSTEM_PAGE})))
@@ -39,7 +39,7 @@ def touch(first: int, end: int) -> str:
 
 
 def growing(pages: int) -> Program:
-    """A program that grows by a number of WebAssembly pages, and traps if it cannot."""
+    """Return a program that grows by ``pages`` WebAssembly pages, or traps if it cannot."""
     return Program().code(
         f"(if (i32.lt_s (memory.grow (i32.const {pages})) (i32.const 0)) (then unreachable))"
     )
@@ -64,14 +64,14 @@ MANIFEST = "".join(
 
 
 def warmed_up(server: Server) -> int:
-    """Serve some requests; the worker's resident size in bytes after them."""
+    """Serve some requests; return the worker's resident size in bytes afterwards."""
     for _ in range(200):
         assert server.get("/hello").text == "hello\n"
     return server.rss()
 
 
-def at_once(server: Server, path: str, while_running: Callable[[], None]) -> list[bytes]:
-    """Send 1,000 requests on as many open connections; what came back on each of them."""
+def send_concurrently(server: Server, path: str, while_running: Callable[[], None]) -> list[bytes]:
+    """Send 1,000 requests on as many open connections; return the response bodies."""
     request = f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     with ExitStack() as stack:
         connections = [stack.enter_context(server.connect(120)) for _ in range(SLEEPING_GUESTS)]
@@ -83,7 +83,7 @@ def at_once(server: Server, path: str, while_running: Callable[[], None]) -> lis
 
 
 def settled(size: Callable[[], int], allowed: int) -> int:
-    """Wait until a resident size is at most what is allowed; the last size in bytes."""
+    """Wait until a resident size is at most ``allowed``; return the last size in bytes."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while (found := size()) > allowed and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -91,7 +91,7 @@ def settled(size: Callable[[], int], allowed: int) -> int:
 
 
 def test_large_guests_one_after_another(tmp_path: Path) -> None:
-    """Each guest writes to 244 MiB; after 32 of them the worker is as small as before."""
+    """After 32 guests that each write to 244 MiB, the worker is as small as before."""
     with serving(tmp_path, MANIFEST, *ONE_WORKER, modules=MODULES) as server:
         idle = warmed_up(server)
         allowed = idle + 16 * MIB
@@ -100,7 +100,7 @@ def test_large_guests_one_after_another(tmp_path: Path) -> None:
             if number in (1, 4, 8, 16):
                 print(f"after {number} guests: {server.rss() / MIB:.1f} MiB")
             # Memory that is never returned must not push the machine itself out of memory.
-            assert server.rss() < idle + 4 * 256 * MIB, f"{number} guests were too much"
+            assert server.rss() < idle + 4 * 256 * MIB, f"{number} guests used too much"
         after = settled(server.rss, allowed)
         print(f"idle {idle / MIB:.1f} MiB, after {LARGE_REQUESTS} guests {after / MIB:.1f} MiB")
     assert after <= allowed, f"{after / MIB:.1f} MiB after {idle / MIB:.1f} MiB idle"
@@ -108,10 +108,10 @@ def test_large_guests_one_after_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("memory", ["auto", "pool"])
 def test_a_thousand_sleeping_guests(tmp_path: Path, memory: str) -> None:
-    """What a thousand guests that sleep at the same time have touched is given back.
+    """The memory that a thousand concurrent sleeping guests touched is returned.
 
-    What stays is not the guests': Python keeps the memory of freed objects for new ones, and
-    wasmtime two pages of each stack. It is there once, however often that happens.
+    The rest is not the guests': Python keeps the memory of freed objects for new ones, and
+    wasmtime keeps two pages of each stack. A second burst does not add to it.
     """
     options = (*ONE_WORKER, "--memory", memory)
     with serving(tmp_path, MANIFEST, *options, modules=MODULES) as server:
@@ -126,15 +126,15 @@ def test_a_thousand_sleeping_guests(tmp_path: Path, memory: str) -> None:
 
 
 def burst(server: Server, idle: int) -> int:
-    """Have all guests sleep at the same time; the resident size in bytes afterwards."""
+    """Have all guests sleep concurrently; return the resident size in bytes afterwards."""
 
     def wait_until_all_sleep() -> None:
-        """All of them run at the same time when what they have touched is resident."""
+        """Wait until the memory that the guests touch is resident: then all of them run."""
         deadline = time.monotonic() + 60
         while (busy := server.rss()) < idle + SLEEPING_GUESTS * SLEEPER_KIB * 1024 * 0.9:
             assert time.monotonic() < deadline, f"only {busy / MIB:.1f} MiB are in use"
             time.sleep(0.02)
 
-    answers = at_once(server, "/sleeper", wait_until_all_sleep)
+    answers = send_concurrently(server, "/sleeper", wait_until_all_sleep)
     assert answers == [b"awake\n"] * SLEEPING_GUESTS
     return settled(server.rss, idle + SLEEPING_GUESTS * KEPT_KIB * 1024)

@@ -1,4 +1,4 @@
-"""The memory of all running guests together: which requests wait, and which fail."""
+"""The memory budget of all running guests: which requests wait, and which fail."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ TOUCH = """(local.set $i (i32.const 1048576))
 
 
 def holding(program: Program) -> Program:
-    """It says that it is ready, and ends when its client says so."""
+    """Return a module that prints "ready" and ends when its body arrives."""
     program.write(TEXT_HEAD + "ready\n").code("(drop (call $read))")
     return program.write("done\n")
 
 
 def starting_with(size: int) -> str:
-    """A module that starts with so many MiB and uses them until its request has arrived."""
+    """Return a module that starts with ``size`` MiB and uses them until its body has arrived."""
     wat = holding(Program().code(TOUCH)).wat()
     return re.sub(r'\(memory \(export "memory"\) \d+\)', memory(size), wat)
 
 
 def growing_to(size: int) -> str:
-    """A module that starts small and grows to so many MiB, as allocators do."""
+    """Return a module that starts small and grows to ``size`` MiB, as allocators do."""
     program = Program().code(f"(memory.grow (i32.const {(size - 1) * PAGES_PER_MIB}))")
     program.code("(if (i32.lt_s (i32.const 0)) (then")
     program.write(TEXT_HEAD + "no room\n").exit(0).code("))").code(TOUCH)
@@ -73,7 +73,7 @@ def entries(*names: str, queue_timeout: float = 60) -> str:
 
 
 class Guest:
-    """A request whose guest runs until it is stopped."""
+    """A request whose guest runs until ``end`` is called."""
 
     def __init__(self, connection: socket.socket, path: str) -> None:
         self._connection = connection
@@ -82,11 +82,11 @@ class Guest:
         self._received = b""
 
     def fileno(self) -> int:
-        """For ``select``."""
+        """Return the socket's descriptor, for ``select``."""
         return self._connection.fileno()
 
     def wait_for(self, pattern: bytes) -> None:
-        """Wait until it has said something."""
+        """Wait until the response matches a pattern."""
         self._connection.settimeout(60)
         while not re.search(pattern, self._received):
             received = self._connection.recv(65536)
@@ -94,7 +94,7 @@ class Guest:
             self._received += received
 
     def is_silent_for(self, seconds: float) -> bool:
-        """Whether nothing has come, nor comes for a while."""
+        """Whether nothing has been received, nor is within ``seconds``."""
         self._connection.settimeout(seconds)
         try:
             self._received += self._connection.recv(65536)
@@ -104,11 +104,11 @@ class Guest:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it had the memory that it wanted."""
+        """Whether the guest got its memory."""
         return b"ready" in self._received
 
     def end(self) -> None:
-        """Let it end."""
+        """Make the guest end, and wait for that."""
         self._connection.sendall(b"x")
         self.wait_for(b"done")
 
@@ -117,9 +117,9 @@ class Guest:
 def serving_guests(
     folder: Path, manifest: str, *options: str, command: Sequence[str] = ()
 ) -> Iterator[tuple[Server, Callable[[str], Guest]]]:
-    """A server, and what makes guests of it; they are hung up on in the end."""
+    """Yield a server and a function that starts guests; they are disconnected at the end."""
     with (
-        # The guests' bodies come when a test says so.
+        # Tests decide when the bodies of the guests are sent.
         serving(
             folder, manifest, "--min-body-rate", "0", *options, modules=MODULES, command=command
         ) as server,
@@ -130,7 +130,7 @@ def serving_guests(
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_guests_wait_until_there_is_memory(tmp_path: Path, workers: int) -> None:
-    """Of four that start with 120 MiB two have room in 256, in whichever workers they run."""
+    """Of four guests that start with 120 MiB, two fit in 256 MiB, in whichever worker."""
     options = ("--workers", str(workers), *BUDGET)
     with serving_guests(tmp_path, entries("large"), *options) as (_, guest_of):
         running = [guest_of("/large") for _ in range(2)]
@@ -145,7 +145,7 @@ def test_guests_wait_until_there_is_memory(tmp_path: Path, workers: int) -> None
             guest.end()
 
 
-def test_who_has_waited_for_memory_too_long(tmp_path: Path) -> None:
+def test_waiting_for_memory_times_out(tmp_path: Path) -> None:
     manifest = entries("large", queue_timeout=0.3)
     with serving_guests(tmp_path, manifest, *ONE_WORKER, *BUDGET) as (server, guest_of):
         running = [guest_of("/large") for _ in range(2)]
@@ -163,7 +163,7 @@ def test_who_has_waited_for_memory_too_long(tmp_path: Path) -> None:
 
 
 def test_growth_beyond_the_budget_fails_inside_the_guest(tmp_path: Path) -> None:
-    """As on a machine whose memory is used up: the allocation fails, which the guest may report."""
+    """The allocation fails as on a machine that is out of memory; the guest may report it."""
     with serving_guests(tmp_path, entries("growing"), *ONE_WORKER, *BUDGET) as (server, guest_of):
         running = [guest_of("/growing") for _ in range(2)]
         for guest in running:
@@ -173,8 +173,8 @@ def test_growth_beyond_the_budget_fails_inside_the_guest(tmp_path: Path) -> None
             guest.end()
 
 
-def test_guests_that_will_grow_wait(tmp_path: Path) -> None:
-    """Once it is known how much they take: otherwise most of a crowd would start and then fail."""
+def test_guests_that_are_expected_to_grow_wait(tmp_path: Path) -> None:
+    """Once past growth is known; otherwise many would start at once, and most would fail."""
     with serving_guests(tmp_path, entries("growing"), *ONE_WORKER, *BUDGET) as (server, guest_of):
         assert server.post("/growing", b"x").text == "ready\ndone\n"
         running = [guest_of("/growing") for _ in range(2)]
@@ -196,7 +196,7 @@ def test_a_flood_of_large_guests_leaves_memory_for_another_module(tmp_path: Path
             assert server.get("/hello").text == "hello\n"
 
 
-def test_memory_of_a_worker_that_died_is_free_again(tmp_path: Path) -> None:
+def test_the_memory_of_a_dead_worker_is_released(tmp_path: Path) -> None:
     with serving_guests(tmp_path, entries("larger"), "--workers", "2", *BUDGET) as (
         server,
         guest_of,
@@ -208,23 +208,23 @@ def test_memory_of_a_worker_that_died_is_free_again(tmp_path: Path) -> None:
         assert resident(victim) > 200 * MIB
         os.kill(victim, signal.SIGKILL)
         server.wait_for_log(f"worker {victim} was killed")
-        # Those that wait in the other worker can go on, one after the other.
+        # Requests queued in the other worker continue, one after the other.
         while waiting:
             guest = first_of(waiting)
             waiting.remove(guest)
             with contextlib.suppress(
                 AssertionError, ConnectionError
-            ):  # it was in the one that died
+            ):  # it was in the worker that died
                 guest.wait_for(b"ready")
                 guest.end()
         assert server.post("/larger", b"x").text == "ready\ndone\n"
 
 
 def first_of(guests: list[Guest]) -> Guest:
-    """The first one of which something is to be heard."""
-    heard, _, _ = select.select(guests, [], [], 60)
-    assert heard
-    return next(guest for guest in guests if guest in heard)
+    """Return the first guest that sends something."""
+    ready, _, _ = select.select(guests, [], [], 60)
+    assert ready
+    return next(guest for guest in guests if guest in ready)
 
 
 def resident(pid: int) -> int:
@@ -232,8 +232,8 @@ def resident(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_reloads_do_not_use_it_up(tmp_path: Path) -> None:
-    """Each worker of each reload has an account; those of the workers that ended are used again."""
+def test_reloads_do_not_use_up_the_budget(tmp_path: Path) -> None:
+    """Each worker of each reload has an account; accounts of ended workers are reused."""
     with serving_guests(tmp_path, entries("larger"), "--workers", "2", *BUDGET) as (server, _):
         for number in range(20):
             server.process.send_signal(signal.SIGHUP)
@@ -242,7 +242,7 @@ def test_reloads_do_not_use_it_up(tmp_path: Path) -> None:
 
 
 def test_a_reload_waits_for_workers_that_still_run_guests(tmp_path: Path) -> None:
-    """Each reload leaves a worker behind whose guest is still running: their number is bounded."""
+    """Each reload leaves behind a worker whose guest is still running; there is a limit."""
     options = (*ONE_WORKER, "--shutdown-timeout", "600")
     with serving_guests(tmp_path, entries("small"), *options) as (server, guest_of):
         guests = [guest_of("/small")]
@@ -263,7 +263,7 @@ def test_a_reload_waits_for_workers_that_still_run_guests(tmp_path: Path) -> Non
 
 
 def wait_for_reload(server: Server, count: int) -> None:
-    """Wait until there have been so many."""
+    """Wait until ``count`` reloads have been logged."""
     deadline = time.monotonic() + 60
     while server.log.count("INFO reloaded") < count:
         assert time.monotonic() < deadline, server.log
@@ -283,7 +283,7 @@ def test_a_module_that_can_never_start(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("budget", ["much", "-1", "64MB extra", ""])
-def test_a_budget_that_is_none(tmp_path: Path, budget: str) -> None:
+def test_an_invalid_budget(tmp_path: Path, budget: str) -> None:
     write_files(tmp_path, {**MODULES, "modules.toml": entries("hello")})
     done = run_wagi(tmp_path, "check", f"--memory-budget={budget}")
     assert (done.returncode, "--memory-budget: expected auto or a size" in done.stderr) == (2, True)
@@ -291,7 +291,7 @@ def test_a_budget_that_is_none(tmp_path: Path, budget: str) -> None:
 
 @pytest.mark.parametrize("name", ["large", "growing-less"])
 def test_a_container_of_256_mib(tmp_path: Path, name: str) -> None:
-    """Of four large guests one has room: the others wait or fail, and no worker is killed."""
+    """One of four large guests fits: the others wait or fail, and no worker is killed."""
     with (
         memory_limited_to(256 * MIB) as group,
         serving_guests(tmp_path, entries(name), "--workers", "2", command=group.command) as (
@@ -313,4 +313,4 @@ def test_a_container_of_256_mib(tmp_path: Path, name: str) -> None:
         assert name == "growing-less" or all(answers)
         assert set(server.workers) == workers
         assert group.oom_kills == 0
-        assert group.peak > 150 * MIB  # it was about the limit
+        assert group.peak > 150 * MIB  # the limit did matter

@@ -1,4 +1,4 @@
-"""Modules that can never run are errors at the start; what docs/security.md promises does run."""
+"""Modules that can never run are errors at startup; what docs/security.md promises does run."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LARGEST_TABLE = 4_194_304
 
 
 def importing(kind: str, name: str = "fd_write", module: str = WASI) -> str:
-    """A module whose only import has this type."""
+    """Return a module whose only import has this type."""
     return f'(module (import "{module}" "{name}" {kind}) {START})'
 
 
 FD_WRITE = "(func (param i32 i32 i32 i32) (result i32))"
-# Each module with what its message has to name.
+# Each module with the text that its message has to contain.
 BAD = {
     # Shared memory needs threads, and a host call cannot check what another thread changes.
     "shared-memory": ('(module (memory (export "memory") 1 2 shared) ' + START + ")", "shared"),
     "shared-second": (f"(module {MEMORY} (memory 1 2 shared) {START})", "shared"),
-    # Memory belongs to the guest: WASI commands export theirs.
+    # A guest owns its memory: WASI commands export it.
     "memory-of-env": (importing("(memory 1)", "memory", "env"), "memory"),
     "memory-of-wasi": (importing("(memory 1)", "memory"), "memory"),
     "shared-of-env": (importing("(memory 1 2 shared)", "memory", "env"), "memory"),
@@ -43,7 +43,7 @@ BAD = {
         importing("(func (param i32 i32 i32) (result i32))", "clock_time_get"),
         "clock_time_get",
     ),
-    # In snapshot 0, fd_seek had the parameters of today in the same order.
+    # In snapshot 0, fd_seek has the same parameters in the same order.
     "unstable-seek": (
         importing("(func (param i32 i32 i32 i32) (result i32))", "fd_seek", "wasi_unstable"),
         "fd_seek",
@@ -54,7 +54,7 @@ BAD = {
     "a-table": (importing("(table 1 funcref)"), "fd_write"),
     "a-tag": (importing("(tag (param i32))"), "fd_write"),
     "unstable-global": (importing("(global i32)", "fd_write", "wasi_unstable"), "fd_write"),
-    # One element more than allowed, many more, and two tables that are too large together.
+    # One element more than allowed, many more, and two tables that together are too large.
     "large-table": (f"(module (table {LARGEST_TABLE + 1} funcref) {START})", "table"),
     "huge-table": (f"(module (table 4294967295 funcref) {START})", "table"),
     "large-externref-table": (f"(module (table {LARGEST_TABLE + 1} externref) {START})", "table"),
@@ -62,7 +62,7 @@ BAD = {
         f"(module (table 10 funcref) (table {LARGEST_TABLE} funcref) {START})",
         "table",
     ),
-    # Active segments are copied before any code runs: out of bounds is a trap in each request.
+    # Active segments are copied before any code runs: out of bounds, every request would trap.
     "data-across-end": (f'(module {MEMORY} (data (i32.const 65530) "1234567") {START})', "data"),
     "data-at-minus-1": (f'(module {MEMORY} (data (i32.const -1) "1") {START})', "data"),
     "data-beyond-end": (f'(module {MEMORY} (data (i32.const 65537) "") {START})', "data"),
@@ -90,11 +90,11 @@ BAD = {
         f"(module (table 1 funcref) (func $f) (elem (i32.const 1) $f) {START})",
         "elem",
     ),
-    # Pointers of WASI have 32 bits.
+    # WASI's pointers have 32 bits.
     "memory64": ('(module (memory (export "memory") i64 1) ' + START + ")", "64"),
     "table64": (f"(module (table i64 1 funcref) {START})", "64"),
 }
-# What looks similar and works.
+# Similar modules that work.
 GOOD = {
     "data-to-the-end": f'(module {MEMORY} (data (i32.const 65530) "123456") {START})',
     "no-data-at-the-end": f'(module {MEMORY} (data (i32.const 65536) "") {START})',
@@ -119,7 +119,7 @@ def wat_files(texts: dict[str, str]) -> dict[str, str | bytes]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose modules.toml names every bad module and every good one."""
+    """A folder whose modules.toml names all bad and all good modules."""
     folder = tmp_path_factory.mktemp("modules")
     modules = wat_files({**{name: text for name, (text, _) in BAD.items()}, **GOOD})
     write_files(folder, {**modules, "modules.toml": manifest_of(modules)})
@@ -137,18 +137,18 @@ def served(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def messages(done: subprocess.CompletedProcess[str], name: str) -> list[str]:
-    """The messages about a module: each begins with a line ``error: FILE:LINE: …``."""
+    """Return the messages about a module; each begins with ``error: FILE:LINE: …``."""
     found = re.split(r"^(?=\w+: modules\.toml:)", done.stderr, flags=re.MULTILINE)
     return [message.strip() for message in found if f" {name}.wat: " in message]
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_is_rejected(
+def test_bad_modules_are_rejected(
     name: str,
     checked: subprocess.CompletedProcess[str],
     served: subprocess.CompletedProcess[str],
 ) -> None:
-    """One line that says which module it is and what is wrong with it; exit status 2."""
+    """One line names the module and what is wrong with it; the exit status is 2."""
     for done in (checked, served):
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
@@ -160,12 +160,12 @@ def test_is_rejected(
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_is_accepted(name: str, checked: subprocess.CompletedProcess[str]) -> None:
+def test_good_modules_are_accepted(name: str, checked: subprocess.CompletedProcess[str]) -> None:
     assert messages(checked, name) == []
 
 
-def test_what_is_accepted_runs(tmp_path: Path) -> None:
-    """Each one is instantiated, prints nothing, and is answered like any handler that does so."""
+def test_accepted_modules_run(tmp_path: Path) -> None:
+    """Each is instantiated, prints nothing, and gets the usual error for empty output."""
     modules = wat_files(GOOD)
     with serving(tmp_path, manifest_of(modules), modules=modules) as server:
         for name in GOOD:
@@ -174,7 +174,7 @@ def test_what_is_accepted_runs(tmp_path: Path) -> None:
         assert " trap" not in server.log
 
 
-# Grows the table $t by steps until that fails, puts a function into the last element, calls it,
+# Grows the table $t in steps until that fails, puts a function into the last element, calls it,
 # and prints the number of elements as 4 bytes.
 GROWING = """(module
   (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
@@ -189,7 +189,7 @@ GROWING = """(module
     (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 40))
     (i32.store (i32.const 8) (i32.const 128)) (i32.store (i32.const 12) (i32.const 4))
     (drop (call $w (i32.const 1) (i32.const 0) (i32.const 2) (i32.const 24)))))"""
-# Initial elements, elements of each step, other tables, memory limit, and elements in the end.
+# Initial elements, elements per step, other tables, memory limit, and final elements.
 TABLES: dict[str, tuple[int, int, str, str, int]] = {
     "from-1-in-one-step": (1, LARGEST_TABLE - 1, "", "", LARGEST_TABLE),
     "from-0-in-steps": (0, 4096, "", "", LARGEST_TABLE),
@@ -216,8 +216,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_grow_up_to_the_promise(tables: Server, name: str) -> None:
-    """An eighth of the memory limit at 8 bytes an element, shared by all tables, and no more."""
+def test_tables_grow_up_to_the_documented_limit(tables: Server, name: str) -> None:
+    """An eighth of the memory limit at 8 bytes per element, shared by all tables."""
     response = tables.get(f"/{name}")
     assert response.status == 200, tables.log
     assert int.from_bytes(response.body, "little") == TABLES[name][-1]

@@ -1,4 +1,4 @@
-"""Clients that send bodies in one-byte chunks, which are slow to parse, do not hold up others."""
+"""Clients that send bodies in one-byte chunks, which are slow to parse, do not block others."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def test_others_are_answered_meanwhile(server: Server) -> None:
-    """The best of a few attempts counts: a machine that is busy with other things passes."""
+def test_others_are_served_meanwhile(server: Server) -> None:
+    """The best of a few attempts counts, to allow for a busy machine."""
     waits = []
     for _ in range(ATTEMPTS):
         wait, seconds, count = longest_wait(server)
@@ -63,10 +63,10 @@ def test_others_are_answered_meanwhile(server: Server) -> None:
 
 
 def longest_wait(server: Server) -> tuple[float, float, int]:
-    """Ask for /hello again and again while all clients send their bodies.
+    """Request /hello repeatedly while all clients send their bodies.
 
     Returns:
-        The seconds of the slowest request, those of the whole attack, and how many requests.
+        The seconds of the slowest request and of the attack, and the number of requests.
     """
     start = threading.Barrier(CLIENTS + 1)
     answers: list[bytes] = []
@@ -93,7 +93,7 @@ def longest_wait(server: Server) -> tuple[float, float, int]:
 
 
 def hello(connection: socket.socket) -> float:
-    """One request on an open connection. Returns: how long it took, in seconds."""
+    """Request /hello on an open connection; return the duration in seconds."""
     began = time.monotonic()
     connection.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
     received = b""

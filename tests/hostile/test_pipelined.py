@@ -1,7 +1,7 @@
-"""Several requests on a connection, some of which are malformed or end it.
+"""Several requests on a connection, some of which are malformed or close it.
 
-Each is answered in its turn, with its own body, until one ends the connection. It does not matter
-how the bytes arrive: in one send, cut in two anywhere, or byte by byte.
+Each is answered in turn, with its own body, until one closes the connection. The result does not
+depend on how the bytes arrive: in one send, split in two anywhere, or byte by byte.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ def test_byte_by_byte(unix_path: Path, case: Case) -> None:
     assert ask(unix_connection(unix_path), pieces, case.expected) == case.expected
 
 
-def test_no_handler_has_run_besides(server: Server) -> None:
-    """What looks like a request within a body, or follows the last request, is none."""
+def test_no_other_handler_ran(server: Server) -> None:
+    """Text in a body that looks like a request, or data after the last one, runs no handler."""
     for case in CASES:
         ask(server.connect(), [case.data], case.expected)
     wait_until_only_answered_ran(server)
     assert "/smuggled" not in "\n".join(server.access_log)
 
 
-def test_every_difference_to_others_is_explained(tmp_path: Path) -> None:
-    """To nginx, Apache and Go's net/http as installed; docs/security.md has one of each kind."""
+def test_every_difference_from_other_servers_is_explained(tmp_path: Path) -> None:
+    """Compared with the installed nginx, Apache and net/http of Go; see docs/security.md."""
     with references(tmp_path) as ports:
         rows = compare(ports, CASES)
     for case, answers in zip(CASES, rows, strict=True):

@@ -1,4 +1,4 @@
-"""What is not TLS on the port for TLS: plain HTTP is told so, and nothing is left open."""
+"""Data other than TLS on the TLS port: plain HTTP gets an explanation, all are closed."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ GARBAGE = {
 
 @dataclass(frozen=True)
 class TlsServer:
-    """A server with a certificate, and a client's view of that."""
+    """A server with a certificate, and the client's TLS context."""
 
     server: Server
     certificate: Path
 
     def get_hello(self) -> bytes:
-        """A request over TLS; the body of its response."""
+        """Request /hello over TLS; return the response."""
         context = ssl.create_default_context(cafile=str(self.certificate))
         connection = http.client.HTTPSConnection(
             "localhost", self.server.port, context=context, timeout=30
@@ -76,7 +76,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
 
 
 def response_of(received: bytes) -> Response:
-    """The one response that the bytes are, whose end is that of the connection."""
+    """Parse the bytes as one response that ends with the connection."""
     head, _, body = received.partition(b"\r\n\r\n")
     line, *fields = head.decode("latin-1").split("\r\n")
     version, status, _ = line.split(" ", 2)
@@ -101,7 +101,7 @@ def sent(port: int, *pieces: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("data", PLAIN.values(), ids=PLAIN)
-def test_plain_http_is_told_what_is_wrong(tls: TlsServer, data: bytes) -> None:
+def test_plain_http_gets_an_explanation(tls: TlsServer, data: bytes) -> None:
     response = response_of(sent(tls.server.port, data))
     assert response.status == 400
     assert EXPLANATION in response.text
@@ -118,14 +118,14 @@ def test_byte_by_byte(tls: TlsServer) -> None:
     assert EXPLANATION.encode() in received
 
 
-def test_a_client_that_goes_on_sending_can_read_it(tls: TlsServer) -> None:
-    """A reset because of unread bytes would take the response from the client."""
+def test_a_client_that_keeps_sending_can_read_it(tls: TlsServer) -> None:
+    """A reset because of unread bytes would discard the response at the client."""
     head = b"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n"
     received = sent(tls.server.port, head, b"x" * 500_000)
     assert response_of(received).status == 400
 
 
-def test_nginx_answers_the_same_status(tls: TlsServer, tmp_path: Path) -> None:
+def test_nginx_responds_with_the_same_status(tls: TlsServer, tmp_path: Path) -> None:
     key, tls_port = tls.certificate.with_name("key.pem"), free_port()
     site = (
         f"ssl_certificate {tls.certificate}; ssl_certificate_key {key};"
@@ -138,19 +138,19 @@ def test_nginx_answers_the_same_status(tls: TlsServer, tmp_path: Path) -> None:
 
 
 def test_a_client_that_sends_nothing(tls: TlsServer) -> None:
-    """It is closed at --header-timeout, without a byte: it may have been about to use TLS."""
+    """It is closed silently at --header-timeout: it may have been about to use TLS."""
     assert sent(tls.server.port) == b""
 
 
-def test_a_client_that_closes_at_once(tls: TlsServer) -> None:
+def test_a_client_that_closes_immediately(tls: TlsServer) -> None:
     for _ in range(20):
         tls.server.connect().close()
     assert tls.get_hello() == b"hello\n"
 
 
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE)
-def test_garbage_ends_the_connection(tls: TlsServer, data: bytes) -> None:
-    """With a TLS alert, with a 400 or without a word; no handler runs, and others are served."""
+def test_garbage_closes_the_connection(tls: TlsServer, data: bytes) -> None:
+    """With a TLS alert, a 400 or silently; no handler runs, and other clients are served."""
     received = sent(tls.server.port, data)
     is_alert = received[:1] == b"\x15"
     assert not received or is_alert or response_of(received).status == 400, received
@@ -158,7 +158,7 @@ def test_garbage_ends_the_connection(tls: TlsServer, data: bytes) -> None:
 
 
 def test_tls_that_arrives_in_pieces(tls: TlsServer) -> None:
-    """What decides between TLS and plain HTTP is the first byte, whatever comes with it."""
+    """The first byte decides between TLS and plain HTTP, however much arrives with it."""
     context = ssl.create_default_context(cafile=str(tls.certificate))
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -184,7 +184,7 @@ def send_byte_by_byte(connection: socket.socket, data: bytes) -> None:
 
 
 def test_connections_in_a_handshake_are_counted(tmp_path: Path) -> None:
-    """More than --max-connections are closed, whatever stage they are in."""
+    """They count towards --max-connections, like established connections."""
     certificate, key = certificate_of(tmp_path)
     options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--max-connections", "5")
     options += ("--header-timeout", "60", *ONE_WORKER)
@@ -194,7 +194,7 @@ def test_connections_in_a_handshake_are_counted(tmp_path: Path) -> None:
     ):
         for _ in range(5):
             connection = stack.enter_context(server.connect())
-            connection.sendall(b"\x16")  # the first byte of a handshake that does not go on
+            connection.sendall(b"\x16")  # the first byte of a handshake that is never continued
         time.sleep(0.3)
         for _ in range(5):
             connection = stack.enter_context(server.connect())

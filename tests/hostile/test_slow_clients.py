@@ -1,4 +1,4 @@
-"""Clients that are slow, idle, too many, or gone."""
+"""Clients that are slow, idle, too many, or disconnected."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def test_a_connection_without_a_request_is_closed(server: Server) -> None:
     assert 0.5 < seconds < 5
 
 
-def test_a_head_that_trickles_in_is_refused(server: Server) -> None:
-    """Each byte comes in time, the head does not (slowloris)."""
+def test_a_head_that_trickles_in_times_out(server: Server) -> None:
+    """Each byte arrives in time, but the head as a whole does not (slowloris)."""
     with server.connect() as connection:
         connection.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n")
         began = time.monotonic()
@@ -105,7 +105,7 @@ def test_an_idle_connection_is_kept_and_then_closed(server: Server) -> None:
     with server.connect() as connection:
         connection.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"hello" in connection.recv(65536)
-        time.sleep(1.2)  # longer than a head may take
+        time.sleep(1.2)  # longer than --header-timeout
         connection.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"hello" in connection.recv(65536)
         seconds, received = seconds_until_closed(connection)
@@ -116,8 +116,8 @@ def test_an_idle_connection_is_kept_and_then_closed(server: Server) -> None:
 @pytest.mark.parametrize(
     "framing", [b"Content-Length: 100000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n186a0\r\n"]
 )
-def test_a_body_below_the_floor_is_refused(server: Server, framing: bytes) -> None:
-    """Five seconds of grace, then the average counts."""
+def test_a_body_below_the_minimum_rate_is_rejected(server: Server, framing: bytes) -> None:
+    """The average rate applies after a grace period of five seconds."""
     with server.connect() as connection:
         connection.sendall(b"POST /read HTTP/1.1\r\nHost: a\r\n" + framing)
         began = time.monotonic()
@@ -134,8 +134,8 @@ def test_a_body_below_the_floor_is_refused(server: Server, framing: bytes) -> No
         assert b"Connection: close" in received
 
 
-def test_a_guest_that_reads_slowly_is_not_the_client_s_fault(tmp_path: Path) -> None:
-    """The floor counts only the time in which we wait for the client."""
+def test_a_slow_guest_is_not_counted_against_the_client(tmp_path: Path) -> None:
+    """Only time spent waiting for the client counts towards the minimum rate."""
     slow = (
         Program().sleep(6500).code("(loop $l (br_if $l (call $read)))").write(TEXT_HEAD + "all\n")
     )
@@ -167,8 +167,8 @@ def test_more_connections_than_allowed_are_closed(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
 
 
-def test_thousands_of_idle_connections_slow_nobody_down(tmp_path: Path) -> None:
-    """5,000 idle ones and 200 that trickle; a good client is served as before."""
+def test_thousands_of_idle_connections_do_not_slow_down_others(tmp_path: Path) -> None:
+    """With 5,000 idle and 200 slow clients, another one is served as usual."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 5_400
     if hard < wanted:
@@ -185,12 +185,12 @@ def test_thousands_of_idle_connections_slow_nobody_down(tmp_path: Path) -> None:
                 connection.sendall(b"GET")
             began = time.monotonic()
             assert server.get("/hello").text == "hello\n"
-            # Some milliseconds on an idle machine; a worker that is held up takes minutes.
+            # A few milliseconds on an idle machine; with a blocked worker, minutes.
             assert time.monotonic() - began < 5
 
 
 def reset(connection: socket.socket) -> None:
-    """Close with a reset, as a client does that is killed."""
+    """Close with a reset, as the kernel does for a killed client."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -204,15 +204,15 @@ STAGES = {
     "spooling": b"POST /read?spooling HTTP/1.1\r\nHost: a\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n5\r\n",
     "streaming": b"GET /flood?streaming HTTP/1.1\r\nHost: a\r\n\r\n",
-    # While the body is not read, nothing tells the event loop that the client is gone.
+    # While the body is not read, the event loop does not learn of the disconnect.
     "unread": b"POST /sleep?unread HTTP/1.1\r\nHost: a\r\n" + BIG,
 }
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_client_that_goes_away_ends_its_guest(server: Server, stage: str, how: str) -> None:
-    """At every stage: the record of the exchange (499) comes at once."""
+def test_a_disconnect_ends_the_guest(server: Server, stage: str, how: str) -> None:
+    """At every stage: the access log immediately has a 499."""
     with ExitStack() as stack:
         if stage == "queued":
             first = stack.enter_context(server.connect())
@@ -233,8 +233,8 @@ def test_a_client_that_goes_away_ends_its_guest(server: Server, stage: str, how:
         server.wait_for_access(rf'\?{stage}-{how} HTTP/1.1" 499 ', seconds=5)
 
 
-def test_a_client_that_never_reads_holds_no_slot(tmp_path: Path) -> None:
-    """Requests sent ahead, responses not read: time-outs end it, and others are served."""
+def test_a_client_that_never_reads_releases_its_slot(tmp_path: Path) -> None:
+    """Timeouts end its pipelined requests, and others are served."""
     page = TEXT_HEAD + "x" * 30_000
     manifest = '[defaults]\ntimeout = 1\n[[module]]\nroute = "/"\nmodule = "page.wat"\n'
     modules = {"page.wat": Program().write(page).wat()}
@@ -255,8 +255,8 @@ def test_a_client_that_never_reads_holds_no_slot(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/none", "/healthz", "/hello"])
-def test_a_client_that_never_reads_fills_no_memory(tmp_path: Path, path: str) -> None:
-    """Megabytes of requests sent ahead: the gateway's own responses wait as those of guests do."""
+def test_a_client_that_never_reads_uses_little_memory(tmp_path: Path, path: str) -> None:
+    """Back-pressure applies to the gateway's own responses as well as to those of guests."""
     manifest = '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n'
     with serving(tmp_path, manifest, *ONE_WORKER, modules=MODULES) as server:
         assert server.get("/hello").text == "hello\n"
@@ -267,6 +267,6 @@ def test_a_client_that_never_reads_fills_no_memory(tmp_path: Path, path: str) ->
             with suppress(TimeoutError):
                 for _ in range(1000):
                     connection.sendall(requests)
-                pytest.fail("42 MB of requests were taken from a client that reads nothing")
+                pytest.fail("42 MB of requests were accepted from a client that never reads")
             assert server.rss() < before + (16 << 20)
         assert server.get("/hello").text == "hello\n"

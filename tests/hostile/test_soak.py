@@ -1,4 +1,4 @@
-"""A short soak; ``python -m tests.hostile.soak`` is the long one."""
+"""A short soak test; ``python -m tests.hostile.soak`` is the long version."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.hostile.soak import CLIENTS, MIB, soak
 
 
 def test_a_short_soak(tmp_path: Path) -> None:
-    """Every good answer is byte-exact, memory does not grow, no descriptor is left."""
+    """Every response is byte-exact, memory does not grow, and no descriptor is leaked."""
     report = soak(15, tmp_path, print)
     assert not report.wrong
     assert set(report.outcomes) == set(CLIENTS)

@@ -1,4 +1,4 @@
-"""Paths and headers that mean to be taken for something else."""
+"""Paths and headers that try to pass for something else."""
 
 from __future__ import annotations
 
@@ -51,24 +51,24 @@ def status(server: Server, target: bytes, method: bytes = b"GET") -> int:
         (b"/public/...", 200),  # three dots are a name
         (b"/public/..x", 200),
         (b"/public/%252e%252e/exact", 200),  # decoded once: %2e%2e, a name
-        (b"/public%2fx", 404),  # an encoded slash is no slash for a route
+        (b"/public%2fx", 404),  # an encoded slash does not separate segments of a route
         (b"/public%2F..%2Fexact", 400),
         (b"/public/x%2fy", 200),
-        (b"//public/x", 404),  # empty segments are not folded
+        (b"//public/x", 404),  # empty segments are not merged
         (b"/public//x", 200),
         (b"/Public/x", 404),
         (b"/exact/", 404),
         (b"/exact%20", 404),
         (b"/exact;x", 404),
         (b"/exact%00", 404),
-        (b"/public/%00", 400),  # a variable cannot carry it
+        (b"/public/%00", 400),  # a variable cannot contain it
         (b"/public/x?a=%00", 200),  # the query is not decoded
-        (b"/public/%5c..%5cexact", 200),  # a backslash is a character
+        (b"/public/%5c..%5cexact", 200),  # a backslash is an ordinary character
         (b"/public/..\\exact", 200),
-        (b"/public/%c0%ae%c0%ae/exact", 400),  # over-long UTF-8 for ..
+        (b"/public/%c0%ae%c0%ae/exact", 400),  # overlong UTF-8 for ..
         (b"/public/%e0%80%ae", 400),
         (b"/public/%ff", 400),
-        (b"/public/%zz", 200),  # not an encoding: stays as it is
+        (b"/public/%zz", 200),  # not a percent-encoding: unchanged
         (b"/public/%", 200),
         (b"http://elsewhere.example/public/x", 200),
         (b"HTTP://elsewhere.example/public/x", 200),
@@ -81,7 +81,7 @@ def status(server: Server, target: bytes, method: bytes = b"GET") -> int:
         (b"public/x", 400),
         (b"elsewhere.example:443", 400),
         (b"*", 400),
-        (b"/public/x#/../exact", 200),  # a fragment is cut off
+        (b"/public/x#/../exact", 200),  # a fragment is removed
         (b"?x", 400),
     ],
 )
@@ -89,7 +89,7 @@ def test_targets(server: Server, target: bytes, expected: int) -> None:
     assert status(server, target) == expected
 
 
-def test_what_a_handler_sees_of_them(server: Server) -> None:
+def test_targets_as_variables(server: Server) -> None:
     def seen(target: str) -> tuple[str, str]:
         found = server.get(target).variables
         return found["PATH_INFO"], found["X_RAW_PATH_INFO"]
@@ -101,8 +101,8 @@ def test_what_a_handler_sees_of_them(server: Server) -> None:
     assert seen("/public/a+b%20c") == ("/a+b c", "/a+b%20c")
 
 
-def test_other_forms_of_the_target(server: Server) -> None:
-    """OPTIONS * and CONNECT are refused; an absolute target goes before Host (RFC 9112 §3.2.2)."""
+def test_other_target_forms(server: Server) -> None:
+    """OPTIONS * and CONNECT are rejected; an absolute target overrides Host (RFC 9112 §3.2.2)."""
     assert status(server, b"*", b"OPTIONS") == 400
     assert status(server, b"a.example:443", b"CONNECT") == 400
     assert status(server, b"/public/x", b"CONNECT") == 400
@@ -114,13 +114,13 @@ def variables(server: Server, *headers: tuple[str, str]) -> dict[str, str]:
     return server.get("/public/x", headers=headers).variables
 
 
-def test_headers_that_would_be_configuration(server: Server) -> None:
-    """httpoxy, CVE-2016-5385; in every case that a client may write it."""
+def test_the_proxy_header_is_dropped(server: Server) -> None:
+    """httpoxy, CVE-2016-5385; in any capitalization."""
     for name in ("Proxy", "PROXY", "proxy", "pRoXy"):
         assert "HTTP_PROXY" not in variables(server, (name, "http://evil.example"))
 
 
-def test_secrets_stay_with_the_gateway(server: Server) -> None:
+def test_credentials_are_not_passed_on(server: Server) -> None:
     found = variables(
         server, ("Authorization", "Basic c2VjcmV0"), ("Authorization", "Bearer secret")
     )
@@ -132,7 +132,7 @@ def test_secrets_stay_with_the_gateway(server: Server) -> None:
     assert found["HTTP_AUTHORIZATION"] == "Bearer token"
 
 
-def test_underscores_cannot_pass_for_dashes(server: Server) -> None:
+def test_headers_with_underscores_are_dropped(server: Server) -> None:
     found = variables(
         server,
         ("X_Real_IP", "6.6.6.6"),
@@ -145,8 +145,8 @@ def test_underscores_cannot_pass_for_dashes(server: Server) -> None:
     assert found["CONTENT_TYPE"] == ""
 
 
-def test_no_header_replaces_a_cgi_variable(server: Server) -> None:
-    """The variables of headers begin with HTTP_."""
+def test_no_header_overrides_a_cgi_variable(server: Server) -> None:
+    """All header variables begin with HTTP_."""
     found = variables(server, ("Script-Name", "/evil"), ("Remote-Addr", "6.6.6.6"), ("Path", "x"))
     assert found["SCRIPT_NAME"] == "/public"
     assert found["REMOTE_ADDR"] == "127.0.0.1"
@@ -154,8 +154,8 @@ def test_no_header_replaces_a_cgi_variable(server: Server) -> None:
     assert "PATH" not in found
 
 
-def test_duplicates(server: Server) -> None:
-    """Host is refused; Content-Type has one value by definition; the rest are lists."""
+def test_duplicate_headers(server: Server) -> None:
+    """A second Host is rejected; Content-Type is a single value; others form lists."""
     two_hosts = b"GET /public/x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"
     assert server.raw(two_hosts).split(b" ")[1] == b"400"
     two_types = (
@@ -167,8 +167,8 @@ def test_duplicates(server: Server) -> None:
     assert found["HTTP_COOKIE"] == "c=d; e"
 
 
-def test_nobody_believes_a_stranger(server: Server) -> None:
-    """Forwarding headers of a peer that is not trusted say nothing about the client."""
+def test_forwarding_headers_of_untrusted_peers_are_ignored(server: Server) -> None:
+    """They do not affect the variables that describe the client."""
     found = variables(
         server,
         ("X-Forwarded-For", "6.6.6.6"),

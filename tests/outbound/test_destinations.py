@@ -1,4 +1,4 @@
-"""Whom a handler may ask."""
+"""Allowed destinations of outbound requests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ pytestmark = pytest.mark.fast
         (("insecure:allow-all", "10.0.0.0/8"), ("http", "10.1.2.3", 80), True),
     ],
 )
-def test_a_request(entries: tuple[str, ...], url: tuple[str, str, int], allowed: bool) -> None:
+def test_allowed_urls(entries: tuple[str, ...], url: tuple[str, str, int], allowed: bool) -> None:
     why = Destinations(entries).why_denied(*url)
     assert (not why) == allowed, why
 
@@ -78,7 +78,7 @@ def test_a_request(entries: tuple[str, ...], url: tuple[str, str, int], allowed:
         (("localhost",), "10.0.0.1", False),
     ],
 )
-def test_what_a_name_leads_to(entries: tuple[str, ...], address: str, allowed: bool) -> None:
+def test_allowed_addresses(entries: tuple[str, ...], address: str, allowed: bool) -> None:
     assert Destinations(entries).allows_address(address, 80) == allowed
 
 
@@ -87,6 +87,6 @@ def test_what_a_name_leads_to(entries: tuple[str, ...], address: str, allowed: b
     ["", "ftp://a.example", "https://", "*.example", "a b", "10.0.0.1/8", "http://u:p@a.example",
      "a.example:99999", "https://a.example:x", "insecure:allow-nobody", "[::1", "/etc"],
 )  # fmt: skip
-def test_what_is_no_entry(entry: str) -> None:
+def test_invalid_entries(entry: str) -> None:
     with pytest.raises(ValueError, match="expected https://HOST"):
         Destinations((entry,))

@@ -1,4 +1,4 @@
-"""Outbound HTTP, driven by handlers that real compilers have built for its ABI."""
+"""Outbound HTTP, driven by handlers that real compilers built for its ABI."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def entry(route: str, hosts: list[str], module: str = "outbound.wasm", **keys: s
 
 
 @pytest.fixture(scope="module")
-def asked() -> Iterator[Upstream]:
+def backend() -> Iterator[Upstream]:
     with upstream() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, asked: Upstream) -> Iterator[Server]:
-    port = asked.port
+def server(tmp_path_factory: pytest.TempPathFactory, backend: Upstream) -> Iterator[Server]:
+    port = backend.port
     manifest = "".join(
         (
             entry("/any", ["127.0.0.1"]),
@@ -77,7 +77,7 @@ def ask(
     headers: str = "",
     body: str = "",
 ) -> str:
-    """Have a handler send a request; what it says of it."""
+    """Have a handler send a request; return its report."""
     request = f"{method}\n{url}\n{headers}\n{body}".encode()
     answer = server.post(path, request)
     assert answer.status == 200, answer.text
@@ -89,9 +89,9 @@ def echoed(text: str) -> dict[str, Any]:
     return found
 
 
-def test_a_request(server: Server, asked: Upstream) -> None:
-    """Method, URL, headers and body there; status, headers and body back."""
-    url = f"http://127.0.0.1:{asked.port}/echo?a=%20b"
+def test_request_and_response(server: Server, backend: Upstream) -> None:
+    """Method, URL, headers and body of the request; status, headers and body of the response."""
+    url = f"http://127.0.0.1:{backend.port}/echo?a=%20b"
     text = ask(server, "/any?all", url, "POST", "x-one:1\nX-Two: zwei ü\n", "the body")
     assert text.startswith("req 0\nstatus 200\nheaders 0\n")
     assert "Content-Type:text/plain\n" in text
@@ -103,32 +103,32 @@ def test_a_request(server: Server, asked: Upstream) -> None:
     assert (seen["method"], seen["path"], seen["body"]) == ("POST", "/echo?a=%20b", "the body")
     assert headers["x-one"] == "1"
     assert headers["x-two"].encode("latin-1").decode() == "zwei ü"
-    assert headers["host"] == f"127.0.0.1:{asked.port}"
+    assert headers["host"] == f"127.0.0.1:{backend.port}"
     assert headers["user-agent"].startswith("wagi/")
     assert "accept-encoding" not in headers
     assert "content-type" not in headers
 
 
-def test_a_rust_handler(server: Server, asked: Upstream) -> None:
-    answer = server.get(f"/rust?http://127.0.0.1:{asked.port}/echo")
+def test_a_rust_handler(server: Server, backend: Upstream) -> None:
+    answer = server.get(f"/rust?http://127.0.0.1:{backend.port}/echo")
     assert answer.status == 200
     assert ["x-from", "rust"] in json.loads(answer.text)["headers"]
-    assert server.get(f"/rust?http://127.0.0.1:{asked.port}/status&code=404").status == 502
-    answer = server.get(f"/rust?http://127.0.0.1:{asked.port}/status?code=404")
+    assert server.get(f"/rust?http://127.0.0.1:{backend.port}/status&code=404").status == 502
+    answer = server.get(f"/rust?http://127.0.0.1:{backend.port}/status?code=404")
     assert (answer.status, answer.text) == (404, "said so")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "get"])
-def test_methods(server: Server, asked: Upstream, method: str) -> None:
-    text = ask(server, "/any", f"http://127.0.0.1:{asked.port}/echo", method)
+def test_methods(server: Server, backend: Upstream, method: str) -> None:
+    text = ask(server, "/any", f"http://127.0.0.1:{backend.port}/echo", method)
     assert text.startswith("req 0\nstatus 200\n")
     if method != "HEAD":
         assert echoed(text)["method"] == method.upper()
 
 
-def test_headers(server: Server, asked: Upstream) -> None:
-    """The name of a header in any case; a guest cannot set what would lead elsewhere."""
-    url = f"http://127.0.0.1:{asked.port}/echo"
+def test_headers(server: Server, backend: Upstream) -> None:
+    """Header names are case-insensitive; a guest cannot set headers that redirect the request."""
+    url = f"http://127.0.0.1:{backend.port}/echo"
     assert "header 0 text/plain\n" in ask(server, "/any?get=cOnTeNt-TyPe", url)
     assert "header 0 a\n" in ask(server, "/any?get=x-twice", url)
     assert "header 5 \n" in ask(server, "/any?get=x-none", url)
@@ -136,13 +136,13 @@ def test_headers(server: Server, asked: Upstream) -> None:
         server, "/any", url, headers="Host:evil\nContent-Length:5\nConnection:upgrade\nTE:x\n"
     )
     headers = dict(echoed(text)["headers"])
-    assert headers["Host"] == f"127.0.0.1:{asked.port}"
+    assert headers["Host"] == f"127.0.0.1:{backend.port}"
     assert headers.keys() & {"te", "TE", "connection", "Content-Length"} == set()
 
 
-def test_pieces(server: Server, asked: Upstream) -> None:
-    """body_read goes on where it ended, whatever the room."""
-    url = f"http://127.0.0.1:{asked.port}/large?n=300000"
+def test_reading_a_body_in_pieces(server: Server, backend: Upstream) -> None:
+    """body_read continues where it stopped, for any size of buffer."""
+    url = f"http://127.0.0.1:{backend.port}/large?n=300000"
     for room in ("7000", "1", "1000000"):
         size = "300000" if room != "1" else "2000"
         text = ask(server, f"/any?count&room={room}", url.replace("300000", size))
@@ -159,8 +159,8 @@ def test_pieces(server: Server, asked: Upstream) -> None:
         ("room", [4, 4, 5, 0]),
     ],
 )
-def test_bad_calls(server: Server, asked: Upstream, bad: str, numbers: list[int]) -> None:
-    text = ask(server, f"/any?bad={bad}", f"http://127.0.0.1:{asked.port}/echo")
+def test_bad_calls(server: Server, backend: Upstream, bad: str, numbers: list[int]) -> None:
+    text = ask(server, f"/any?bad={bad}", f"http://127.0.0.1:{backend.port}/echo")
     assert [int(line) for line in re.findall(r"^\d+$", text, re.M)] == numbers
 
 
@@ -184,14 +184,14 @@ def test_bad_calls(server: Server, asked: Upstream, bad: str, numbers: list[int]
     ],
 )  # fmt: skip
 def test_bad_requests(
-    server: Server, asked: Upstream, url: str, method: str, headers: str, number: int
+    server: Server, backend: Upstream, url: str, method: str, headers: str, number: int
 ) -> None:
-    url = url.replace("PORT", str(asked.port))
+    url = url.replace("PORT", str(backend.port))
     assert ask(server, "/any", url, method, headers) == f"req {number}\n"
 
 
-def test_a_url_cannot_inject(server: Server, asked: Upstream) -> None:
-    url = f"http://127.0.0.1:{asked.port}/echo?a b\rX-Injected:c"
+def test_a_url_cannot_inject_headers(server: Server, backend: Upstream) -> None:
+    url = f"http://127.0.0.1:{backend.port}/echo?a b\rX-Injected:c"
     text = ask(server, "/any", url)
     if text != "req 10\n":
         assert "X-Injected" not in dict(echoed(text)["headers"])
@@ -222,35 +222,35 @@ def test_a_url_cannot_inject(server: Server, asked: Upstream) -> None:
         ("/https", "https://127.0.0.1:PORT/", 11),
     ],
 )
-def test_who_may_be_asked(
-    server: Server, asked: Upstream, path: str, url: str, number: int
+def test_allowed_destinations(
+    server: Server, backend: Upstream, path: str, url: str, number: int
 ) -> None:
-    """Scheme, host and port; what is not public is named itself, also under allow-all."""
-    before = len(asked.requests)
-    text = ask(server, path, url.replace("PORT", str(asked.port)))
-    # Some spellings of an address are none for the client, and no name leads anywhere either.
+    """By scheme, host and port; private addresses must be listed even with allow-all."""
+    before = len(backend.requests)
+    text = ask(server, path, url.replace("PORT", str(backend.port)))
+    # The client does not recognize some spellings of an address, and they do not resolve as names.
     expected = ("req 7\n", "req 10\n", "req 11\n") if number == 7 else (f"req {number}\n",)
     assert text.startswith(expected)
-    assert (len(asked.requests) > before) == (number == 0)
+    assert (len(backend.requests) > before) == (number == 0)
 
 
-def test_the_log_says_why(server: Server, asked: Upstream) -> None:
-    ask(server, "/none", f"http://127.0.0.1:{asked.port}/")
-    ask(server, "/other-port", f"http://127.0.0.1:{asked.port}/")
-    ask(server, "/all", f"http://localhost:{asked.port}/")
+def test_the_log_has_the_reason(server: Server, backend: Upstream) -> None:
+    ask(server, "/none", f"http://127.0.0.1:{backend.port}/")
+    ask(server, "/other-port", f"http://127.0.0.1:{backend.port}/")
+    ask(server, "/all", f"http://localhost:{backend.port}/")
     server.wait_for_log(
         r"\[[0-9a-f]+-\d+\] POST /none, route /none, module outbound.wasm: outbound HTTP: the"
         r" handler has no allowed_hosts"
     )
-    server.wait_for_log(rf"http://127.0.0.1:{asked.port} is not in allowed_hosts")
+    server.wait_for_log(rf"http://127.0.0.1:{backend.port} is not in allowed_hosts")
     server.wait_for_log(
         "localhost resolves to (127.0.0.1|::1), which is not a public address: add it"
     )
 
 
-def test_redirects(server: Server, asked: Upstream) -> None:
-    """Followed, with the rules of browsers and curl for methods; ten of them, and no circle."""
-    base = f"http://127.0.0.1:{asked.port}"
+def test_redirects(server: Server, backend: Upstream) -> None:
+    """They are followed, with methods as in browsers and curl; at most ten, without loops."""
+    base = f"http://127.0.0.1:{backend.port}"
     for code, method, expected in (
         (301, "GET", "GET"), (302, "POST", "GET"), (303, "PUT", "GET"), (307, "POST", "POST"),
         (308, "PUT", "PUT"), (302, "PUT", "PUT"),
@@ -264,21 +264,21 @@ def test_redirects(server: Server, asked: Upstream) -> None:
     twice = quote("/redirect?to=%2Fecho", safe="")
     assert "status 200" in ask(server, "/any", f"{base}/redirect?to={twice}")
     assert ask(server, "/any", f"{base}/circle") == "req 11\n"
-    assert asked.requests[-11:] == ["GET /circle"] * 11
+    assert backend.requests[-11:] == ["GET /circle"] * 11
 
 
-def test_every_hop_is_checked(server: Server, asked: Upstream) -> None:
-    to = quote(f"http://127.0.0.2:{asked.port}/echo", safe="")
-    url = f"http://127.0.0.1:{asked.port}/redirect?to={to}"
+def test_every_redirect_is_checked(server: Server, backend: Upstream) -> None:
+    to = quote(f"http://127.0.0.2:{backend.port}/echo", safe="")
+    url = f"http://127.0.0.1:{backend.port}/redirect?to={to}"
     assert ask(server, "/any", url) == "req 7\n"
     to = quote("file:///etc/passwd", safe="")
-    assert ask(server, "/any", f"http://127.0.0.1:{asked.port}/redirect?to={to}") == "req 10\n"
-    to = quote(f"http://127.0.0.1:{asked.port}/echo", safe="")
-    url = f"http://localhost:{asked.port}/redirect?to={to}"
+    assert ask(server, "/any", f"http://127.0.0.1:{backend.port}/redirect?to={to}") == "req 10\n"
+    to = quote(f"http://127.0.0.1:{backend.port}/echo", safe="")
+    url = f"http://localhost:{backend.port}/redirect?to={to}"
     assert ask(server, "/local", url) == "req 7\n"
 
 
-def test_secrets_do_not_cross_origins(tmp_path: Path, asked: Upstream) -> None:
+def test_credentials_do_not_cross_origins(tmp_path: Path, backend: Upstream) -> None:
     manifest = entry("/", ["127.0.0.1", "127.0.0.2"])
     modules: dict[str, str | bytes] = {
         "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes()
@@ -286,8 +286,8 @@ def test_secrets_do_not_cross_origins(tmp_path: Path, asked: Upstream) -> None:
     headers = "Authorization:Bearer x\nCookie:a=b\nX-Kept:1\n"
     with serving(tmp_path, manifest, modules=modules) as server:
         for host, kept in (("127.0.0.1", True), ("127.0.0.2", False)):
-            to = quote(f"http://{host}:{asked.port}/echo", safe="")
-            url = f"http://127.0.0.1:{asked.port}/redirect?to={to}"
+            to = quote(f"http://{host}:{backend.port}/echo", safe="")
+            url = f"http://127.0.0.1:{backend.port}/redirect?to={to}"
             names = {
                 n.lower() for n, _ in echoed(ask(server, "/", url, headers=headers))["headers"]
             }
@@ -296,14 +296,14 @@ def test_secrets_do_not_cross_origins(tmp_path: Path, asked: Upstream) -> None:
             assert ("authorization" in names) == kept
 
 
-def test_a_name_that_changes(tmp_path: Path, asked: Upstream) -> None:
-    """The address that is checked is the one that is connected to: one question a connection."""
+def test_dns_rebinding(tmp_path: Path, backend: Upstream) -> None:
+    """The address that was checked is used: one lookup per connection."""
     library = native_c_library(SUPPORT / "names.c")
     modules: dict[str, str | bytes] = {
         "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes()
     }
     manifest = entry("/", ["rebind.test", "127.0.0.2"])
-    url = f"http://rebind.test:{asked.port}/echo"
+    url = f"http://rebind.test:{backend.port}/echo"
     for answers, expected in (
         ("127.0.0.2\n127.0.0.1\n127.0.0.1\n", "127.0.0.2"),
         ("127.0.0.1\n127.0.0.2\n127.0.0.2\n", None),
@@ -324,66 +324,66 @@ def test_a_name_that_changes(tmp_path: Path, asked: Upstream) -> None:
 # Limits
 
 
-def test_responses_that_are_held_open(server: Server, asked: Upstream) -> None:
-    """http_max_concurrency: error 13."""
-    url = f"http://127.0.0.1:{asked.port}/large?n=100"
+def test_http_max_concurrency(server: Server, backend: Upstream) -> None:
+    """Exceeding it is error 13."""
+    url = f"http://127.0.0.1:{backend.port}/large?n=100"
     assert ask(server, "/two?hold=4", url) == "req 0\nreq 0\nreq 13\nreq 13\n"
     assert ask(server, "/any?hold=8", url).startswith("req 0\n" * 8 + "status 200")
     assert ask(server, "/any?hold=9", url).endswith("req 13\n")
 
 
-def test_a_response_that_is_too_large(server: Server, asked: Upstream) -> None:
-    url = f"http://127.0.0.1:{asked.port}/large?n="
+def test_a_response_that_is_too_large(server: Server, backend: Upstream) -> None:
+    url = f"http://127.0.0.1:{backend.port}/large?n="
     assert "\nend 0 10240\n" in ask(server, "/small?count", url + "10240")
     text = ask(server, "/small?count&room=1000", url + "10241")
     assert re.search(r"\nend 12 \d+\nclose 0\n", text)
     server.wait_for_log(r"the response has more than 10240 bytes \(http_response_limit\)")
 
 
-def test_a_response_that_takes_too_long(server: Server, asked: Upstream) -> None:
+def test_a_response_that_takes_too_long(server: Server, backend: Upstream) -> None:
     started = time.monotonic()
-    assert ask(server, "/hurried", f"http://127.0.0.1:{asked.port}/slow?s=30") == "req 11\n"
-    text = ask(server, "/hurried?count", f"http://127.0.0.1:{asked.port}/trickle")
+    assert ask(server, "/hurried", f"http://127.0.0.1:{backend.port}/slow?s=30") == "req 11\n"
+    text = ask(server, "/hurried?count", f"http://127.0.0.1:{backend.port}/trickle")
     assert re.search(r"\nend 12 \d+\n", text)
     assert time.monotonic() - started < 10
 
 
-def test_a_response_that_is_cut(server: Server, asked: Upstream) -> None:
-    """The guest learns of it, whether or not what came before has been read by then."""
-    text = ask(server, "/any", f"http://127.0.0.1:{asked.port}/cut")
+def test_a_truncated_response(server: Server, backend: Upstream) -> None:
+    """The guest gets an error, whether or not it has read the preceding data."""
+    text = ask(server, "/any", f"http://127.0.0.1:{backend.port}/cut")
     assert re.search(r"\nend 12 [04]\nclose 0\n", text)
 
 
 @pytest.mark.parametrize("path", ["slow?s=30", "trickle"])
-def test_the_guest_s_deadline(server: Server, asked: Upstream, path: str) -> None:
-    """A guest that waits for a server is out of time like any other."""
+def test_the_timeout_applies_while_waiting(server: Server, backend: Upstream, path: str) -> None:
+    """The guest's timeout includes the time that it waits for a server."""
     started = time.monotonic()
-    url = f"http://127.0.0.1:{asked.port}/{path}"
+    url = f"http://127.0.0.1:{backend.port}/{path}"
     answer = server.post("/short?count", f"GET\n{url}\n\n".encode())
     assert answer.status == 504
     assert time.monotonic() - started < 5
 
 
-def test_a_client_that_goes_away_ends_the_request(server: Server, asked: Upstream) -> None:
-    asked.gone.clear()
-    body = f"GET\nhttp://127.0.0.1:{asked.port}/trickle\n\n".encode()
+def test_a_disconnect_ends_the_outbound_request(server: Server, backend: Upstream) -> None:
+    backend.gone.clear()
+    body = f"GET\nhttp://127.0.0.1:{backend.port}/trickle\n\n".encode()
     with server.connect() as connection:
         connection.sendall(
             b"POST /any?count HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         )
         deadline = time.monotonic() + 10
-        while "GET /trickle" not in asked.requests[-1:] and time.monotonic() < deadline:
+        while "GET /trickle" not in backend.requests[-1:] and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.3)
     deadline = time.monotonic() + 10
-    while "/trickle" not in asked.gone:
+    while "/trickle" not in backend.gone:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_waiting_holds_nobody_up(server: Server, asked: Upstream) -> None:
-    """Twenty guests wait for a slow server; others are answered at once, and all in the end."""
-    url = f"http://127.0.0.1:{asked.port}/slow?s=2"
+def test_waiting_does_not_block_others(server: Server, backend: Upstream) -> None:
+    """While twenty guests wait for a slow server, others are served; later all get responses."""
+    url = f"http://127.0.0.1:{backend.port}/slow?s=2"
     with ThreadPoolExecutor(20) as pool:
         started = time.monotonic()
         waiting = [pool.submit(ask, server, "/any", url) for _ in range(20)]
@@ -395,25 +395,25 @@ def test_waiting_holds_nobody_up(server: Server, asked: Upstream) -> None:
         assert time.monotonic() - started < 10
 
 
-def test_more_wait_than_any_pool_has_room_for(server: Server, asked: Upstream) -> None:
-    """150 guests of one entry wait for a slow server; one more is answered by a quick one."""
-    slow = f"http://127.0.0.1:{asked.port}/slow?s=4"
+def test_waiting_is_not_limited_by_a_pool(server: Server, backend: Upstream) -> None:
+    """While 150 guests of an entry wait for a slow server, one more reaches a fast one."""
+    slow = f"http://127.0.0.1:{backend.port}/slow?s=4"
     with ThreadPoolExecutor(150) as pool:
         waiting = [pool.submit(ask, server, "/any", slow) for _ in range(150)]
         deadline = time.monotonic() + 30
-        while sum("/slow?s=4" in item for item in asked.requests) < 150:
+        while sum("/slow?s=4" in item for item in backend.requests) < 150:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert "status 200" in ask(server, "/any", f"http://127.0.0.1:{asked.port}/echo")
+        assert "status 200" in ask(server, "/any", f"http://127.0.0.1:{backend.port}/echo")
         assert all("at last" in item.result() for item in waiting)
 
 
-def test_a_shutdown_waits_for_them(tmp_path: Path, asked: Upstream) -> None:
+def test_a_shutdown_waits_for_outbound_requests(tmp_path: Path, backend: Upstream) -> None:
     modules: dict[str, str | bytes] = {
         "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes()
     }
     answers: list[str] = []
-    url = f"http://127.0.0.1:{asked.port}/slow?s=1"
+    url = f"http://127.0.0.1:{backend.port}/slow?s=1"
     with serving(tmp_path, entry("/", ["127.0.0.1"]), modules=modules) as server:
         thread = Thread(target=lambda: answers.append(ask(server, "/", url)))
         thread.start()
@@ -425,7 +425,7 @@ def test_a_shutdown_waits_for_them(tmp_path: Path, asked: Upstream) -> None:
         assert "never retrieved" not in server.log
 
 
-def test_bad_hosts_are_problems(tmp_path: Path) -> None:
+def test_an_invalid_allowed_host(tmp_path: Path) -> None:
     write_files(
         tmp_path, {"m.wat": printing("x"), "modules.toml": entry("/", ["ftp://x"], "m.wat")}
     )
@@ -434,8 +434,8 @@ def test_bad_hosts_are_problems(tmp_path: Path) -> None:
     assert "modules.toml:4: allowed_hosts: 'ftp://x': expected https://HOST" in done.stderr
 
 
-def test_names_that_take_long_hold_nobody_up(tmp_path: Path, asked: Upstream) -> None:
-    """Neither guests with other names, nor the end of the server."""
+def test_slow_name_lookups_do_not_block_others(tmp_path: Path, backend: Upstream) -> None:
+    """Neither guests that look up other names, nor the shutdown."""
     library = native_c_library(SUPPORT / "names.c")
     modules: dict[str, str | bytes] = {
         "outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes()
@@ -450,7 +450,7 @@ def test_names_that_take_long_hold_nobody_up(tmp_path: Path, asked: Upstream) ->
             waiting = [pool.submit(server.post, "/", body) for _ in range(12)]
             time.sleep(0.5)
             started = time.monotonic()
-            assert "status 200" in ask(server, "/", f"http://localhost:{asked.port}/echo")
+            assert "status 200" in ask(server, "/", f"http://localhost:{backend.port}/echo")
             assert time.monotonic() - started < 3
             assert server.stop(seconds=20) == 0
             for item in waiting:

@@ -36,7 +36,7 @@ def route_map(*parcels: dict[str, Any], warning: str = "") -> RouteMap:
 def problems(*parcels: dict[str, Any]) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         route_map(*parcels)
-    assert caught.value.exit_status == 1  # whoever serves a bindle has not written its invoice
+    assert caught.value.exit_status == 1  # the user did not write the invoice
     return [str(problem) for problem in caught.value.problems]
 
 

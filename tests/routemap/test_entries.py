@@ -31,12 +31,12 @@ def test_a_whole_file() -> None:
     assert str(Location(FILE).problem("oops")) == "modules.toml: oops"
 
 
-def test_what_somebody_else_wrote_is_never_the_users_mistake() -> None:
+def test_foreign_files_are_never_the_users_mistake() -> None:
     location = Location(name="bindle:a/1", exit_status=1)
     assert location.problem("oops") == Problem("bindle:a/1: oops", exit_status=1)
 
 
-def test_a_key_without_a_location_has_that_of_its_entry() -> None:
+def test_a_key_without_a_location_uses_that_of_its_entry() -> None:
     entry = ModuleEntry(route="/", module="m.wasm")
     located = entry.located(Location(FILE, 1), {"route": Location(FILE, 2)})
     assert located.model_dump() == entry.model_dump()
@@ -68,7 +68,7 @@ def test_a_volume_is_a_path_or_a_table() -> None:
         ({"environment": {"A=B": ""}}, "expected the name of a variable"),
     ],
 )
-def test_values_that_are_not_valid(keys: dict[str, object], message: str) -> None:
+def test_invalid_values(keys: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ModuleEntry.model_validate({"route": "/", "module": "m.wasm", **keys})
 

@@ -1,4 +1,4 @@
-"""Lines of keys."""
+"""Line numbers of keys in TOML files."""
 
 from __future__ import annotations
 

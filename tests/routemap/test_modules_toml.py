@@ -44,7 +44,7 @@ def test_an_entry_overrides_defaults(tmp_path: Path) -> None:
 
 
 def test_locations(tmp_path: Path) -> None:
-    """A key that comes from [defaults] is reported at the entry that it does not suit."""
+    """A key of [defaults] is reported at the entry for which it is invalid."""
     found = read(tmp_path)
     path = tmp_path / "modules.toml"
     first, second = found.entries

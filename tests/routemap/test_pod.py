@@ -1,4 +1,4 @@
-"""Pod manifests: what is honoured, and what is named because it cannot be."""
+"""Pod manifests: supported fields, and messages for unsupported ones."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def problems(folder: Path, text: str) -> list[str]:
     return [str(problem).removeprefix(f"{folder}/") for problem in caught.value.problems]
 
 
-def test_everything_that_is_honoured(tmp_path: Path) -> None:
-    """The order of the annotation is the order of the routes."""
+def test_all_supported_fields(tmp_path: Path) -> None:
+    """Routes have the order of the annotation."""
     found = read(tmp_path, POD)
     second, first = found.entries
     assert (second.route, second.entrypoint, second.allowed_hosts) == (
@@ -95,7 +95,7 @@ def test_everything_that_is_honoured(tmp_path: Path) -> None:
     ],
 )
 def test_the_pull_policy(tmp_path: Path, image: str, policy: str, pull: str) -> None:
-    """Kubernetes' own default where the pod says nothing."""
+    """The default is that of Kubernetes."""
     text = POD.replace("registry.example/second", image).replace("Never", policy or '""')
     found = read(tmp_path, text)
     assert found.entries[0].pull == pull
@@ -168,7 +168,7 @@ def test_several_documents(tmp_path: Path) -> None:
         ("name: second\n", "name: first\n", 23, "containers[1].name: expected a name of its own"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_named(
+def test_unsupported_fields(
     tmp_path: Path, old: str, new: str, line: int | None, message: str
 ) -> None:
     assert old in POD
@@ -186,6 +186,6 @@ def test_resources_are_a_warning(tmp_path: Path) -> None:
 
 
 def test_aliases_do_not_explode(tmp_path: Path) -> None:
-    """The billion laughs."""
+    """The "billion laughs" attack."""
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
     assert "expected a pod" in problems(tmp_path, "\n".join(lines))[0]

@@ -13,7 +13,7 @@ from wagi.routemap.reader import read_route_map
 
 
 @pytest.mark.parametrize("suffix", [".wasm", ".wat"])
-def test_a_module_answers_every_path(tmp_path: Path, suffix: str) -> None:
+def test_a_module_responds_to_every_path(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"hello{suffix}"
     path.write_text("")
     found = read_route_map(path)

@@ -1,4 +1,4 @@
-"""Handlers in bindles, from standalone directories and from servers."""
+"""Handlers in bindles, from standalone directories and servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME = "example.com/site/1.2.3"
 
 
 def show() -> bytes:
-    """A handler that prints the file that the query names."""
+    """Return a handler that prints the file that the query names."""
     return compiled(HANDLERS / "show.c").read_bytes()
 
 
@@ -53,7 +53,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def get(folder: Path, *options: str, **more: str) -> dict[str, str]:
-    """What the routes of the bindle answer."""
+    """Serve the bindle; return the responses of its routes."""
     with serving(
         folder, None, "-b", NAME, *options, target=None,
         environment={**environment(folder), **more},
@@ -74,13 +74,13 @@ def assert_all_is_there(answers: dict[str, str]) -> None:
 
 
 def test_a_standalone_bindle(tmp_path: Path) -> None:
-    """-b with --bindle-path: routes, and the files of the groups that a handler requires."""
+    """-b with --bindle-path: routes, and the files of groups that handlers require."""
     write_standalone(tmp_path / "bindles", NAME, parcels(), GROUPS)
     assert_all_is_there(get(tmp_path, "--bindle-path", "bindles"))
 
 
 def test_a_server(tmp_path: Path) -> None:
-    """-b with --bindle-url, the same from a server; BINDLE_URL; redirects are followed."""
+    """-b with --bindle-url or BINDLE_URL: the same from a server; redirects are followed."""
     with bindle_server() as server:
         server.add(NAME, parcels(), GROUPS)
         assert_all_is_there(get(tmp_path, "--bindle-url", server.url))
@@ -88,12 +88,12 @@ def test_a_server(tmp_path: Path) -> None:
         server.content["/elsewhere"] = server.content.pop(moved)
         server.redirects[moved] = "/elsewhere"
         assert_all_is_there(get(tmp_path, BINDLE_URL=server.url + "/"))
-    # Nobody is there any more, and a version never changes.
+    # The server is gone, but a version never changes.
     assert_all_is_there(get(tmp_path, "--bindle-url", server.url))
 
 
 def test_a_handler_that_checks_credentials(tmp_path: Path) -> None:
-    """pass_authorization = "true"; features are texts."""
+    """pass_authorization = "true": features are strings."""
     wasm = bytes(wat2wasm((ROOT / "examples/wat/environment.wat").read_text()))
     routes = [
         handler(wasm, "/login", pass_authorization="true"),
@@ -124,7 +124,7 @@ def test_without_a_command(tmp_path: Path) -> None:
 
 
 def test_basic_authentication(tmp_path: Path) -> None:
-    """--bindle-http-user and -password, or their variables."""
+    """--bindle-http-user and --bindle-http-password, or their variables."""
     with bindle_server() as server:
         server.add(NAME, parcels(), GROUPS)
         server.authorization = "Basic " + base64.b64encode(b"bob:pa:ss").decode()
@@ -138,8 +138,8 @@ def test_basic_authentication(tmp_path: Path) -> None:
     assert "responded with 401: check --bindle-http-user and --bindle-http-password" in done.stderr
 
 
-def test_credentials_are_for_one_server(tmp_path: Path) -> None:
-    """That of --bindle-url, whatever other servers a modules.toml names, and with --bindle-path."""
+def test_credentials_are_sent_to_one_server_only(tmp_path: Path) -> None:
+    """Only to that of --bindle-url, not to servers named in modules.toml."""
     with bindle_server() as other:
         other.add("hello/0.1.0", [parcel("hello.wasm", module("hello"), "application/wasm")])
         other.authorization = "Basic " + base64.b64encode(b"bob:x").decode()
@@ -160,7 +160,7 @@ def test_credentials_are_for_one_server(tmp_path: Path) -> None:
 
 
 def test_references(tmp_path: Path) -> None:
-    """bindle: in modules.toml: the first module that is in no group, with its files."""
+    """bindle: in modules.toml is the first module that is in no group, with its files."""
     with bindle_server() as server:
         server.add("cat/1.0.0", [file("a.txt", b"file a", "g"), handler(show(), "/x", "g")])
         write_standalone(tmp_path / "bindles", "hello/0.1.0", [
@@ -181,7 +181,7 @@ def test_references(tmp_path: Path) -> None:
             assert running.get("/default?a.txt").text == "file a"
 
 
-def test_the_files_are_only_read(tmp_path: Path) -> None:
+def test_files_are_read_only(tmp_path: Path) -> None:
     write_standalone(tmp_path / "bindles", NAME, [
         handler(compiled(HANDLERS / "show.c").read_bytes(), "/files", "g"),
         file("a.txt", b"file a", "g"),
@@ -250,8 +250,8 @@ def _write(path: str, old: bytes, new: bytes) -> Break:
         (_write("1.2.3", b"size = ", b"size = 9999999999"), 1, "(--max-module-size)"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said(tmp_path: Path, break_it: Break, status: int, message: str) -> None:
-    """One clear message; whoever names a bindle has not written its invoice: exit status 1."""
+def test_error_messages(tmp_path: Path, break_it: Break, status: int, message: str) -> None:
+    """One clear message; exit status 1, because the user did not write the invoice."""
     with bindle_server() as server:
         server.add(NAME, parcels(), GROUPS)
         break_it(server)
@@ -264,7 +264,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, break_it: Break, status: int, mes
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_standalone_bindles_that_are_wrong(tmp_path: Path) -> None:
+def test_invalid_standalone_bindles(tmp_path: Path) -> None:
     own = write_standalone(tmp_path / "bindles", NAME, parcels(), GROUPS)
     options = ("check", "-b", NAME, "--bindle-path", "bindles")
     first = next((own / "parcels").glob(f"{parcels()[0]['sha256']}*"))
@@ -303,8 +303,8 @@ def test_bad_usage(tmp_path: Path, options: tuple[str, ...], message: str) -> No
     assert message in done.stderr
 
 
-def test_a_server_with_a_certificate_of_its_own(tmp_path: Path) -> None:
-    """-k takes any certificate."""
+def test_a_self_signed_certificate(tmp_path: Path) -> None:
+    """-k accepts any certificate."""
     with bindle_server(certificate_of(tmp_path / "tls")) as server:
         server.add(NAME, parcels(), GROUPS)
         options = ("-b", NAME, "--bindle-url", server.url)

@@ -1,4 +1,4 @@
-"""Credentials go to whom they are for, and to nobody else."""
+"""Credentials are sent only to the server they are for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGE = json.dumps(
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Writes down who asks, and answers as a test says: status, headers, content."""
+    """Records requests, and responds as a test defines: status, headers, content."""
 
     answer: Callable[[], tuple[int, dict[str, str], bytes]]
 
@@ -40,8 +40,8 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_redirect_takes_none_along(tmp_path: Path) -> None:
-    """Registries send their clients elsewhere for blobs: to whom the credential says nothing."""
+def test_redirects_drop_credentials(tmp_path: Path) -> None:
+    """Registries redirect blobs to other servers, which must not get the credential."""
     seen: dict[str, list[str | None]] = {"registry": [], "storage": []}
 
     class Storage(Answers):
@@ -72,8 +72,8 @@ def test_a_redirect_takes_none_along(tmp_path: Path) -> None:
     assert seen["storage"] == [None]
 
 
-def test_none_is_sent_in_the_clear(tmp_path: Path) -> None:
-    """A registry with TLS that names a token server without it."""
+def test_credentials_are_not_sent_without_tls(tmp_path: Path) -> None:
+    """Even if a registry with TLS names a token server without it."""
     asked: list[str] = []
 
     class Tokens(Answers):
@@ -90,7 +90,7 @@ def test_none_is_sent_in_the_clear(tmp_path: Path) -> None:
 
         certificate, key = certificate_of(tmp_path / "tls")
         with background(Registry, (certificate, key)) as port:
-            name = f"0.0.0.0:{port}"  # leads to loopback, and is no name for it
+            name = f"0.0.0.0:{port}"  # resolves to loopback, but is not a loopback name
             environment = docker_config(tmp_path / "docker", login(name)) | cache(tmp_path)
             environment["SSL_CERT_FILE"] = str(certificate)
             write_files(tmp_path, {"modules.toml": entry(f"oci://{name}/clear:1")})

@@ -1,4 +1,4 @@
-"""Registries on bad days: what a start says, what the cache keeps, and that the next try works."""
+"""Faulty registries: messages at startup, an intact cache, and a successful retry."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def kept(folder: Path) -> list[Path]:
         ("/blobs/", ("cut", "cut", "cut")),
     ],
 )
-def test_what_passes_is_waited_for(
+def test_transient_errors_are_retried(
     tmp_path: Path, running: Registry, faults: Faults, part: str, planned: tuple[str, ...]
 ) -> None:
-    """429 and 5xx are tried again after a while, a download that is cut goes on where it was."""
+    """429 and 5xx are retried after a pause; an interrupted download is resumed."""
     push(tmp_path, LARGE, f"oci://{running.name}/faults:1")
     faults.plan(part, *planned)
     manifest = entry(f"oci://localhost:{faults.port}/faults:1")
@@ -94,7 +94,7 @@ def test_what_passes_is_waited_for(
         ("/blobs/", "more", 1, f"more than the expected {len(LARGE)} bytes"),
     ],
 )
-def test_what_does_not_pass_is_said(
+def test_permanent_errors_are_reported(
     tmp_path: Path,
     running: Registry,
     faults: Faults,
@@ -103,7 +103,7 @@ def test_what_does_not_pass_is_said(
     times: int,
     message: str,
 ) -> None:
-    """One message with the reference; nothing half-written is kept; the next try works."""
+    """One message with the reference; no partial file is kept, and the next attempt succeeds."""
     push(tmp_path, LARGE, f"oci://{running.name}/faults:1")
     reference = f"oci://localhost:{faults.port}/faults:1"
     faults.plan(part, *[fault] * times)
@@ -118,10 +118,8 @@ def test_what_does_not_pass_is_said(
     assert check(tmp_path, reference)[0] == 0
 
 
-def test_a_server_that_stalls_is_asked_again(
-    tmp_path: Path, running: Registry, faults: Faults
-) -> None:
-    """After 20 seconds without a byte, from where it stopped."""
+def test_a_stalled_download_is_resumed(tmp_path: Path, running: Registry, faults: Faults) -> None:
+    """After 20 seconds without data, from where it stopped."""
     push(tmp_path, LARGE, f"oci://{running.name}/stalls:1")
     faults.plan("/blobs/", "stall")
     manifest = entry(f"oci://localhost:{faults.port}/stalls:1")
@@ -131,10 +129,8 @@ def test_a_server_that_stalls_is_asked_again(
     assert ranges == ["", f"bytes={len(LARGE) // 2}-"]
 
 
-def test_a_start_that_waits_can_be_stopped(
-    tmp_path: Path, running: Registry, faults: Faults
-) -> None:
-    """SIGTERM ends it at once, and nothing half-written is taken for a module."""
+def test_a_waiting_start_can_be_stopped(tmp_path: Path, running: Registry, faults: Faults) -> None:
+    """SIGTERM ends it immediately, and no partial file is used as a module."""
     push(tmp_path, LARGE, f"oci://{running.name}/stopped:1")
     faults.plan("/blobs/", "stall")
     write_files(tmp_path, {"modules.toml": entry(f"oci://localhost:{faults.port}/stopped:1")})
@@ -157,7 +153,7 @@ def test_a_start_that_waits_can_be_stopped(
     assert not [p for p in kept(tmp_path) if p.suffix != ".partial" and p.stat().st_size > 10_000]
 
 
-def test_a_push_that_is_cut_is_begun_anew(
+def test_an_interrupted_push_is_restarted(
     tmp_path: Path, running: Registry, faults: Faults
 ) -> None:
     faults.plan("uploads", "503", "503")
@@ -169,7 +165,7 @@ def test_a_push_that_is_cut_is_begun_anew(
         assert server.get("/").text == "and again"
 
 
-def test_nobody_is_there(tmp_path: Path) -> None:
+def test_connection_refused(tmp_path: Path) -> None:
     reference = f"oci://127.0.0.1:{free_port()}/nobody:1"
     status, stderr = check(tmp_path, reference)
     assert status == 1
@@ -186,8 +182,8 @@ def test_a_name_that_does_not_resolve(tmp_path: Path) -> None:
     assert "https://nowhere.invalid cannot be reached: " in stderr
 
 
-def test_a_registry_that_speaks_no_tls(tmp_path: Path, running: Registry) -> None:
-    """Anything but loopback is spoken to in HTTPS, unless the user says that it cannot."""
+def test_a_registry_without_tls(tmp_path: Path, running: Registry) -> None:
+    """HTTPS is required except for loopback, unless the user disables it."""
     name = f"0.0.0.0:{running.port}"  # leads to loopback, and is no name for it
     push(tmp_path, module("plain"), f"oci://{running.name}/plain:1")
     status, stderr = check(tmp_path, f"oci://{name}/plain:1")
@@ -220,7 +216,7 @@ def test_a_manifest_without_a_module(tmp_path: Path, running: Registry) -> None:
 
 
 def test_a_layer_of_10_gigabytes(tmp_path: Path, running: Registry) -> None:
-    """It is refused by what the manifest says, before anything is sent."""
+    """It is rejected by the size in the manifest, before the download."""
     descriptor = running.put_blob("huge", b"not really")
     manifest = {
         "schemaVersion": 2,
@@ -238,7 +234,7 @@ def test_a_layer_of_10_gigabytes(tmp_path: Path, running: Registry) -> None:
     assert "(--max-module-size)" in stderr
 
 
-def test_a_limit_of_our_own(tmp_path: Path, running: Registry) -> None:
+def test_a_configured_size_limit(tmp_path: Path, running: Registry) -> None:
     push(tmp_path, LARGE, f"oci://{running.name}/limited:1")
     reference = f"oci://{running.name}/limited:1"
     status, stderr = check(tmp_path, reference, "--max-module-size", "100KiB")
@@ -281,8 +277,8 @@ def test_archives(tmp_path: Path, running: Registry, content: bytes, message: st
         ({"layers": [{"digest": "sha256:" + "0" * 64, "size": -1}]}, "layers.0.size"),
     ],
 )  # fmt: skip
-def test_manifests_that_are_none(tmp_path: Path, manifest: dict[str, object], message: str) -> None:
-    """What a hostile registry sends never becomes a path."""
+def test_invalid_manifests(tmp_path: Path, manifest: dict[str, object], message: str) -> None:
+    """Data of a hostile registry is never used as a path."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

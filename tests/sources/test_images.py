@@ -1,4 +1,4 @@
-"""Image manifests: parsed, chosen from, unpacked and built, without a registry."""
+"""Image manifests: parsing, selection, unpacking and building, without a registry."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def image(*layers: dict[str, Any]) -> Manifest:
 
 
 def index(*platforms: str | None) -> Manifest:
-    """Make an index of images for these platforms, as OS/ARCHITECTURE."""
+    """Make an index of images for platforms in the form OS/ARCHITECTURE."""
     images = []
     for number, platform in enumerate(platforms):
         item: dict[str, Any] = {"digest": digest(number), "size": 1}
@@ -79,7 +79,7 @@ def descriptor(media_type: str) -> Descriptor:
 
 
 def test_a_manifest_of_wasm_to_oci() -> None:
-    """As wasm-to-oci writes it: an empty config, and a layer with a title."""
+    """It has an empty config, and a layer with a title."""
     manifest = parse_manifest(
         b"""{"schemaVersion":2,"config":{"mediaType":"application/vnd.wasm.config.v1+json",
         "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
@@ -206,7 +206,7 @@ def test_a_layer_that_is_a_module_is_not_unpacked(media_type: str) -> None:
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("media_type", [TAR, TAR_GZIP])
 def test_a_module_in_an_archive(media_type: str, compressed: bool) -> None:
-    """The content decides on compression: some tools write the wrong media type."""
+    """Compression is detected from the content: some tools use the wrong media type."""
     content = archive({"README": b"x", "app/hello.wasm": MODULE}, compressed)
     assert module_of(descriptor(media_type), content, LIMIT) == MODULE
 
@@ -250,7 +250,7 @@ CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=1)))
 
 
 @pytest.mark.parametrize("layout", ["wasm-to-oci", "cncf"])
-def test_an_image_that_was_built_can_be_parsed(layout: Any) -> None:
+def test_a_built_image_can_be_parsed(layout: Any) -> None:
     built = build_image(layout, [("hello.wasm", MODULE)], {"a": "b"}, CREATED)
     manifest = parse_manifest(built.manifest)
     chosen = choose_layer("hello.wasm", manifest)

@@ -1,4 +1,4 @@
-"""Invoices of bindles: parsed, with their modules and the files of handlers."""
+"""Invoices of bindles: parsing, modules, and the files of handlers."""
 
 from __future__ import annotations
 
@@ -141,7 +141,9 @@ def test_a_handler_gets_the_files_of_the_groups_that_it_requires() -> None:
         file("index.html", b"a", "site"),
         file("css/site.css", b"b", "theme"),
         file("secret.txt", b"c", "admin"),
-        parcel("notes.txt", b"d", member_of=("site",)),  # no feature: not a file of the handler
+        parcel(
+            "notes.txt", b"d", member_of=("site",)
+        ),  # without the feature, it is not a file of the handler
     )
     groups = {"site": ["theme"], "theme": []}
     assert files(*parcels, groups=groups) == ["css/site.css", "index.html"]
@@ -192,7 +194,7 @@ def test_a_path_that_is_invalid(path: str) -> None:
         ),
     ],
 )
-def test_files_that_contradict_each_other(
+def test_contradictory_files(
     parcels: tuple[dict[str, Any], ...], groups: dict[str, list[str]], message: str
 ) -> None:
     with pytest.raises(FetchError) as error:
@@ -206,7 +208,7 @@ def test_the_same_file_twice_is_one_file() -> None:
 
 
 def test_unknown_keys() -> None:
-    """Keys of the specification that wagi does not use are not among them."""
+    """Keys of the specification that wagi does not use are not reported."""
     found = parse_invoice(
         NAME,
         f"""bindleVersion = "1.0.0"

@@ -1,4 +1,4 @@
-"""What references say."""
+"""Parsing of module references."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("https://a.example/x", WebReference("https://a.example/x")),
     ],
 )
-def test_good(text: str, expected: object) -> None:
+def test_valid_references(text: str, expected: object) -> None:
     assert parse_reference(text) == expected
 
 
@@ -62,7 +62,7 @@ def test_a_title() -> None:
      "bindle:", "bindle:a", "bindle:/1", "bindle:a/", "bindle:../1.0", "bindle:a/../1",
      "bindle:a/1?x", "http:", "https://", "http:///x", "file:x", "file://host/x", "s3://a/b"],
 )  # fmt: skip
-def test_bad(text: str) -> None:
+def test_invalid_references(text: str) -> None:
     with pytest.raises(SourceError) as caught:
         parse_reference(text)
     assert caught.value.exit_status == 2

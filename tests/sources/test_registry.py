@@ -1,4 +1,4 @@
-"""Modules from real registries: pulled, pushed, cached, and who may."""
+"""Modules in real registries: pull, push, caching and authentication."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CNCF = "application/wasm"
 
 
 def module(text: str) -> bytes:
-    """A handler that prints a text."""
+    """Return a handler that prints a text."""
     return wat_to_wasm(printing(TEXT_HEAD + text))
 
 
@@ -55,7 +55,7 @@ def cache(folder: Path) -> dict[str, str]:
 
 
 def push(folder: Path, content: bytes, target: str, *options: str, **environment: str) -> str:
-    """Push with our own command; the reference by digest."""
+    """Push with `wagi push`; return the reference by digest."""
     write_files(folder, {"pushed.wasm": content})
     done = run_wagi(folder, "push", *options, "pushed.wasm", target, environment=environment)
     assert done.returncode == 0, done.stderr
@@ -85,8 +85,8 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 
 @pytest.mark.parametrize("layout", ["wasm-to-oci", "cncf"])
-def test_what_is_pushed_is_served(tmp_path: Path, anonymous: Registry, layout: str) -> None:
-    """By tag, by digest, and by a name without //."""
+def test_a_pushed_module_is_served(tmp_path: Path, anonymous: Registry, layout: str) -> None:
+    """By tag, by digest, and with a reference without //."""
     target = f"{anonymous.name}/team/pushed-{layout}"
     by_digest = push(tmp_path, module("from a registry"), f"oci://{target}:1.0", "--layout", layout)
     assert re.fullmatch(rf"oci://{target}@sha256:[0-9a-f]{{64}}", by_digest)
@@ -100,9 +100,7 @@ def test_what_is_pushed_is_served(tmp_path: Path, anonymous: Registry, layout: s
 
 
 @pytest.mark.parametrize("layout", ["wasm-to-oci", "cncf"])
-def test_the_layouts_are_those_of_the_field(
-    tmp_path: Path, anonymous: Registry, layout: str
-) -> None:
+def test_layouts(tmp_path: Path, anonymous: Registry, layout: str) -> None:
     content = module("layout")
     reference = push(
         tmp_path, content, f"oci://{anonymous.name}/layout:{layout}", "--layout", layout,
@@ -140,7 +138,7 @@ def test_the_same_module_has_the_same_digest(tmp_path: Path, anonymous: Registry
 
 
 def test_several_modules_in_an_image(tmp_path: Path, anonymous: Registry) -> None:
-    """A title chooses; without one the layers are listed."""
+    """A title selects one; without a title, the message lists the layers."""
     write_files(tmp_path, {"a.wasm": module("a"), "b.wasm": module("b")})
     target = f"oci://{anonymous.name}/several:1"
     assert run_wagi(tmp_path, "push", "a.wasm", "b.wasm", target).returncode == 0
@@ -167,7 +165,7 @@ def test_several_modules_in_an_image(tmp_path: Path, anonymous: Registry) -> Non
         (CNCF, "application/vnd.wasm.config.v0+json"),
     ],
 )
-def test_what_oras_pushes_we_pull_and_the_other_way_round(
+def test_exchange_with_oras(
     tmp_path: Path,
     anonymous: Registry,
     monkeypatch: pytest.MonkeyPatch,
@@ -217,7 +215,7 @@ def put_image(
 
 
 def test_images_built_from_scratch(tmp_path: Path, anonymous: Registry) -> None:
-    """FROM scratch, COPY hello.wasm: a tar archive, mostly zipped."""
+    """FROM scratch, COPY hello.wasm: a tar archive, usually compressed."""
     layer = "application/vnd.oci.image.layer.v1.tar"
     files = {"etc/passwd": b"root", "app/hello.wasm": module("archived")}
     put_image(anonymous, "scratch", f"{layer}+gzip", archive(files))
@@ -228,7 +226,7 @@ def test_images_built_from_scratch(tmp_path: Path, anonymous: Registry) -> None:
         assert server.get("/zipped").text == server.get("/plain").text == "archived"
 
 
-def test_an_index_leads_to_the_image_for_wasm(tmp_path: Path, anonymous: Registry) -> None:
+def test_an_index_selects_the_image_for_wasm(tmp_path: Path, anonymous: Registry) -> None:
     wasm = put_image(anonymous, "indexed", CNCF, module("for wasm"), "wasm")
     amd64 = put_image(anonymous, "indexed", "application/vnd.oci.image.layer.v1.tar", b"", "amd64")
     images = [
@@ -272,11 +270,11 @@ def test_pull(tmp_path: Path, anonymous: Registry) -> None:
     assert (done.returncode, done.stderr) == (1, "error: no/where: No such file or directory\n")
 
 
-# Who may
+# Authentication
 
 
 def test_passwords(tmp_path: Path, guarded: Registry) -> None:
-    """Basic authentication, with what docker login has left."""
+    """Basic authentication, with the credentials of docker login."""
     environment = docker_config(tmp_path / "docker", login(guarded.name))
     push(tmp_path, module("guarded"), f"oci://{guarded.name}/guarded:1", **environment)
     manifest = entry(f"oci://{guarded.name}/guarded:1")
@@ -294,12 +292,12 @@ def test_passwords(tmp_path: Path, guarded: Registry) -> None:
     ids=["url-and-password", "identity-token", "auth"],
 )
 def test_tokens(tmp_path: Path, tokens: Registry, configuration: dict[str, object]) -> None:
-    """A token server: for a password, and for the identity token that az acr login leaves."""
+    """A token server, with a password or with the identity token of az acr login."""
     text = json.dumps(configuration).replace("NAME", tokens.name)
     environment = docker_config(tmp_path / "docker", json.loads(text))
     push(tmp_path, module("by token"), f"oci://{tokens.name}/tokens:1", **environment)
     manifest = entry(f"oci://{tokens.name}/tokens:1")
-    for who in (environment, {}):  # anybody may pull
+    for who in (environment, {}):  # pulling is allowed without credentials
         folder = tmp_path / f"as-{len(who)}"
         folder.mkdir()
         with serving(folder, manifest, environment={**who, **cache(folder)}) as server:
@@ -323,8 +321,8 @@ esac
      '{"Username":"<token>","Secret":"an-identity-token"}'],
     ids=["password", "token"],
 )  # fmt: skip
-def test_helper_programs(tmp_path: Path, tokens: Registry, key: str, answer: str) -> None:
-    """docker-credential-NAME, for one registry or for all."""
+def test_credential_helpers(tmp_path: Path, tokens: Registry, key: str, answer: str) -> None:
+    """docker-credential-NAME, for one registry or for all of them."""
     helper = tmp_path / "bin" / "docker-credential-tests"
     write_files(
         tmp_path, {"bin/docker-credential-tests": HELPER % (tokens.name, f"echo '{answer}'")}
@@ -353,10 +351,10 @@ def test_helper_programs(tmp_path: Path, tokens: Registry, key: str, answer: str
         ("not JSON", "", "config.json: expected a JSON object"),
     ],
 )  # fmt: skip
-def test_who_may_not(
+def test_authentication_failures(
     tmp_path: Path, guarded: Registry, configuration: object, script: str, message: str
 ) -> None:
-    """One message that says what to do; exit status 2, as the user can mend it."""
+    """One message with a remedy; exit status 2, because the user can fix it."""
     text = json.dumps(configuration).replace("NAME", guarded.name)
     environment = docker_config(tmp_path / "docker", json.loads(text))
     if script:
@@ -379,7 +377,7 @@ def test_who_may_not(
 
 
 def test_a_start_without_the_registry(tmp_path: Path) -> None:
-    """A tag is what it was when it was last resolved, with a warning."""
+    """A tag keeps its last known digest, with a warning."""
     reference = ""
     with registry(tmp_path / "registry") as running:
         target = f"oci://{running.name}/offline:1"
@@ -401,7 +399,7 @@ def test_a_start_without_the_registry(tmp_path: Path) -> None:
 
 
 def test_a_tag_that_moves(tmp_path: Path, anonymous: Registry) -> None:
-    """It is resolved again at the start and on reload; pull says otherwise."""
+    """It is resolved again at startup and on reload, depending on the key pull."""
     target = f"oci://{anonymous.name}/moving:1"
     push(tmp_path, module("old"), target)
     manifest = entry(target, "/always") + entry(target, "/kept", 'pull = "if-not-present"')
@@ -432,7 +430,7 @@ def test_pull_policies(tmp_path: Path, anonymous: Registry) -> None:
     assert "modules.toml:4: pull: expected 'always', 'if-not-present' or 'never'" in done.stderr
 
 
-def test_a_damaged_cache_is_mended(tmp_path: Path, anonymous: Registry) -> None:
+def test_a_damaged_cache_is_repaired(tmp_path: Path, anonymous: Registry) -> None:
     target = f"oci://{anonymous.name}/damaged:1"
     push(tmp_path, module("whole"), target)
     with serving(tmp_path, entry(target), environment=cache(tmp_path)):
@@ -446,7 +444,9 @@ def test_a_damaged_cache_is_mended(tmp_path: Path, anonymous: Registry) -> None:
     assert b"damaged" not in [p.read_bytes() for p in (tmp_path / "cache/blobs/sha256").iterdir()]
 
 
-def test_two_servers_start_at_once_on_an_empty_cache(tmp_path: Path, anonymous: Registry) -> None:
+def test_two_servers_start_concurrently_on_an_empty_cache(
+    tmp_path: Path, anonymous: Registry
+) -> None:
     manifest = ""
     for index in range(6):
         target = f"oci://{anonymous.name}/at-once-{index}:1"
@@ -469,7 +469,7 @@ def test_two_servers_start_at_once_on_an_empty_cache(tmp_path: Path, anonymous: 
 
 
 def test_a_real_handler(tmp_path: Path, anonymous: Registry) -> None:
-    """A module of a real compiler goes there and back unchanged."""
+    """A module of a real compiler is pushed and pulled unchanged."""
     hello = compiled(HANDLERS / "hello.c").read_bytes()
     target = f"oci://{anonymous.name}/real/hello:1"
     push(tmp_path, hello, target)

@@ -28,7 +28,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
         elif self.path.startswith("/hello.wasm"):
-            self.send_response(200)  # and no length: it ends when the connection does
+            self.send_response(200)  # without a length: it ends with the connection
             self.end_headers()
             self.wfile.write(CONTENT)
         elif self.path == "/circle":
@@ -49,7 +49,7 @@ def web() -> Iterator[str]:
 
 
 def test_a_download(tmp_path: Path, web: str) -> None:
-    """Once it is in the cache nobody is asked again; redirects are followed."""
+    """A cached module is not downloaded again; redirects are followed."""
     manifest = entry(f"{web}/hello.wasm?token=secret", "/a", f'sha256 = "{SHA256}"')
     manifest += entry(f"{web}/moved", "/b", f'sha256 = "{SHA256}"')
     with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
@@ -73,7 +73,7 @@ def test_a_download(tmp_path: Path, web: str) -> None:
          "the content exceeds the limit of 10240 bytes (--max-module-size)"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said(
+def test_error_messages(
     tmp_path: Path,
     web: str,
     path: str,
@@ -90,7 +90,7 @@ def test_what_is_wrong_is_said(
     assert not [item for item in (tmp_path / "cache").rglob("*") if item.is_file()]
 
 
-def test_a_digest_holds_for_files_too(tmp_path: Path) -> None:
+def test_a_digest_is_checked_for_files_too(tmp_path: Path) -> None:
     write_files(tmp_path, {"m.wasm": CONTENT})
     for digest, status in ((SHA256, 0), ("0" * 64, 1)):
         write_files(tmp_path, {"modules.toml": entry("m.wasm", extra=f'sha256 = "{digest}"')})
@@ -108,7 +108,7 @@ def test_pull(tmp_path: Path, web: str) -> None:
 
 
 def test_the_proxy_of_the_environment(tmp_path: Path) -> None:
-    """HTTP_PROXY, as curl has it; loopback is asked directly."""
+    """HTTP_PROXY, as in curl; loopback addresses bypass the proxy."""
     seen: list[str] = []
 
     class Proxy(Handler):
@@ -126,8 +126,8 @@ def test_the_proxy_of_the_environment(tmp_path: Path) -> None:
     assert seen == ["http://modules.invalid/x.wasm"]
 
 
-def test_netrc_is_not_for_us(tmp_path: Path, web: str) -> None:
-    """Credentials are Docker's: one in ~/.netrc is neither sent nor in the way."""
+def test_netrc_is_ignored(tmp_path: Path, web: str) -> None:
+    """Credentials come from Docker's configuration only, never from ~/.netrc."""
     write_files(tmp_path, {".netrc": "default login eve password evil\n"})
     seen: list[str | None] = []
 

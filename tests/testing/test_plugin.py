@@ -1,4 +1,4 @@
-"""The pytest plugin, in a project of its own, as its users have it."""
+"""The pytest plugin, in a separate project as its users have it."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def run_pytest(folder: Path, *options: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_what_it_offers(tmp_path: Path) -> None:
+def test_fixtures(tmp_path: Path) -> None:
     project(tmp_path, GOOD)
     output = run_pytest(tmp_path)
     assert re.search(r"\n=+ 208 passed in ", output), output
@@ -169,7 +169,7 @@ def test_what_it_offers(tmp_path: Path) -> None:
 
 
 def test_reports_of_failed_tests(tmp_path: Path) -> None:
-    """How the guest ended, and what it wrote."""
+    """They show how the guest ended, and what it wrote."""
     project(tmp_path, BAD)
     output = run_pytest(tmp_path, "-rA")
     assert "3 failed, 3 errors" in output
@@ -193,7 +193,7 @@ def test_the_manifest_by_option(tmp_path: Path) -> None:
 
 
 def test_a_test_server_ends_with_its_parent(tmp_path: Path) -> None:
-    """In any language: one line of JSON, and no process is left behind."""
+    """For tests in any language: one line of JSON, and no process is left behind."""
     project(tmp_path, "")
     script = (
         f"'{sys.executable}' -m wagi test-server > address.json & "

@@ -1,6 +1,6 @@
-"""wasmtime on memory.c: the library is compiled here, and driven with ctypes.
+"""wasmtime with the allocator of memory.c, compiled as a library and driven with ctypes.
 
-Run as a program it is one scenario in a process of its own: see SCENARIOS at the end.
+Run as a program, it performs one scenario in a separate process: see SCENARIOS at the end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 
 
 def compiler() -> list[str] | None:
-    """The command of a C compiler; None if none is installed."""
+    """Return the command of a C compiler, or None if none is installed."""
     if shutil.which("cc"):
         return ["cc"]
     try:
@@ -50,7 +50,7 @@ def build(command: list[str], folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Image:
-    """A data image and the bytes in it."""
+    """A data image and its bytes."""
 
     address: int
     offset: int
@@ -81,7 +81,7 @@ class Core:
     def _engine(self) -> wasmtime.Engine:
         config = wasmtime.Config()
         config.epoch_interruption = True
-        config.parallel_compilation = False  # its threads would not be there after a fork
+        config.parallel_compilation = False  # its threads would not exist after a fork
         config.max_wasm_stack = 512 * 1024
         c.wasmtime_config_async_stack_size_set(config.ptr(), 1024 * 1024)
         c.wasmtime_config_memory_init_cow_set(config.ptr(), False)
@@ -106,7 +106,7 @@ class Core:
         """A module of guests that read and write at the addresses in their input.
 
         Args:
-            pages: Of WebAssembly, that the memory starts with.
+            pages: Initial size of the memory, in WebAssembly pages.
         """
         return wasmtime.Module(self.engine, GUEST.format(pages=pages))
 
@@ -119,7 +119,7 @@ class Core:
 
 
 # `find` returns the address of the first eight bytes that are not zero, or -1; `write` changes a
-# byte every `distance` bytes; `read` reads one; `dive` goes deep down the stack; `spin` never ends.
+# byte every `distance` bytes; `read` reads one; `dive` recurses deeply; `spin` never ends.
 GUEST = """(module (memory (export "memory") {pages})
   (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
   (func (export "read") (param i32) (result i32) (i32.load8_u (local.get 0)))
@@ -149,7 +149,7 @@ GUEST = """(module (memory (export "memory") {pages})
 
 
 class Guest:
-    """An instance in a store of its own."""
+    """An instance with its own store."""
 
     def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module) -> None:
         self.store = wasmtime.Store(engine)
@@ -167,7 +167,7 @@ class Guest:
 
     @property
     def address(self) -> int:
-        """The address of its memory in the process."""
+        """The address of the guest's memory in the process."""
         return addressof(self.memory.data_ptr(self.store).contents)
 
     def content(self) -> bytes:
@@ -178,7 +178,7 @@ class Guest:
 
 
 class Fiber:
-    """A guest with a stack of its own.
+    """A guest with its own stack.
 
     Args:
         export: ``spin``, which is suspended in the middle of its call, or ``dive``, which has
@@ -234,11 +234,11 @@ def mappings(name: str = "") -> int:
     return sum(name in line for line in Path("/proc/self/maps").read_text().splitlines())
 
 
-# ---- scenarios: each runs in a process of its own and prints its findings as JSON ----
+# ---- scenarios: each runs in a separate process and prints its results as JSON ----
 
 
 def _rounds(core: Core) -> dict[str, Any]:
-    """Consecutive guests, each of which searches for data of the one before it."""
+    """Consecutive guests that each search for data of the previous one."""
     module = core.module(4)
     found, addresses = set(), set()
     for count in (1, 3, 60, 540) * 3:
@@ -256,12 +256,12 @@ def usual(core: Core) -> dict[str, Any]:
 
 
 def without_pagemap_scan(core: Core) -> dict[str, Any]:
-    """Linux before 6.7, which does not know the request."""
-    _refuse_ioctl(0xC0606610)
+    """Linux before 6.7, which does not support PAGEMAP_SCAN."""
+    _reject_ioctl(0xC0606610)
     return usual(core)
 
 
-def _refuse_ioctl(request: int) -> None:
+def _reject_ioctl(request: int) -> None:
     """Make the ioctl fail with ENOTTY by a filter of system calls (seccomp(2), x86-64)."""
     # offsets in struct seccomp_data: 0 the number, 24 the second argument
     instructions = (
@@ -290,7 +290,7 @@ def forked(core: Core) -> dict[str, Any]:
 
 
 def forked_unnoticed(core: Core) -> dict[str, Any]:
-    """A child without the handlers of pthread_atfork: it has the descriptor of its parent."""
+    """A child without the handlers of pthread_atfork, which uses its parent's descriptor."""
     before = _rounds(core)
     fork = ctypes.CDLL(None)._Fork  # glibc 2.34
     return {"parent": before, "child": _in_child(fork, lambda: usual(core))}
@@ -368,7 +368,7 @@ SCENARIOS: dict[str, Callable[[Core], dict[str, Any]]] = {
 
 
 def run_scenario(library: Path, name: str) -> dict[str, Any]:
-    """Run a scenario in a process of its own, and return its findings."""
+    """Run a scenario in a separate process, and return its results."""
     command = [sys.executable, "-m", __name__, str(library), name]
     done = subprocess.run(
         command,

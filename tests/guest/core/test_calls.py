@@ -98,7 +98,7 @@ def test_sanitizer_detects_accesses_beyond_a_memory(driver: Path, tmp_path: Path
 
 
 def test_layout_of_slots(driver: Path) -> None:
-    """``store_t`` starts with the fields of ``StoreFields``."""
+    """``store_t`` begins with the fields of ``StoreFields``."""
     layout = dict(line.split() for line in run([str(driver), "--layout"]).splitlines())
     fields = [field[0] for field in StoreFields._fields_]
     assert layout == {name: str(getattr(StoreFields, name).offset) for name in fields}

@@ -1,7 +1,7 @@
 """The compiled core behaves like the host calls in Python, which are the reference.
 
-Every guest here runs twice, and everything that can be seen of it has to be the same. ``python -m
-fuzz core`` is the long run; ``WAGI_CORE_SEEDS=100000 pytest -k generated`` is another one.
+Every guest here runs twice, and all observable results have to be equal. ``python -m
+fuzz core`` and ``WAGI_CORE_SEEDS=100000 pytest -k generated`` are long runs.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_the_scripts_reach_both_sides() -> None:
 
 
 def test_difference_is_detected() -> None:
-    """In results, memory, output, unread input and outcome."""
+    """Of results, memory, output, unread input and outcome."""
     vector = ((0, struct.pack("<II", 8, 3)),)
     read = Call("fd_read", (0, 0, 1, 64), vector)
     write = Call("fd_write", (1, 0, 1, 64), vector)
@@ -97,7 +97,7 @@ def test_every_argument_hostile(name: str, slice_seconds: float) -> None:
         for index in range(count)
         for value in HOSTILE
     ]
-    if name == "proc_exit":  # nothing comes after it
+    if name == "proc_exit":  # nothing follows it
         for made in calls:
             check_script(CoreScript((made,), slice_seconds=slice_seconds))
         return
@@ -158,7 +158,7 @@ def test_a_start_function_that_exits(script: CoreScript, status: int) -> None:
     assert (run.outcome, run.output[:5]) == (Exit(status), b"hello")
 
 
-def test_a_start_function_that_waits_for_input_that_never_comes() -> None:
+def test_a_start_function_that_waits_for_input() -> None:
     text = module(
         f'(memory (export "memory") 1) (func $s {_CALL_ALL}) (start $s) (func (export "_start"))'
     )
@@ -252,7 +252,7 @@ def test_simple_calls_never_enter_python() -> None:
 
 
 def test_random_bytes_are_random() -> None:
-    """Of the core, and of Python."""
+    """With the core, and in Python."""
     for length in (16, 256, 257):
         script = CoreScript((Call("random_get", (1000, length)),) * 20)
         for compiled in (True, False):

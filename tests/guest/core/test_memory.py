@@ -1,7 +1,7 @@
 """Memories and stacks are reused, but no data of a guest reaches the next one.
 
-The guests run in wasmtime itself. A burglar looks at all of its memory, grown as far as it goes,
-and then leaves something for the next one to find.
+The guests run in wasmtime itself. A prober searches all of its memory, grown to the maximum, and
+then writes data for the next one to find.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def core(library: Path) -> Core:
 
 @pytest.fixture
 def image(core: Core) -> Iterator[Image]:
-    """Data that is never zero and different on each page, in the middle of a memory."""
+    """Nonzero data that is different on each page, in the middle of a memory."""
     made = core.image(pattern(48 * PAGE), offset=4 * PAGE, memory_size=IMAGE_MEMORY * PAGE)
     assert made
     yield made
@@ -89,13 +89,13 @@ def test_the_kernel_finds_written_pages(core: Core) -> None:
     assert core.method() == "pagemap"
 
 
-# ---- burglars ----
+# ---- probers ----
 
 
 @pytest.mark.parametrize("pages", [1, 2, 17, 257, 1024, 4096])
 @pytest.mark.parametrize("growth", [0, 1, 160])
-def test_burglars(core: Core, pages: int, growth: int) -> None:
-    """From one written page to thousands, below and above the limit of a slot."""
+def test_probers(core: Core, pages: int, growth: int) -> None:
+    """With one to thousands of written pages, below and above the limit of a slot."""
     module = core.module(pages)
     size = (pages + growth) * PAGE
     slots = set()
@@ -112,11 +112,11 @@ def test_burglars(core: Core, pages: int, growth: int) -> None:
         guest.call("write", count % HOST_PAGE, count, distance)
         guest.call("write", size - 1, 1, 1)
         guest.close()
-    assert len(slots) == 1, "a slot that is not used again shows nothing"
+    assert len(slots) == 1, "the test needs a slot that is reused"
 
 
 def test_every_page_of_a_memory(core: Core) -> None:
-    """Each page in turn is the only written one."""
+    """Each page in turn is the only one that is written."""
     module = core.module(4)
     slots = set()
     for number in range(4 * PAGE // HOST_PAGE):
@@ -155,8 +155,8 @@ def test_guests_of_256_mib(core: Core) -> None:
     assert len(slots) == 1
 
 
-def test_modules_of_other_sizes_on_the_same_slots(core: Core) -> None:
-    """When there are many free slots, one is adapted to a memory of another size."""
+def test_modules_of_different_sizes_in_the_same_slots(core: Core) -> None:
+    """If there are many free slots, one is adapted to a memory of another size."""
     small, large = core.module(3), core.module(300)
     crowd = [core.guest(small) for _ in range(FREE_SLOTS + 8)]  # evicts all older slots
     slots = {guest.address for guest in crowd}
@@ -243,7 +243,7 @@ def test_a_memory_grows_up_to_4_gib(core: Core) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, KEPT_PAGES - 1, KEPT_PAGES, KEPT_PAGES + 1, 1000])
-def test_burglars_with_an_image(core: Core, image: Image, count: int) -> None:
+def test_probers_with_an_image(core: Core, image: Image, count: int) -> None:
     module = core.module(IMAGE_MEMORY)
     slots = set()
     size = IMAGE_MEMORY * PAGE
@@ -284,7 +284,9 @@ def test_guests_with_and_without_an_image(core: Core, image: Image) -> None:
             guest.close()
 
 
-def test_guests_at_once_do_not_see_what_others_write_to_the_image(core: Core, image: Image) -> None:
+def test_concurrent_guests_do_not_see_each_others_writes_to_the_image(
+    core: Core, image: Image
+) -> None:
     module = core.module(IMAGE_MEMORY)
     guests = [core.guest(module, image) for _ in range(3)]
     guests[0].call("write", 0, IMAGE_MEMORY * PAGE, 1)
@@ -407,7 +409,7 @@ def test_guests_end_on_another_thread(core: Core, image: Image) -> None:
 CLEAN = {"found": [-1], "slots": 1}
 
 
-def test_a_process_of_its_own(library: Path, core: Core) -> None:
+def test_a_separate_process(library: Path, core: Core) -> None:
     assert run_scenario(library, "usual") == {"fault": None, "method": core.method(), **CLEAN}
 
 
@@ -434,7 +436,7 @@ def test_self_test_detects_descriptor_of_the_parent(library: Path, core: Core) -
 # ---- resident memory ----
 
 
-def test_after_greedy_guests(library: Path) -> None:
+def test_resident_memory_after_large_guests(library: Path) -> None:
     found = run_scenario(library, "greedy")
     before, after = found["before"], found["after"]
     assert found["most"] - before["VmRSS"] > 4 * 240 * MIB
@@ -442,14 +444,14 @@ def test_after_greedy_guests(library: Path) -> None:
     assert sum(after.values()) - sum(before.values()) <= 16 * MIB
 
 
-def test_after_guests_whose_pages_are_kept(library: Path) -> None:
+def test_resident_memory_of_kept_pages(library: Path) -> None:
     found = run_scenario(library, "moderate")
     before, after = found["before"], found["after"]
     assert found["most"] - before["VmRSS"] > 56 * MIB
     assert sum(after.values()) - sum(before.values()) <= 10 * MIB
 
 
-def test_after_a_crowd(library: Path) -> None:
+def test_resident_memory_after_many_guests(library: Path) -> None:
     found = run_scenario(library, "crowd")
     before, after = found["before"], found["after"]
     assert found["most"] - before["VmRSS"] > 64 * MIB

@@ -65,7 +65,7 @@ def environment(choice: str, package: Path = ROOT) -> dict[str, str]:
 def expect_error(
     work: Path, arguments: Sequence[str], choice: str, package: Path, expected: str
 ) -> None:
-    """Check that wagi exits with status 2 and one line with this prefix."""
+    """Check that wagi exits with status 2 and one line that has this prefix."""
     done = run_wagi(work, *arguments, environment=environment(choice, package))
     assert done.returncode == 2, done
     assert done.stdout == ""
@@ -122,7 +122,7 @@ def test_unknown_choice(work: Path, arguments: Sequence[str]) -> None:
 
 
 def address_space(server: Server) -> int:
-    """Bytes that the worker has reserved."""
+    """Return the bytes of address space that the worker has reserved."""
     (worker,) = server.workers
     return int(Path(f"/proc/{worker}/statm").read_text().split()[0]) * 4096
 

@@ -20,7 +20,7 @@ NO_COMPILER = {"CC": "/nonexistent/cc"}
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the files that a wheel is built from, since the build writes there."""
+    """A copy of the sources, because the build writes to them."""
     folder = tmp_path / "tree"
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
     shutil.copytree(ROOT / "wagi", folder / "wagi", ignore=ignored)
@@ -69,7 +69,7 @@ def installed_core(wheel: Path, tmp_path: Path) -> str:
 
 
 def test_with_a_compiler(tree: Path, tmp_path: Path) -> None:
-    """One wheel for all versions of Python from 3.11 on."""
+    """A wheel for all versions of Python from 3.11 on."""
     if not sys.platform.startswith("linux"):
         missing("Linux: the compiled core is not built elsewhere")
     wheel = wheel_of(tree, {"CC": tool("cc"), "WAGI_CORE": "required"})

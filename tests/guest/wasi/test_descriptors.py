@@ -72,7 +72,7 @@ def test_renumber_closes_the_target() -> None:
     assert not is_open(second)
 
 
-def test_open_files_are_limited() -> None:
+def test_the_number_of_open_files_is_limited() -> None:
     table = DescriptorTable(())
     for _ in range(MAX_OPEN):
         table.check_room()

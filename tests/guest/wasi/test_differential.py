@@ -1,9 +1,9 @@
-"""WASI calls behave as under wasmtime's own WASI: same errno, same results, same memory.
+"""WASI calls behave as in wasmtime's own WASI: same errno, same results, same memory.
 
 Each script of calls is performed twice: by wasmtime with its own WASI, its stdio on pipes, and by a
 guest of the gateway; the volumes of the two have the same content. Every difference fails the test,
-unless it is listed: ``UNSPECIFIED`` has the results that are not compared, ``EXCEPTIONS`` the cases
-in which the gateway behaves differently on purpose.
+unless it is listed: ``UNSPECIFIED`` lists results that are not compared, ``EXCEPTIONS`` cases in
+which the gateway differs intentionally.
 
 ``WAGI_WASI_SEEDS=20000 pytest tests/guest/wasi/test_differential.py -k generated`` is a long run.
 """
@@ -58,7 +58,7 @@ ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR = 37, 44, 48, 54
 MAX = 0xFFFFFFFF
 
 
-# ---- What is not compared -----------------------------------------------------------------------
+# ---- Unspecified results ------------------------------------------------------------------------
 
 Masked = bytearray
 Span = tuple[int, int]
@@ -74,7 +74,7 @@ def _mask_clock(made: Call, memory: Masked, span: Span) -> None:
 
 
 def _mask_time(memory: Masked, at: int, span: Span) -> None:
-    """Replace a time within the run by 1: the runs are not at the same time."""
+    """Replace a time within the run by 1, because the runs take place at different times."""
     value = int.from_bytes(memory[at : at + 8], "little")
     if span[0] <= value <= span[1]:
         memory[at : at + 8] = (1).to_bytes(8, "little")
@@ -118,9 +118,9 @@ class Unspecified:
     """Results that are not compared.
 
     Attributes:
-        functions: Whose results.
-        mask: Overwrites them in a copy of the memory, after a call that succeeded.
-        reason: Why.
+        functions: The functions that return them.
+        mask: Overwrites them in a copy of the memory, after a successful call.
+        reason: Why they are not compared.
     """
 
     functions: tuple[str, ...]
@@ -149,16 +149,16 @@ UNSPECIFIED = (
 )
 
 
-# ---- Where the gateway differs on purpose -------------------------------------------------------
+# ---- Intentional differences --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One call that went differently.
+    """A call with different results.
 
     Attributes:
         call: The call.
-        theirs: Its result under wasmtime; no errno if the guest ended there.
+        theirs: Its result in wasmtime; no errno if the guest ended there.
         trap: Why wasmtime ended the guest, if it did.
         ours: Its result in the gateway.
     """
@@ -200,7 +200,9 @@ def _bad_descriptor_events(difference: Difference) -> bool:
     made, theirs, ours = difference.call, difference.theirs, difference.ours
     if theirs.errno != EBADF:
         return False
-    if ours.errno == EINVAL:  # wasmtime stops at the descriptor, before what is invalid
+    if (
+        ours.errno == EINVAL
+    ):  # wasmtime stops at the descriptor, before it reaches the invalid subscription
         return _has_invalid_subscription(made)
     if ours.errno != 0:
         return False
@@ -218,7 +220,7 @@ def _has_invalid_subscription(made: Call) -> bool:
 
 
 def _found_later(difference: Difference) -> bool:
-    """Our result has the same events, and further ones of clocks or readable descriptors."""
+    """Our result has the same events, and additional ones of clocks or readable descriptors."""
     made, theirs, ours = difference.call, difference.theirs, difference.ours
     if theirs.errno != 0 or ours.errno != 0:
         return False
@@ -255,10 +257,10 @@ class Exemption:
     """A listed exception.
 
     Attributes:
-        functions: The functions concerned; empty for all.
-        applies: Whether it explains a difference.
-        reason: Why the gateway does not do what wasmtime does.
-        goes_on: Whether the two are in the same state afterwards, so that what follows is compared.
+        functions: The affected functions; empty for all.
+        applies: Returns whether it explains a difference.
+        reason: Why the gateway differs from wasmtime.
+        goes_on: Whether both are in the same state afterwards, so that later calls are compared.
     """
 
     functions: tuple[str, ...]
@@ -367,7 +369,7 @@ EXCEPTIONS = (
 def find_difference(script: Script, theirs: Observation, ours: Observation) -> str:
     """Compare two runs of a script. Returns: the first difference, empty if the runs are equal."""
     if theirs.ending.startswith("trap") and ours.ending.startswith("trap"):
-        return ""  # in a function that guests get from wasmtime as it is; our record is lost
+        return ""  # in a function of wasmtime that we do not implement; our record is lost
     for index, made in enumerate(script.calls):
         if index >= len(theirs.results) and index >= len(ours.results):
             break  # both guests have ended
@@ -459,7 +461,7 @@ def _outcome(result: Result) -> str:
 
 
 def _listing(script: Script, theirs: Observation, ours: Observation, end: int) -> str:
-    """The calls before a difference, with their results."""
+    """List the calls before a difference, with their results."""
     lines = ["after:"]
     for made, *results in zip(script.calls[:end], theirs.results, ours.results, strict=False):
         lines.append(f"  {made} = {', '.join(_outcome(result) for result in results[:1])}")
@@ -471,7 +473,7 @@ def _listing(script: Script, theirs: Observation, ours: Observation, end: int) -
 
 @pytest.fixture(scope="module", autouse=True)
 def reference() -> None:
-    """WASI of older versions has other errnos, inodes and times, so it cannot be the reference."""
+    """Older versions have different errnos, inodes and times, and cannot be the reference."""
     major = compatibility.installed_version().partition(".")[0]
     if int(major) < compatibility.NEWEST_TESTED_MAJOR:
         missing(f"wasmtime {compatibility.NEWEST_TESTED_MAJOR} or newer is not installed")
@@ -479,7 +481,7 @@ def reference() -> None:
 
 @pytest.fixture(scope="module")
 def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandboxes]:
-    """The sandboxes of the scripts. The read-only volume must be unchanged at the end."""
+    """The scripts' sandboxes. The read-only volume must be unchanged at the end."""
     made = Sandboxes(tmp_path_factory.mktemp("wasi"))
     before = wasi_trees.inspect(made.library)
     yield made
@@ -487,7 +489,7 @@ def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandboxes]:
 
 
 def check(sandboxes: Sandboxes, script: Script, label: str = "") -> None:
-    """Perform a script twice and compare."""
+    """Perform a script both ways and compare the results."""
     theirs = sandboxes.run(run_native, script)
     ours = sandboxes.run(run_wagi, script)
     difference = find_difference(script, theirs, ours)
@@ -505,7 +507,7 @@ def test_generated_sequences(sandboxes: Sandboxes, batch: int) -> None:
 
 
 def test_the_reference_is_stable(sandboxes: Sandboxes) -> None:
-    """Two runs of wasmtime agree: the comparison does not depend on time or chance."""
+    """Two runs of wasmtime are equal: the comparison does not depend on time or chance."""
     for seed in range(SEEDS // 6):
         script = Sequences(seed).script()
         first, second = (sandboxes.run(run_native, script) for _ in range(2))
@@ -564,7 +566,7 @@ _TYPICAL: dict[str, Argument] = {
 
 
 def typical(name: str, descriptor: int, **given: Argument) -> Call:
-    """A plain call of a function; ``given`` has other arguments by their kind."""
+    """Make a plain call of a function; ``given`` overrides arguments by kind."""
     arguments = [
         descriptor if kind == "fd" else given.get(kind, _TYPICAL.get(kind, 0))
         for kind in FUNCTIONS[name]
@@ -744,7 +746,7 @@ def test_descriptor_numbers(sandboxes: Sandboxes) -> None:
 
 
 def test_many_open_files(sandboxes: Sandboxes) -> None:
-    """The listed exception: as many as wasmtime would open, up to a limit."""
+    """The exception: the number of open files is limited, unlike in wasmtime."""
     opened = call("path_open", 3, 1, b"file.txt", 0, READ, READ, 0)
     script = Script((*[opened] * 129, call("fd_close", 7), opened, opened))
     check(sandboxes, script)
@@ -753,7 +755,7 @@ def test_many_open_files(sandboxes: Sandboxes) -> None:
 
 
 def test_a_fifo_does_not_block(tmp_path: Path) -> None:
-    """The listed exception: under wasmtime, opening a FIFO waits for its other end."""
+    """The exception: in wasmtime, opening a FIFO waits for its other end."""
     library = tmp_path / "library"
     wasi_trees.build(library)
     sandbox = Sandbox(tmp_path / "sandbox", library)
@@ -779,7 +781,7 @@ def test_a_fifo_does_not_block(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rights", [0, READ, WRITE, READ | WRITE, READDIR, ALL_RIGHTS])
 @pytest.mark.parametrize("flags", [0, 1, 4, 5, 2, 8, 16])
 def test_open_modes(sandboxes: Sandboxes, rights: int, flags: int) -> None:
-    """Every combination of rights, open flags and descriptor flags; then what can be done."""
+    """Every combination of rights, open flags and descriptor flags, then reads and writes."""
     uses = (
         call("fd_fdstat_get", 5),
         call("fd_pwrite", 5, [b"written"], 3),
@@ -841,7 +843,7 @@ def test_listings(sandboxes: Sandboxes, directory: bytes) -> None:
 
 
 def test_input(sandboxes: Sandboxes) -> None:
-    """Reads of stdin, up to its end and beyond."""
+    """Reads of stdin, up to and beyond its end."""
     for stdin in (b"", b"a", b"twelve bytes", bytes(4096)):
         calls = [call("fd_read", 0, lengths) for lengths in ([], [0], [1], [0, 5, 0], [5000], [1])]
         calls += [call("fd_read", 0, []), call("fd_read", 0, [0]), call("fd_read", 0, [9])]
@@ -862,7 +864,7 @@ def test_arguments_and_environment(sandboxes: Sandboxes) -> None:
 
 
 def test_subscriptions(sandboxes: Sandboxes) -> None:
-    """Polls whose events are certain."""
+    """Polls with deterministic events."""
     due = [clock_subscription(7, clock, timeout, 1) for clock in (0, 1) for timeout in (0, 1)]
     short = [clock_subscription(8, clock, 10**6) for clock in (0, 1)]
     output = [descriptor_subscription(number, 2, number) for number in (1, 2)]
@@ -896,8 +898,8 @@ def test_subscriptions(sandboxes: Sandboxes) -> None:
         check(sandboxes, Script((call("poll_oneoff", table, 16384, 2),)), table.hex())
 
 
-def test_several_buffers_are_served(sandboxes: Sandboxes) -> None:
-    """The listed exception: everything is read and written, where wasmtime takes one buffer."""
+def test_all_buffers_are_used(sandboxes: Sandboxes) -> None:
+    """The exception: all buffers are read and written, where wasmtime uses only one."""
     script = Script(
         (
             call("path_open", 3, 1, b"file.txt", 0, READ | WRITE, READ, 0),
@@ -949,10 +951,14 @@ def test_clocks_advance(sandboxes: Sandboxes) -> None:
 # ---- wasi_unstable ------------------------------------------------------------------------------
 
 _CHANGED = frozenset(("fd_seek", "fd_filestat_get", "path_filestat_get", "poll_oneoff"))
-_OLD_WHENCE = {0: 2, 1: 0, 2: 1}  # set, cur, end as preview 1 and as the snapshot before count them
+_OLD_WHENCE = {
+    0: 2,
+    1: 0,
+    2: 1,
+}  # set, cur and end in the numbering of preview 1 and of the previous snapshot
 
 
-def test_unstable_functions_that_did_not_change(sandboxes: Sandboxes) -> None:
+def test_unchanged_unstable_functions(sandboxes: Sandboxes) -> None:
     for seed in range(SEEDS // 6):
         script = Sequences(seed).script()
         calls = [
@@ -969,7 +975,7 @@ def test_unstable_functions_that_did_not_change(sandboxes: Sandboxes) -> None:
 
 
 def test_unstable_fd_seek(sandboxes: Sandboxes) -> None:
-    """``whence`` had another numbering."""
+    """``whence`` had a different numbering."""
     new = [
         call("fd_seek", descriptor, offset, whence)
         for descriptor in (5, 1, 3, 77)
@@ -993,7 +999,7 @@ _OLD_FILESTAT = struct.Struct("<QQB3xIQQQQ")
 
 
 def test_unstable_filestat(sandboxes: Sandboxes) -> None:
-    """The structure was shorter: the bytes after it do not change."""
+    """The structure was shorter: the bytes after it are unchanged."""
     calls = [call("fd_filestat_get", number) for number in (0, 1, 3, 4, 5, 7, 9, 77)]
     for path in (b"file.txt", b"link", b"dir", b"missing", b"../x", b"\xff"):
         calls += [call("path_filestat_get", 3, flags, path) for flags in (0, 1)]
@@ -1014,7 +1020,9 @@ def test_unstable_filestat(sandboxes: Sandboxes) -> None:
             continue
         expected = _FILESTAT.unpack_from(their_result.memory, at)
         is_directory = expected[2] == 3
-        fields = slice(2, 4 if is_directory else 5)  # the size of a directory is its own
+        fields = slice(
+            2, 4 if is_directory else 5
+        )  # the size of a directory depends on the file system
         assert _OLD_FILESTAT.unpack_from(got)[fields] == expected[fields], made
         assert _OLD_FILESTAT.unpack_from(got)[6] == expected[6] or is_directory, made
         assert got[_OLD_FILESTAT.size :] == b"\xaa" * 8, made

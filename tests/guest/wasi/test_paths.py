@@ -19,7 +19,7 @@ DESCRIPTORS = Path("/proc/self/fd")
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[int]:
-    """A directory beside a file that is out of reach."""
+    """A directory next to a file that must not be accessible."""
     (tmp_path / "secret").write_text("secret")
     inside = tmp_path / "root"
     (inside / "a" / "b").mkdir(parents=True)
@@ -39,8 +39,8 @@ def root(tmp_path: Path) -> Iterator[int]:
     os.close(number)
 
 
-def found(root: int, path: bytes, follow: bool = False) -> tuple[str, bytes, bool]:
-    """The parent below the root, the name in it, and whether it must be a directory."""
+def location_of(root: int, path: bytes, follow: bool = False) -> tuple[str, bytes, bool]:
+    """Return the parent below the root, the name in it, and whether it must be a directory."""
     top = path_of(root)
     with resolve(root, path, follow) as location:
         parent = path_of(location.parent).relative_to(top)
@@ -71,7 +71,7 @@ def path_of(descriptor: int) -> Path:
 def test_resolved_location(
     root: int, path: bytes, follow: bool, expected: tuple[str, bytes, bool]
 ) -> None:
-    assert found(root, path, follow) == expected
+    assert location_of(root, path, follow) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_resolved_location(
 )
 def test_rejected_paths(root: int, path: bytes, follow: bool, errno: int) -> None:
     with pytest.raises(GuestFault) as fault:
-        found(root, path, follow)
+        location_of(root, path, follow)
     assert fault.value.errno == errno
 
 
 def test_slash_after_a_link(root: int) -> None:
     """The link is followed, unless the caller creates or renames the entry."""
-    assert found(root, b"to-b/") == ("a", b"b", True)
+    assert location_of(root, b"to-b/") == ("a", b"b", True)
     with resolve(root, b"to-b/", follow=False, slash_follows=False) as location:
         assert (location.name, location.must_be_directory) == (b"to-b", True)
 
@@ -107,5 +107,5 @@ def test_directories_are_closed(root: int) -> None:
     before = len(list(DESCRIPTORS.iterdir()))
     for path in (b"a/b/x", b"to-b/../..", b"a/b/../../..", b"file/x", b"self/x"):
         with suppress(GuestFault, OSError):
-            found(root, path)
+            location_of(root, path)
     assert len(list(DESCRIPTORS.iterdir())) == before
