@@ -29,6 +29,7 @@ from tests.support.server import (
 )
 from tests.support.toolchains import missing, native_c_library
 from tests.support.wat import HELLO, SPIN, TEXT_HEAD, Program, printing
+from wagi.http.connection import NEW_CONNECTION_GRACE_S
 
 MODULES: dict[str, str | bytes] = {
     "hello.wat": HELLO,
@@ -223,8 +224,8 @@ def test_a_stop_under_load_drops_no_requests(tmp_path: Path) -> None:
         with serving(folder, MANIFEST, modules=MODULES) as server:
             outcomes += _load_and_stop(server, requests=200, stop_after=0.05 + 0.03 * attempt)
     assert sum(outcomes.values()) == 1000
-    assert outcomes["lost"] == 0, outcomes
     assert outcomes["answered"] > 50, outcomes
+    assert outcomes.keys() <= {"answered", "refused", "sent late"}, outcomes
 
 
 def _load_and_stop(server: Server, requests: int, stop_after: float) -> Counter[str]:
@@ -247,19 +248,23 @@ def _load_and_stop(server: Server, requests: int, stop_after: float) -> Counter[
 
 
 def _request_outcome(server: Server, path: str) -> str:
+    started = time.monotonic()
     try:
         connection = server.connect()
     except ConnectionRefusedError:
         return "refused"
+    silent_for = time.monotonic() - started
     with connection:
         try:
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             response = http.client.HTTPResponse(connection)
             response.begin()
-            whole = response.status == 200 and response.read() == b"hello\n"
-            return "answered" if whole else "lost"
-        except OSError:
-            return "lost"
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            # The server closes a new connection that stays silent for this time.
+            return "sent late" if silent_for > NEW_CONNECTION_GRACE_S else repr(error)
+    is_whole = response.status == 200 and body == b"hello\n"
+    return "answered" if is_whole else f"{response.status} {body!r}"
 
 
 def test_a_stop_completes_responses(tmp_path: Path) -> None:

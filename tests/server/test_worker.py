@@ -14,6 +14,8 @@ import ssl
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,7 @@ from tests.support.server import (
 from tests.support.tls import certificate_of
 from tests.support.toolchains import missing
 from tests.support.wat import SPIN, TEXT_HEAD, Program, printing
+from wagi.http.connection import NEW_CONNECTION_GRACE_S
 
 MODULES: dict[str, str | bytes] = {
     "hello.wat": printing(TEXT_HEAD + "hello\n"),
@@ -102,6 +105,40 @@ def test_a_second_signal_stops_immediately(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGINT)
         server.wait_for_log("waiting for 1 running requests")
         assert server.stop(signal.SIGINT, seconds=10) == 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "tls"])
+def test_shutdown_answers_requests_that_arrive_while_the_worker_is_stalled(
+    tmp_path: Path, certificate: tuple[Path, Path], loop: str, is_encrypted: bool
+) -> None:
+    """A drain closes no connection with unread input, even if its grace period is over."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    options = [*ONE_WORKER, "--loop", loop]
+    wrap: Callable[[socket.socket], socket.socket] = lambda plain: plain  # noqa: E731
+    if is_encrypted:
+        options += ["--tls-cert", str(certificate[0]), "--tls-key", str(certificate[1])]
+        context = ssl.create_default_context(cafile=str(certificate[0]))
+        wrap = partial(context.wrap_socket, server_hostname="127.0.0.1")
+    with serving(tmp_path, MANIFEST, *options, modules=MODULES) as server:
+        with wrap(server.connect()) as running, server.connect() as plain:
+            running.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+            (worker,) = server.workers
+            time.sleep(0.2)
+            plain.settimeout(30)
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for_log("waiting for 1 running requests")
+            os.kill(worker, signal.SIGSTOP)
+            resume = threading.Timer(
+                NEW_CONNECTION_GRACE_S + 0.2, os.kill, (worker, signal.SIGCONT)
+            )
+            resume.start()
+            with wrap(plain) as late:  # a TLS handshake waits here until the worker continues
+                late.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert b"hello\n" in read_all(late)
+            assert b"done\n" in read_all(running)
+        assert server.stop() == 0
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import select
 import socket
 import struct
 import time
@@ -182,7 +183,9 @@ class Connection(asyncio.Protocol):
         if self._state != "IDLE" or self._transport is None:
             return False
         is_expected = self._is_new and self._loop.time() - self._created_at < NEW_CONNECTION_GRACE_S
-        return not is_expected and not self._transport.get_write_buffer_size()
+        if is_expected or self._transport.get_write_buffer_size():
+            return False
+        return self.descriptor is None or not has_input(self.descriptor)
 
     @property
     def descriptor(self) -> int | None:
@@ -527,6 +530,16 @@ class Connection(asyncio.Protocol):
                 self.abort()
             else:
                 self._end_response()
+
+
+def has_input(descriptor: int) -> bool:
+    """Whether a socket has bytes, or the end of the stream, that the event loop has not read yet.
+
+    After a stall of the process, timers may run before the event loop reads what has arrived.
+    """
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _disconnected() -> ConnectionResetError:

@@ -16,7 +16,7 @@ from typing import Any
 
 from wagi.gateway.cycle import reject
 from wagi.gateway.gateway import Gateway
-from wagi.http.connection import NEW_CONNECTION_GRACE_S, HttpOptions
+from wagi.http.connection import NEW_CONNECTION_GRACE_S, HttpOptions, has_input
 from wagi.http.errors import HTTPError
 from wagi.http.request import Request
 from wagi.http.server import HttpServer
@@ -75,7 +75,9 @@ class TlsGate:
         """
         now = asyncio.get_running_loop().time()
         for connection, timer in list(self._waiting.items()):
-            if now >= timer.when() - self._options.header_timeout + NEW_CONNECTION_GRACE_S:
+            accepted_at = timer.when() - self._options.header_timeout
+            is_expected = now - accepted_at < NEW_CONNECTION_GRACE_S
+            if not is_expected and not has_input(connection.fileno()):
                 self._drop(connection)
         return len(self._waiting) + len(self._tasks) + self._plain_server.close_idle()
 

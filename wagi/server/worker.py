@@ -26,7 +26,15 @@ from wagi.server.tls_gate import TlsGate
 
 _log = logging.getLogger("wagi")
 _SO_ATTACH_FILTER = 26
-_DROP_ALL = 0x06  # struct sock_filter: BPF_RET | BPF_K, with k = 0: keep 0 bytes
+_DROP_SYN = (
+    # struct sock_filter {u16 code; u8 jump_if_true; u8 jump_if_false; u32 k} (classic BPF)
+    (0x30, 0, 0, 13),  # load the flags, byte 13 of the TCP header
+    (0x54, 0, 0, 0x12),  # and SYN | ACK
+    (0x15, 0, 1, 0x02),  # unless they equal SYN, skip one instruction
+    (0x06, 0, 0, 0),  # keep 0 bytes of the packet: drop it
+    (0x06, 0, 0, 0xFFFFFFFF),  # keep all bytes
+)
+_HANDSHAKE_GRACE_S = 0.02  # for TCP handshakes in progress to complete
 _CANCEL_GRACE_S = 0.05  # for cancelled requests to end
 _ACCEPT_LOOP_PASSES = 5  # of the event loop, from an accepted socket to its connection
 _DRAIN_POLL_INTERVAL_S = 0.02
@@ -88,7 +96,7 @@ class Worker:
             with contextlib.suppress(OSError, RuntimeError, ValueError):  # uvloop has no reader
                 loop.remove_reader(listener)
             await _finish_accepting()
-            pending = [] if self._retiring else _accept_backlog(backlog)
+            pending = [] if self._retiring else await _accept_backlog(backlog)
             backlog.close()
             acceptor.close()
             for connection in pending:
@@ -173,31 +181,44 @@ async def _finish_accepting() -> None:
         await asyncio.sleep(0)
 
 
-def _accept_backlog(listener: socket.socket) -> list[socket.socket]:
+async def _accept_backlog(listener: socket.socket) -> list[socket.socket]:
     """Accept all pending connections, just before the listening socket is closed.
 
     The kernel completes handshakes on its own, and resets the connections in the accept backlog
-    when the socket is closed. To get none between the last accept and the close, new ones are
-    dropped from now on.
+    when the socket is closed. To get none between the last accept and the close, new connections
+    are dropped from now on, and handshakes in progress get a moment to complete.
     """
     pending: list[socket.socket] = []
-    _drop_new_connections(listener)
+    if _drop_new_connections(listener):
+        await asyncio.sleep(_HANDSHAKE_GRACE_S)
     listener.setblocking(False)
-    with contextlib.suppress(OSError):  # the backlog is empty, or there are no more descriptors
-        while True:
+    while True:
+        try:
             pending.append(listener.accept()[0])
-    return pending
+        except ConnectionAbortedError:
+            continue  # this client has disconnected
+        except OSError:  # the backlog is empty, or there are no more descriptors
+            return pending
 
 
-def _drop_new_connections(listener: socket.socket) -> None:
+def _drop_new_connections(listener: socket.socket) -> bool:
     """Make the kernel drop SYN packets (Linux).
 
-    The client retransmits, and is refused once the socket is closed. The socket filter has a
-    single instruction: return 0, which drops the packet.
+    The client retransmits, and is refused once the socket is closed. Packets that complete a
+    handshake pass.
+
+    Returns:
+        Whether the listening socket drops them.
     """
-    program = array("Q", [_DROP_ALL])
-    if listener.family != socket.AF_UNIX:
-        with contextlib.suppress(OSError):
-            listener.setsockopt(
-                socket.SOL_SOCKET, _SO_ATTACH_FILTER, pack("@HP", 1, program.buffer_info()[0])
-            )
+    if listener.family == socket.AF_UNIX:
+        return False
+    program = array("B", b"".join(pack("@HBBI", *instruction) for instruction in _DROP_SYN))
+    try:
+        listener.setsockopt(
+            socket.SOL_SOCKET,
+            _SO_ATTACH_FILTER,
+            pack("@HP", len(_DROP_SYN), program.buffer_info()[0]),
+        )
+    except OSError:
+        return False
+    return True
