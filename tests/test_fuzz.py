@@ -17,7 +17,7 @@ from tests.support.toolchains import require_core
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 NAMES = ["response", "parser", "request", "hostcalls", "core"]
 EXAMPLES = {"core": 100}
-"""Inputs made for a target, where they are not 2,000."""
+"""Number of inputs per target, if not 2,000."""
 SEEDS = {name: [path.read_bytes() for path in sorted((CORPUS / name).iterdir())] for name in NAMES}
 
 

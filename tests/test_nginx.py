@@ -137,7 +137,7 @@ def check_streaming(port: int) -> None:
     assert last - first > 0.25
 
 
-ORDERS = {
+CONTROL_HEADERS = {
     "X-Accel-Redirect": "/internal/secret",
     "X-Accel-Expires": "3600",
     "X-Accel-Buffering": "yes",
@@ -148,8 +148,8 @@ ORDERS = {
     "X-LIGHTTPD-send-file": "/etc/passwd",
     "X-LIGHTTPD-send-tempfile": "/etc/passwd",
 }
-"""Headers by which a response gives orders to some proxy."""
-ORDERED_BODY = "from the handler\n" * 1000
+"""Headers with which a response controls some proxy."""
+CONTROL_BODY = "from the handler\n" * 1000
 INTERNAL = """
     charset_types text/plain;
     location /internal/ { internal; return 200 "a secret"; }
@@ -158,16 +158,16 @@ INTERNAL = """
 
 def test_handlers_cannot_control_nginx(tmp_path: Path) -> None:
     """examples/nginx.conf ignores such headers and hides them; the gateway passes them on."""
-    with serving_orders(tmp_path) as (path, server_url):
+    with serving_control_headers(tmp_path) as (path, server_url):
         head, body = curl("--unix-socket", str(path), server_url)
-        for name, value in ORDERS.items():
+        for name, value in CONTROL_HEADERS.items():
             assert f"\n{name}: {value}\n" in head
         with nginx(tmp_path / "nginx", example_site(path)) as port:
             head, body = curl(f"http://127.0.0.1:{port}/orders")
             refused, _ = curl(f"http://127.0.0.1:{port}/internal/secret")
     assert head.startswith("HTTP/1.1 200 ")
-    assert body == ORDERED_BODY
-    for name in ORDERS:
+    assert body == CONTROL_BODY
+    for name in CONTROL_HEADERS:
         assert name.lower() not in head.lower()
     assert "\nContent-Type: text/plain\n" in head
     assert refused.startswith("HTTP/1.1 404 ")
@@ -176,7 +176,7 @@ def test_handlers_cannot_control_nginx(tmp_path: Path) -> None:
 @pytest.mark.parametrize("directive", ["proxy_ignore_headers", "proxy_hide_header"])
 def test_nginx_needs_both_directives(tmp_path: Path, directive: str) -> None:
     """Without either of the two directives, the test above would fail."""
-    with serving_orders(tmp_path) as (path, _):
+    with serving_control_headers(tmp_path) as (path, _):
         site = re.sub(rf"\s{directive} [^;]*;", "", example_site(path))
         assert directive not in site
         with nginx(tmp_path / "nginx", site) as port:
@@ -184,7 +184,7 @@ def test_nginx_needs_both_directives(tmp_path: Path, directive: str) -> None:
     if directive == "proxy_ignore_headers":
         assert body == "a secret"
     else:
-        assert body == ORDERED_BODY
+        assert body == CONTROL_BODY
         for name in ("X-Sendfile", "X-Sendfile2", "X-LIGHTTPD-send-file"):
             assert f"\n{name}: " in head
 
@@ -197,11 +197,11 @@ def example_site(path: Path) -> str:
 
 
 @contextmanager
-def serving_orders(folder: Path) -> Iterator[tuple[Path, str]]:
+def serving_control_headers(folder: Path) -> Iterator[tuple[Path, str]]:
     """Serve a handler that prints such headers. Yields: the socket and the handler's URL."""
     path = folder / "wagi.sock"
-    head = "".join(f"{name}: {value}\n" for name, value in ORDERS.items())
-    program = Program().write(head + TEXT_HEAD + ORDERED_BODY).wat()
+    head = "".join(f"{name}: {value}\n" for name, value in CONTROL_HEADERS.items())
+    program = Program().write(head + TEXT_HEAD + CONTROL_BODY).wat()
     manifest = '[[module]]\nroute = "/orders"\nmodule = "orders.wat"\n'
     options = ("--trusted-proxy", "unix")
     modules = {"orders.wat": program}

@@ -1,7 +1,7 @@
 """The words of the project: plain English and standard names, in prose and in code.
 
-A phrase is searched in the documentation, and in the docstrings, comments and messages of the
-package; a name in its identifiers. Each has a replacement. A legitimate use is listed in ALLOWED.
+Phrases are searched for in the documentation, and in docstrings, comments and messages of all code;
+names in the identifiers of the package. Each has a replacement. Legitimate uses are in ALLOWED.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PHRASES = {
     r"doorway|knock(?:s|ed)?|last word": "listener, accept backlog, drain, grace period",
     r"out of time": "exceeded its time limit",
 }
-"""Regular expressions of phrases that are not plain English, with what to write instead."""
+"""Regular expressions of phrases that are not plain English, with alternatives."""
 
 NAMES = {
     r"Intake": "BodyReader",
@@ -61,7 +61,7 @@ NAMES = {
         "a name with its meaning and unit: CHUNK_SIZE, POLL_INTERVAL_S"
     ),
 }
-"""Regular expressions of whole identifiers that are not the standard term, with what is."""
+"""Regular expressions of identifiers that are not the standard term, with that term."""
 
 DEFINITIONS = {
     r"ends": "outcome, errors",
@@ -82,12 +82,28 @@ PAGES = [
     *sorted((ROOT / "wagi/templates").rglob("*.md")),
 ]
 SOURCES = [*sorted((ROOT / "wagi").rglob("*.py")), ROOT / "docs/make_pages.py"]
+TOOLS = [
+    path
+    for folder in ("tests", "benchmarks", "fuzz", "examples")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if path != Path(__file__)
+]
 
 
 @pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_phrase_of_the_table(path: Path) -> None:
     texts = _strings_and_comments(path) if path.suffix == ".py" else [(1, path.read_text())]
     assert [problem for first, text in texts for problem in _phrases(first, text)] == []
+
+
+def test_no_phrase_of_the_table_in_tests_and_tools() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {problem}"
+        for path in TOOLS
+        for first, text in (*_strings_and_comments(path), *_function_names(path))
+        for problem in _phrases(first, text)
+    }
+    assert sorted(found) == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -146,6 +162,12 @@ def _strings_and_comments(path: Path) -> Iterator[tuple[int, str]]:
             text = token.string
             if " " in text.strip():
                 yield token.start[0], text
+
+
+def _function_names(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the names of functions as words, with their lines."""
+    for match in re.finditer(r"^ *(?:async )?def (\w+)", text := path.read_text(), re.MULTILINE):
+        yield text.count("\n", 0, match.start()) + 1, match[1].replace("_", " ")
 
 
 def _problems_of_names(path: Path) -> Iterator[str]:

@@ -29,7 +29,7 @@ PAGES = {
     "docs/moving.md": (),
     "docs/performance.md": ("rust", "c"),
 }
-"""With the languages that their commands need."""
+"""Pages with console blocks, each with the languages that its commands need."""
 
 
 def test_all_console_blocks_are_run() -> None:

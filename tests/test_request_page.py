@@ -22,7 +22,7 @@ PACKAGE = Path(wagi.__file__).parent
 PAGE = (Path(__file__).parents[1] / "docs/request.md").read_text()
 FILES = re.findall(r"^\| \d+ \| `([^`]+)` \|", PAGE, re.MULTILINE)
 MOST_FILES = 21
-"""Files that a connection with one request may enter, those of its host calls included."""
+"""Maximum number of files that a connection with one request enters, including host calls."""
 
 
 @pytest.fixture

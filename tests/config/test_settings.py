@@ -17,7 +17,7 @@ EXCEPTIONS = {
     "bindle_http_password": (("--bindle-http-password",), "BINDLE_HTTP_PASSWORD"),
     "bindle_insecure": (("-k", "--bindle-insecure"), "WAGI_BINDLE_INSECURE"),
 }
-"""Those of the original Wagi."""
+"""Names of the original Wagi."""
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

@@ -1,4 +1,4 @@
-"""wagi serve --dev: the page that shows what handlers see and do, in a real browser."""
+"""wagi serve --dev: the page that shows requests and their handlers, in a real browser."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def page(dev: tuple[Server, int], tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def test_backtraces_have_files_and_lines(dev: tuple[Server, int]) -> None:
-    """Of modules that were built with them."""
+    """For modules with debug information."""
     dev[0].get("/shop/x?trap")
     dev[0].wait_for_log(r"look\n +at \S*/shop\.c:6:\d+\n")
 
 
-def test_the_error_page_gives_the_reason(dev: tuple[Server, int]) -> None:
-    """The backtrace, what the guest printed, and its variables."""
+def test_error_pages_have_details(dev: tuple[Server, int]) -> None:
+    """They have the backtrace, the guest's stderr and its variables."""
     text = dev[0].get("/shop/cart?trap").text
     assert text.startswith("500 Internal Server Error\n\nThe handler failed.\n\nRequest id: ")
     assert re.search(r"(?s)\nWhy: trap: .*shop\.c:6:", text)
@@ -91,7 +91,7 @@ def test_the_error_page_gives_the_reason(dev: tuple[Server, int]) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "[::1", ""])
 def test_error_details_require_a_loopback_host(dev: tuple[Server, int], host: str) -> None:
-    """A page of somebody else may have led its own name here."""
+    """Another site may have pointed its own host name here (DNS rebinding)."""
     answer = dev[0].get("/shop/cart?trap", headers=[("Host", host)])
     assert answer.status in (400, 500)
     assert "Why" not in answer.text
@@ -99,7 +99,7 @@ def test_error_details_require_a_loopback_host(dev: tuple[Server, int], host: st
 
 
 def test_the_page(dev: tuple[Server, int], page: Page, folder: Path) -> None:
-    """Requests appear as they come, with what the guest saw and did; by keyboard alone."""
+    """Requests appear immediately, with details; the page is usable with the keyboard alone."""
     server, _ = dev
     page.wait("document.querySelectorAll('#routes tr').length == 2")
     assert "/shop/..." in page.evaluate("document.getElementById('routes').innerText")
@@ -120,7 +120,7 @@ def test_the_page(dev: tuple[Server, int], page: Page, folder: Path) -> None:
     assert (folder / "page.png").stat().st_size > 20_000
 
 
-def test_what_a_guest_prints_is_text(dev: tuple[Server, int], page: Page) -> None:
+def test_output_of_guests_is_escaped(dev: tuple[Server, int], page: Page) -> None:
     server, _ = dev
     server.get("/shop/markup?<img>")
     page.wait("document.querySelector('#requests summary')?.innerText.includes('markup')")
@@ -131,7 +131,7 @@ def test_what_a_guest_prints_is_text(dev: tuple[Server, int], page: Page) -> Non
     assert page.evaluate("document.querySelectorAll('#requests img').length") == 0
 
 
-def test_a_request_is_tried_from_the_page(dev: tuple[Server, int], page: Page) -> None:
+def test_sending_a_request_from_the_page(dev: tuple[Server, int], page: Page) -> None:
     page.evaluate("document.querySelector('[name=path]').focus()")
     page.evaluate("document.querySelector('[name=path]').value = ''")
     page.type("/hello")
@@ -156,7 +156,7 @@ def test_every_control_has_a_name(page: Page) -> None:
     assert unnamed == 0
 
 
-def test_a_broken_reload_is_shown_and_the_history_stays(
+def test_a_failed_reload_is_shown_and_the_history_is_kept(
     dev: tuple[Server, int], page: Page, folder: Path
 ) -> None:
     server, _ = dev
@@ -171,7 +171,7 @@ def test_a_broken_reload_is_shown_and_the_history_stays(
     page.wait(f"document.querySelectorAll('#requests details').length > {count}")
 
 
-# Who may not
+# Access control
 
 
 def ask(port: int, method: str, path: str, headers: dict[str, str]) -> int:
@@ -183,8 +183,8 @@ def ask(port: int, method: str, path: str, headers: dict[str, str]) -> int:
         connection.close()
 
 
-def test_other_sites_are_kept_out(dev: tuple[Server, int]) -> None:
-    """A name that leads to loopback (DNS rebinding), and a form of another site's page."""
+def test_other_sites_have_no_access(dev: tuple[Server, int]) -> None:
+    """DNS rebinding, and forms in pages of other sites, are rejected."""
     _, port = dev
     assert ask(port, "GET", "/", {"Host": f"evil.example:{port}"}) == 403
     assert ask(port, "GET", "/events", {"Host": "evil.example"}) == 403
@@ -226,5 +226,5 @@ def test_the_page_ends_with_the_server(folder: Path) -> None:
             time.sleep(0.05)
 
 
-def test_the_picture_in_the_docs_is_there() -> None:
+def test_the_screenshot_in_the_docs_exists() -> None:
     assert (ROOT / "docs/dev-page.png").read_bytes().startswith(b"\x89PNG")

@@ -23,7 +23,7 @@ MANIFEST = '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n'
 TEN = "".join(f'[[module]]\nroute = "/hello/{i}"\nmodule = "hello.wat"\n' for i in range(10))
 MODULES = {"hello.wat": HELLO}
 LARGE = '[[module]]\nroute = "/large"\nmodule = "hello.wat"\nmemory_limit = "512MiB"\n'
-"""A module whose guests do not fit into the pool is compiled for another engine."""
+"""A module whose guests do not fit in the pool, which is compiled for another engine."""
 
 
 def artefacts(folder: Path) -> dict[str, tuple[int, int]]:
@@ -276,7 +276,7 @@ def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    """It counts the compiled modules; there is none in a pipe."""
+    """It counts the compiled modules; output to a pipe has no progress."""
     modules: dict[str, str | bytes] = {
         f"m{i}.wat": printing(TEXT_HEAD + f"module {i}\n") for i in range(5)
     }

@@ -1,4 +1,4 @@
-"""Host calls with every kind of invalid range, next to neighbours whose memory is marked.
+"""Host calls with every kind of invalid range, next to neighbors whose memory is marked.
 
 Slots of the pool are adjacent. Between attackers, other guests sleep whose whole memory is a
 marker: an attacker must never print it, and it must be intact at the end.
@@ -23,13 +23,13 @@ from wagi.guest.outcome import Outcome, Returned
 from wagi.limits import Limits
 
 PAGE = 65536
-MARKER = b"NEIGHBOUR-"
+MARKER = b"NEIGHBOR-"
 MARK = int.from_bytes(b"NEIGHBOU", "little")
 _runtime = Runtime()
 _limits = Limits(memory_limit=16 * PAGE)
 
 # Fills its memory with the marker, sleeps, and checks that the marker is unchanged.
-NEIGHBOUR = f"""(module
+NEIGHBOR = f"""(module
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $p (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 4)
   (func (export "_start") (local $at i32)
@@ -124,7 +124,7 @@ def load(wat: str) -> Handler:
     return handler
 
 
-def neighbour(handler: Handler) -> Guest:
+def neighbor(handler: Handler) -> Guest:
     guest = Guest(handler, b"", b"", lambda data: None)
     assert not guest.step()
     return guest
@@ -150,12 +150,12 @@ def run(handler: Handler) -> tuple[bytes, Outcome | None]:
 
 
 def test_invalid_calls_never_reach_other_guests() -> None:
-    """Calls return an errno, never crash, and never read or write a neighbour's memory."""
-    sleeper = load(NEIGHBOUR)
-    neighbours: list[Guest] = []
+    """Calls return an errno, never crash, and never read or write a neighbor's memory."""
+    sleeper = load(NEIGHBOR)
+    neighbors: list[Guest] = []
     finished = 0
     for seed in range(40):
-        neighbours += [neighbour(sleeper), neighbour(sleeper)]
+        neighbors += [neighbor(sleeper), neighbor(sleeper)]
         wat, _ = attack(seed, calls=250)
         printed, end = run(load(wat))
         assert MARKER[:8] not in printed
@@ -163,12 +163,12 @@ def test_invalid_calls_never_reach_other_guests() -> None:
         assert "unreachable" not in str(end)
         finished += len(printed) >= PAGE - 8
         if seed % 4 == 3:
-            neighbours.pop(random.Random(seed).randrange(len(neighbours))).close()
+            neighbors.pop(random.Random(seed).randrange(len(neighbors))).close()
     assert finished > 20  # most guests print their whole memory at the end
-    for guest in neighbours:
+    for guest in neighbors:
         while not guest.step():
             time.sleep(0.001)
-        assert guest.outcome == Returned(), "a neighbour's memory was changed"
+        assert guest.outcome == Returned(), "a neighbor's memory was changed"
         guest.close()
 
 

@@ -42,7 +42,7 @@ def test_a_real_handler(tmp_path: Path, language: str) -> None:
     (tmp_path / "plain.wasm").write_bytes(module.read_bytes())
     done = run_wagi(tmp_path, "snapshot", "plain.wasm", "-o", "snapshot.wasm")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(r"snapshot\.wasm: [\d,]+ bytes, initialised by _initialize\n", done.stdout)
+    assert re.fullmatch(r"snapshot\.wasm: [\d,]+ bytes, initialized by _initialize\n", done.stdout)
     with serving(tmp_path, MANIFEST) as server:
         for name in ("a", "b", "c", "d", "e"):
             plain = server.get(f"/plain?name={name}")
@@ -138,7 +138,7 @@ BAD = {
         "initialisation without access to the host failed",
         '(module (memory 1) (func (export "_initialize") unreachable))',
     ),
-    "an import that nobody has": (
+    "an unknown import": (
         "initialisation without access to the host failed",
         '(module (import "a" "b" (func)) (memory 1) (func (export "_initialize")))',
     ),

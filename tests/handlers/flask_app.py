@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as BaseResponse
 app = Flask(__name__)
 
 
-# Behind a route without /... PATH_INFO is empty, which is not strictly the path "/".
+# Behind a route without /..., PATH_INFO is empty, which in strict mode is not the path "/".
 @app.get("/", strict_slashes=False)
 def index() -> Response:
     return jsonify(url=request.url, link=url_for("hello", _external=True))

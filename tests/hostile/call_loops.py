@@ -77,10 +77,10 @@ STDIN, STDOUT, STDERR, VOLUME = 0, 1, 2, 3
 FILE, DIRECTORY, SCRATCH = "(global.get $file)", "(global.get $directory)", "(global.get $scratch)"
 """Open descriptors: a file of 64 MiB, a directory of 5,000 files, and an empty file to write to."""
 OPENED = f"(i32.load (i32.const {RESULT}))"
-"""What the call before has returned."""
+"""The result of the previous call."""
 RIGHTS = (1 << 30) - 1
 READING = RIGHTS & ~(1 << 6)
-"""All rights but ``fd_write``, with which no directory can be opened."""
+"""All rights except ``fd_write``, which directories cannot have."""
 CREATE, OPEN_DIRECTORY, TRUNCATE = 1, 2, 8
 _NAMES = ("big", "many", "scratch", "link", "one", "two", "made")
 

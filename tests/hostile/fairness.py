@@ -28,9 +28,9 @@ from tests.support.server import ONE_WORKER, Server, serving
 from tests.support.wat import HELLO, SPIN, Program
 
 PAUSE = 0.002
-"""Seconds between two requests of the client that measures."""
+"""Seconds between two requests of the measuring client."""
 PATIENCE = 60.0
-"""Seconds after which a guest that does not end is given up."""
+"""Seconds to wait for the end of a guest."""
 
 
 @dataclass(frozen=True)

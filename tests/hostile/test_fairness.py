@@ -24,9 +24,9 @@ TIMEOUT = 0.4
 CPU_TIMEOUT = 0.3
 ATTEMPTS = 3
 MAX_WAIT = 0.1
-"""Seconds that another request may take, above the worst beside a guest that only computes."""
+"""Maximum duration in seconds of another request, above the baseline's worst."""
 MAX_LATE = 0.25
-"""Seconds after the limit, above those of a guest that only computes."""
+"""Maximum delay in seconds of the timeout, above that of the baseline."""
 
 # In one xdist worker: concurrent measurements would disturb each other.
 pytestmark = pytest.mark.xdist_group("fairness")

@@ -19,15 +19,15 @@ MIB = 1024 * 1024
 PAGE = 65536
 SYSTEM_PAGE = 4096
 GROW_TO_MIB = 244
-"""MiB that the large handler grows to: just below the default ``memory_limit`` of 256 MiB."""
+"""Final size of the large handler in MiB: just below the default ``memory_limit`` of 256 MiB."""
 LARGE_REQUESTS = 32
 SLEEPING_GUESTS = 1000
 SLEEPER_KIB = 256
 """KiB of memory that each sleeping guest has written to."""
 KEPT_KIB = 40
-"""KiB that may stay of each, of these and of about 30 for a connection and its objects."""
+"""Maximum KiB that remain per guest, including about 30 for a connection and its objects."""
 SETTLE_SECONDS = 20.0
-"""How long memory may take to go back: an upper bound for slow machines."""
+"""Seconds to wait until memory is returned: an upper bound for slow machines."""
 
 
 def touch(first: int, end: int) -> str:

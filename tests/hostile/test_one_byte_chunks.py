@@ -16,10 +16,10 @@ from tests.support.wire import replies_in
 
 CLIENTS = 10
 CHUNKS = 100_000
-"""In each body, which is 600 kB with their sizes and line ends."""
+"""Chunks of a body, which is 600 kB including chunk sizes and line ends."""
 MAX_WAIT = 0.25
-"""Seconds. A connection may use the event loop for about a millisecond at a time; before that was
-so, another request waited for 0.7 s."""
+"""Seconds. A connection may use the event loop for about a millisecond at a time; without this
+limit, another request waited for 0.7 s."""
 ATTEMPTS = 5
 MANIFEST = """
 [[module]]

@@ -263,8 +263,8 @@ def test_redirects(server: Server, backend: Upstream) -> None:
         assert ("content-type" in names) == (expected == method)
     twice = quote("/redirect?to=%2Fecho", safe="")
     assert "status 200" in ask(server, "/any", f"{base}/redirect?to={twice}")
-    assert ask(server, "/any", f"{base}/circle") == "req 11\n"
-    assert backend.requests[-11:] == ["GET /circle"] * 11
+    assert ask(server, "/any", f"{base}/loop") == "req 11\n"
+    assert backend.requests[-11:] == ["GET /loop"] * 11
 
 
 def test_every_redirect_is_checked(server: Server, backend: Upstream) -> None:

@@ -237,10 +237,10 @@ def test_a_reload_switches_to_new_routes(tmp_path: Path) -> None:
     """Requests in flight finish on the old routes; env files and modules are read again."""
     manifest = MANIFEST + '[[module]]\nroute = "/variables"\nmodule = "environment.wat"\n'
     environment = Path(__file__).parents[2] / "examples/wat/environment.wat"
-    modules = {**MODULES, "environment.wat": environment.read_bytes(), "env": "COLOUR=red\n"}
+    modules = {**MODULES, "environment.wat": environment.read_bytes(), "env": "COLOR=red\n"}
     options = (*THREE, "--env-file", "env")
     with serving(tmp_path, manifest, *options, modules=modules) as server:
-        assert server.get("/variables").variables["COLOUR"] == "red"
+        assert server.get("/variables").variables["COLOR"] == "red"
         with ThreadPoolExecutor(20) as pool:
             asked = [pool.submit(server.get, "/slow") for _ in range(20)]
             time.sleep(0.5)
@@ -248,13 +248,13 @@ def test_a_reload_switches_to_new_routes(tmp_path: Path) -> None:
             (tmp_path / "modules.toml").write_text(
                 manifest + '[[module]]\nroute = "/new"\nmodule = "hello.wat"\n'
             )
-            (tmp_path / "env").write_text("COLOUR=blue\n")
+            (tmp_path / "env").write_text("COLOR=blue\n")
             reload(server)
             assert {request.result().text for request in asked} == {"slow\n"}
         for _ in range(10):
             assert server.get("/slow").text == "fast\n"
             assert server.get("/new").text == "hello\n"
-            assert server.get("/variables").variables["COLOUR"] == "blue"
+            assert server.get("/variables").variables["COLOR"] == "blue"
         wait_for_workers(server, 3)
 
 

@@ -202,7 +202,7 @@ def test_access_log_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trusted", [False, True])
 def test_trusted_proxy(tmp_path: Path, trusted: bool) -> None:
-    """X-Forwarded-* is honoured from trusted peers only; otherwise it is a plain header."""
+    """X-Forwarded-* is accepted from trusted peers only; otherwise it is a plain header."""
     options = ("--trusted-proxy", "127.0.0.0/8", "--trusted-proxy", "10.0.0.0/8")
     headers = [
         ("X-Forwarded-For", "6.6.6.6, 192.0.2.7, 10.1.2.3"),

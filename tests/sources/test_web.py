@@ -21,7 +21,7 @@ class Handler(BaseHTTPRequestHandler):
     asked = 0
 
     def do_GET(self) -> None:
-        type(self).asked += 1
+        type(self).requests += 1
         if self.path.startswith("/moved"):
             self.send_response(302)
             self.send_header("Location", "/hello.wasm")
@@ -54,10 +54,10 @@ def test_a_download(tmp_path: Path, web: str) -> None:
     manifest += entry(f"{web}/moved", "/b", f'sha256 = "{SHA256}"')
     with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
         assert server.get("/a").text == server.get("/b").text == "from the web" + "." * 100_000
-    asked = Handler.asked
+    asked = Handler.requests
     with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
         assert server.get("/a").status == 200
-    assert Handler.asked == asked
+    assert Handler.requests == asked
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def apache(script: str) -> Iterator[int]:
     if not (_MODULES / "mod_cgi.so").exists():
         missing(f"{_MODULES}/mod_cgi.so does not exist: install the Debian package apache2-bin")
     port = free_port()
-    # Not below pytest's folder, which other users cannot enter.
+    # Not in pytest's folder, which other users cannot access.
     with tempfile.TemporaryDirectory(prefix="wagi-apache-") as name:
         folder = Path(name)
         (folder / "script").write_text(f"#!/bin/sh\n{script}")
@@ -58,7 +58,7 @@ def apache(script: str) -> Iterator[int]:
         config = folder / "httpd.conf"
         config.write_text(_CONFIG.format(folder=folder, port=port, modules=_MODULES))
         user: dict[str, Any] = {}
-        if os.getuid() == 0:  # httpd refuses to answer requests as root
+        if os.getuid() == 0:  # httpd refuses to run as root
             nobody = pwd.getpwnam("nobody")
             user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             shutil.chown(folder, nobody.pw_uid, nobody.pw_gid)
@@ -87,7 +87,7 @@ def _wait_for(port: int, process: subprocess.Popen[str], log: Path) -> None:
             if process.poll() is not None:
                 _, message = process.communicate()
                 raise AssertionError(message + (log.read_text() if log.exists() else "")) from None
-            assert time.monotonic() < deadline, "httpd does not listen"
+            assert time.monotonic() < deadline, "httpd does not accept connections"
             time.sleep(0.05)
         else:
             return

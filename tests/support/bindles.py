@@ -1,6 +1,6 @@
-"""Bindles for tests: standalone directories, and a small server as the specification describes it.
+"""Bindles for tests: standalone directories, and a small server that follows the specification.
 
-No Bindle server can be installed from any registry of packages.
+No package registry has a Bindle server.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def parcel(
     member_of: tuple[str, ...] = (),
     requires: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """A parcel with its content."""
+    """Make a parcel with its content."""
     return {
         "content": content,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -40,7 +40,7 @@ def parcel(
 
 
 def handler(content: bytes, route: str, *requires: str, **features: str) -> dict[str, Any]:
-    """A parcel that is a handler."""
+    """Make a parcel that is a handler."""
     return parcel(
         f"{route.strip('/') or 'root'}.wasm", content, WASM, {"route": route, **features},
         requires=requires,
@@ -48,14 +48,20 @@ def handler(content: bytes, route: str, *requires: str, **features: str) -> dict
 
 
 def file(name: str, content: bytes, *groups: str) -> dict[str, Any]:
-    """A parcel that is a file of the handlers that require one of its groups."""
+    """Make a parcel that is a file for the handlers that require one of its groups."""
     return parcel(name, content, features={"file": "true"}, member_of=groups)
 
 
 def invoice(
     bindle: str, parcels: list[dict[str, Any]], groups: Mapping[str, list[str]] | None = None
 ) -> str:
-    """An invoice. Parameters: ``groups`` that are declared, with those that they require."""
+    """Make an invoice.
+
+    Args:
+        bindle: Name of the bindle.
+        parcels: Its parcels.
+        groups: The declared groups, each with the groups that it requires.
+    """
     name, _, version = bindle.rpartition("/")
     lines = ['bindleVersion = "1.0.0"', "[bindle]", f'name = "{name}"', f'version = "{version}"']
     for group, requires in (groups or {}).items():
@@ -78,7 +84,7 @@ def write_standalone(
     parcels: list[dict[str, Any]],
     groups: Mapping[str, list[str]] | None = None,
 ) -> Path:
-    """Write a standalone bindle; its own directory."""
+    """Write a standalone bindle; return its directory."""
     own = folder / hashlib.sha256(bindle.encode()).hexdigest()
     (own / "parcels").mkdir(parents=True)
     (own / "invoice.toml").write_text(invoice(bindle, parcels, groups))
@@ -88,12 +94,17 @@ def write_standalone(
 
 
 class BindleServer:
-    """What the server has: bytes by their paths below /v1; ``asked`` what it was asked for."""
+    """A Bindle server.
+
+    Attributes:
+        content: Bytes by their path below /v1.
+        requests: The paths that were requested.
+    """
 
     def __init__(self) -> None:
         self.content: dict[str, bytes] = {}
         self.redirects: dict[str, str] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.authorization: str | None = None
         self.url = ""
 
@@ -110,12 +121,12 @@ class BindleServer:
 
 @contextmanager
 def bindle_server(certificate: tuple[Path, Path] | None = None) -> Iterator[BindleServer]:
-    """Run it. Parameters: ``certificate`` with its key, to speak TLS."""
+    """Run a Bindle server, with TLS if ``certificate`` (with its key) is given."""
     server = BindleServer()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            server.asked.append(self.path)
+            server.requests.append(self.path)
             if server.authorization not in (None, self.headers.get("Authorization")):
                 self._answer(401, b"")
             elif self.path in server.redirects:

@@ -19,7 +19,7 @@ from tests.support.toolchains import missing
 
 
 class Page:
-    """One page. All methods wait until it is done."""
+    """A browser page. All methods wait for completion."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: aiohttp.ClientWebSocketResponse):
         self._loop = loop
@@ -27,7 +27,7 @@ class Page:
         self._last = 0
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command of the protocol; its result."""
+        """Send a command of the protocol; return its result."""
         return self._loop.run_until_complete(self._send(method, parameters))
 
     async def _send(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Page:
         self.wait("document.readyState == 'complete'")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression in the page."""
+        """Evaluate an expression in the page."""
         result = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
@@ -58,7 +58,7 @@ class Page:
             self._loop.run_until_complete(asyncio.sleep(0.02))
 
     def press(self, key: str) -> None:
-        """Press a key and let it go."""
+        """Press and release a key."""
         codes = {"Tab": 9, "Enter": 13}
         text = {"text": "\r"} if key == "Enter" else {}
         common = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
@@ -81,7 +81,7 @@ class Page:
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Page]:
-    """Run Chromium with an empty profile; a blank page of it."""
+    """Run Chromium with an empty profile; yield a blank page."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         missing("chromium is not installed")

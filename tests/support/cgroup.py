@@ -1,4 +1,4 @@
-"""A control group with a memory limit, as a container has: servers run in it for real."""
+"""A control group with a memory limit, like that of a container, to run servers in."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class ControlGroup:
-    """Attributes: ``path`` of the group; ``is_v2`` its version."""
+    """A control group.
+
+    Attributes:
+        path: Its directory.
+        is_v2: Whether it belongs to version 2 of control groups.
+    """
 
     path: Path
     is_v2: bool
 
     @property
     def command(self) -> list[str]:
-        """What to put in front of a command so that it runs in this group."""
+        """The prefix that makes a command run in this group."""
         return ["sh", "-c", f'echo $$ > "{self.path}/cgroup.procs" && exec "$@"', "sh"]
 
     @property
     def peak(self) -> int:
-        """Bytes that were in use at most."""
+        """The maximum memory usage in bytes."""
         name = "memory.peak" if self.is_v2 else "memory.max_usage_in_bytes"
         return int((self.path / name).read_text())
 
     @property
     def oom_kills(self) -> int:
-        """How many processes the system has killed because the limit was reached."""
+        """The number of processes that were killed because of the limit."""
         name = "memory.events" if self.is_v2 else "memory.oom_control"
         lines = (self.path / name).read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
@@ -43,9 +48,9 @@ class ControlGroup:
 
 @contextlib.contextmanager
 def memory_limited_to(limit: int) -> Iterator[ControlGroup]:
-    """Make a group below the one that this process is in, for the time of the block.
+    """Create a group below that of this process, for the duration of the block.
 
-    Without swap, which would take what is over the limit.
+    Swap is disabled, because it would absorb the excess.
     """
     parent, is_v2 = _own_group()
     path = parent / f"wagi-test-{os.getpid()}-{next(_numbers)}"
@@ -56,7 +61,7 @@ def memory_limited_to(limit: int) -> Iterator[ControlGroup]:
         with contextlib.suppress(OSError):
             path.rmdir()
         missing(f"no control group for memory can be made here: {error}")
-    with contextlib.suppress(OSError):  # not every system accounts for swap
+    with contextlib.suppress(OSError):  # some systems have no limit for swap
         name, most = ("memory.swap.max", 0) if is_v2 else ("memory.memsw.limit_in_bytes", limit)
         (path / name).write_text(str(most))
     try:
@@ -67,7 +72,7 @@ def memory_limited_to(limit: int) -> Iterator[ControlGroup]:
             try:
                 path.rmdir()
                 break
-            except OSError:  # what was killed has not ended yet
+            except OSError:  # killed processes have not ended yet
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Performs scripts of WASI calls with the compiled core, and with the host calls in Python."""
+"""Runs scripts of WASI calls with the compiled core, and with the host calls in Python."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from wagi.guest.scheduler import Ticker
 from wagi.limits import Limits
 
 TIME_MAX_S = 30.0
-"""Seconds that a script may take."""
+"""Maximum duration of a script, in seconds."""
 FILE = b"0123456789" * 5
-"""What the file of the volume holds at the beginning of a script."""
+"""Initial content of the volume's file."""
 _PAGE = 65536
-_MEMORY = 1024 * _PAGE  # bytes of each memory of a guest, at most
+_MEMORY = 1024 * _PAGE  # maximum size in bytes of each memory
 _LIMITS = StoreLimits(memory=_MEMORY, elements=1000, memories=3, tables=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What can be seen of a guest.
+    """The observable results of a guest.
 
     Attributes:
-        outcome: How it has ended, or what it waits for in vain.
-        results: Of the calls of a script, if they have been recorded.
-        memory: All of its memory at the end; empty if it has none.
-        output: What it has written to stdout.
-        errors: What it has written to stderr.
-        unread: The input that it has not read.
-        file: What the file of the volume holds at the end.
+        outcome: How it ended, or what it waits for indefinitely.
+        results: Results of the script's calls, if they were recorded.
+        memory: Its whole memory at the end; empty if it has none.
+        output: Its stdout.
+        errors: Its stderr.
+        unread: The input that it did not read.
+        file: Content of the volume's file at the end.
     """
 
     outcome: Outcome | str
@@ -60,7 +60,7 @@ class Run:
 
 @cache
 def linker(compiled: bool) -> Linker:
-    """The host calls of an engine that runs guests in one of the two ways."""
+    """Return the host calls: of the compiled core, or in Python."""
     if compiled:
         made = Linker(Engine(Memory.CORE))
     else:
@@ -99,7 +99,7 @@ def handler(
     output_limit: int = 256 * 1024,
     has_volume: bool = False,
 ) -> Handler:
-    """Make a handler of a module in the text format; see ``CoreScript``."""
+    """Make a handler from a module in the text format; see ``CoreScript``."""
     pre = _instance_pre(text, compiled)
     preopens = (Preopen(_volume().name, "/data"),) if has_volume else ()
     limits = Limits(memory_limit=_MEMORY, output_buffer=output_limit)
@@ -111,7 +111,7 @@ def handler(
 
 
 def run_text(text: str, script: CoreScript, compiled: bool) -> Run:
-    """Run a module in the text format; the calls of the script are not looked at."""
+    """Run a module in the text format; the script's calls are ignored."""
     made = handler(text, compiled, script.slice_seconds, script.output_limit, script.has_volume)
     file = Path(_volume().name, "file")
     file.write_bytes(FILE)
@@ -154,7 +154,7 @@ def _run(handler: Handler, script: CoreScript, file: Path) -> Run:
 
 
 def _has_memory(guest: Guest) -> bool:
-    guest._store.memory_is_current = False  # it may have grown since the last host call
+    guest._store.memory_is_current = False  # the memory may have grown since the last host call
     return guest.memory_size > 0
 
 
@@ -164,13 +164,13 @@ def run_script(
     module: str = "wasi_snapshot_preview1",
     keeps_random_bytes: bool = False,
 ) -> Run:
-    """Perform the calls of a script.
+    """Run a script.
 
     Args:
-        script: What to perform.
+        script: The calls and their environment.
         compiled: Whether the compiled core runs the guest.
         module: The module that the guest imports its functions from.
-        keeps_random_bytes: Whether results have them, and not zeros in their place.
+        keeps_random_bytes: Whether results contain random bytes instead of zeros.
     """
     first = encode(script.calls)
     with_calls = CoreScript(
@@ -187,7 +187,7 @@ def run_script(
     results, memory = [], seen.memory
     if len(memory) > ARENA:  # the record has been appended
         results = decode_log(lambda at, length: memory[ARENA + at : ARENA + at + length])
-        memory = b""  # its last state is that of the last result
+        memory = b""  # the final memory is that of the last result
     if not keeps_random_bytes:
         pairs = zip(script.calls, results, strict=False)
         results = [_without_random_bytes(made, result) for made, result in pairs]
@@ -204,7 +204,7 @@ def _without_random_bytes(made: Call, result: Result) -> Result:
 
 
 def find_difference(script: CoreScript, python: Run, compiled: Run) -> str:
-    """Compare two runs. Returns: the first difference, empty if the runs are equal."""
+    """Compare two runs; return the first difference, or an empty string if they are equal."""
     for index, (theirs, ours) in enumerate(zip(python.results, compiled.results, strict=False)):
         if theirs != ours:
             calls = "\n  ".join(str(made) for made in script.calls[: index + 1])
@@ -226,7 +226,7 @@ def find_difference(script: CoreScript, python: Run, compiled: Run) -> str:
 
 
 def check_script(script: CoreScript, module: str = "wasi_snapshot_preview1") -> None:
-    """Perform a script both ways. Raises: AssertionError if the runs differ."""
+    """Run a script both ways; raise AssertionError if the runs differ."""
     difference = find_difference(
         script, run_script(script, False, module), run_script(script, True, module)
     )
@@ -234,7 +234,7 @@ def check_script(script: CoreScript, module: str = "wasi_snapshot_preview1") -> 
 
 
 def check_text(text: str, script: CoreScript) -> Run:
-    """Run a module both ways. Raises: AssertionError if the runs differ. Returns: the run."""
+    """Run a module both ways, and return the run; raise AssertionError if the runs differ."""
     run = run_text(text, script, False)
     difference = find_difference(script, run, run_text(text, script, True))
     assert not difference, difference

@@ -21,7 +21,7 @@ Choose = Callable[[int], int]
 
 _MAX_CALLS = 24
 _MAX = 0xFFFFFFFF
-_FAR = 10**15  # nanoseconds: a time that no test lives to see
+_FAR = 10**15  # nanoseconds: later than the end of any test
 _POINTERS = (0, 8, 256, 1024, 1028, 1032, 4096, 4097, 32768)
 _HOSTILE = (
     *(ARENA - 1, ARENA - 3, ARENA - 4, ARENA - 5, ARENA - 8, ARENA - 24, ARENA, ARENA + 1),
@@ -40,22 +40,22 @@ _BLOCKS = (
 _INPUTS = ((), (b"x",), (b"input\n", b"more"), (bytes(range(256)) * 40,), (b"a", b"", b"bc") * 3)
 _OUTPUT_LIMITS = (16, 100, 5000, 65536, 256 * 1024)
 SLICES = (0.0, 5e-5, 0.002, 10.0)
-"""Seconds: over at once, in mid-script, and never."""
+"""Seconds: a slice that ends immediately, within a script, or never."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoreScript:
-    """Calls, and what they find.
+    """Calls and their environment.
 
     Attributes:
         calls: The calls, in order.
-        arguments: The arguments of the command, each ended by a NUL.
-        environment: The variables, each ended by a NUL.
-        pieces: The input, of which each piece comes when the guest waits for input.
-        ends: Whether the end of file follows.
-        output_limit: Bytes of output at which the guest has to wait.
-        slice_seconds: How long it may run at a time.
-        has_volume: Whether it sees a directory (descriptor 3).
+        arguments: The guest's arguments, each terminated by a NUL.
+        environment: The variables, each terminated by a NUL.
+        pieces: The input; each piece arrives when the guest waits for input.
+        ends: Whether end of file follows.
+        output_limit: Size in bytes of the output buffer.
+        slice_seconds: Duration of the guest's slices.
+        has_volume: Whether it has a volume (descriptor 3).
     """
 
     calls: tuple[Call, ...]
@@ -69,12 +69,12 @@ class CoreScript:
 
 
 def from_seed(seed: int) -> CoreScript:
-    """The script of a seed."""
+    """Generate the script of a seed."""
     return _Maker(random.Random(seed).randrange).script()
 
 
 def from_bytes(data: bytes) -> CoreScript:
-    """The script that a fuzzer's bytes decide; they are followed by zeros."""
+    """Generate a script from a fuzzer's bytes, which are padded with zeros."""
     rest = iter(data)
 
     def choose(choices: int) -> int:
@@ -140,11 +140,11 @@ class _Maker:
         return usual if kind > 2 else self._choose(6)
 
     def _vectors(self) -> tuple[int, int, tuple[int, bytes]]:
-        """Pointer and count of a vector of buffers, and where it is placed."""
+        """Return pointer and count of a vector of buffers, and the patch that contains it."""
         count = self._pick(_COUNTS)
         if self._choose(3):
             buffers = [(self._pointer(), self._length()) for _ in range(min(count, 6))]
-        else:  # all of it valid, one after the other, or one over the other
+        else:  # all valid: consecutive or overlapping
             length, distance = self._pick((0, 1, 7, 100)), self._pick((0, 1, 8, 100))
             start = self._pick((0, 2048, 32768))
             buffers = [(start + distance * index, length) for index in range(count)]
@@ -154,11 +154,11 @@ class _Maker:
         return pointer, count if self._choose(12) else self._length(), (at, table)
 
     def _result_of(self, table_at: int) -> int:
-        """A pointer to a result, which may be in a vector."""
+        """Return a pointer to a result, which may overlap a vector."""
         return table_at + self._choose(32) if self._choose(6) == 0 else self._pointer()
 
     def _filler(self) -> tuple[tuple[int, bytes], ...]:
-        """Bytes to write, where most buffers are."""
+        """Return bytes to place where most buffers are."""
         return ((0, bytes(range(256)) * 12),) if self._choose(2) else ()
 
     def _write(self) -> Call:
@@ -205,14 +205,14 @@ class _Maker:
         return Call("fd_renumber", (self._fd(self._choose(6)), self._fd(self._choose(6))))
 
     def _open(self) -> Call:
-        """The file, to read and to write, most of the time."""
+        """Usually, open the file for reading and writing."""
         rights = self._pick((1 << 1, 1 << 6, 1 << 1 | 1 << 6))
         result = self._pointer()
         arguments = (self._fd(3), 0, 512, 4, 0, rights, rights, self._pick((0, 1)), result)
         return Call("path_open", arguments, ((512, b"file"),))
 
     def _poll(self) -> Call:
-        """Of input and output, and of clocks that are due or never will be."""
+        """Poll input, output, and clocks that are due or never will be."""
         table = []
         for _ in range(1 + self._choose(3)):
             kind, userdata = self._choose(4), self._choose(256)
@@ -225,7 +225,7 @@ class _Maker:
         return Call("poll_oneoff", arguments, ((1024, b"".join(table)),))
 
     def _other(self) -> Call:
-        """What always goes to Python, or to wasmtime."""
+        """Call a function that is always handled by Python or wasmtime."""
         fd, pointer = self._fd(self._choose(3)), self._pointer()
         return self._pick(
             (

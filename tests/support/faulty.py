@@ -1,4 +1,4 @@
-"""A proxy in front of a server that does what bad networks and bad servers do."""
+"""A proxy that simulates faults of networks and servers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.support.registry import background
 
 
 class Faults:
-    """What the proxy does to the next requests whose path has ``part``; then it is honest.
+    """The faults for the next requests whose path contains ``part``; later ones are forwarded.
 
-    A fault is ``cut`` (half of the body, then the end), ``corrupt`` (a byte is another one),
-    ``more`` (bytes that nobody has promised), ``stall`` (half of the body, then nothing for a
-    while), ``reset`` (no answer at all), or a status such as ``429``.
+    A fault is ``cut`` (half of the body, then the end), ``corrupt`` (a changed byte), ``more``
+    (bytes beyond the announced length), ``stall`` (half of the body, then a long pause), ``reset``
+    (no response), or a status such as ``429``.
     """
 
     def __init__(self) -> None:

@@ -14,19 +14,19 @@ from tests.support.toolchains import tool
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """Return a port that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
 
 
 @contextmanager
 def nginx(folder: Path, site: str) -> Iterator[int]:
-    """Run nginx with a configuration that has ``listen 80`` where its port belongs; the port."""
+    """Run nginx; ``listen 80`` in its configuration is replaced by the port, which is yielded."""
     program = tool("nginx")
     port = free_port()
     folder.mkdir(exist_ok=True)
     config = folder / "nginx.conf"
-    # nginx's own user could not reach the test's folders.
+    # The user of nginx cannot access the test's folders.
     user = "user root;" if os.getuid() == 0 else ""
     scratch = " ".join(
         f"{kind}_temp_path {folder}/{kind};"

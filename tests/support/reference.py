@@ -1,4 +1,4 @@
-"""wasmtime's own WASI, which the gateway's is compared with."""
+"""wasmtime's own WASI, the reference for that of the gateway."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import wasmtime
 
 @dataclass(frozen=True)
 class Finished:
-    """A program that has ended.
+    """The result of a program.
 
     Attributes:
-        status: Of ``proc_exit``; 0 after a return from ``_start``.
+        status: Status of ``proc_exit``; 0 after a return from ``_start``.
     """
 
     status: int
@@ -33,9 +33,9 @@ def run_reference(
 
     Args:
         module: The program.
-        arguments: Its argv, with its name.
-        environment: All its variables.
-        volumes: Folders by the path that the program sees.
+        arguments: Its argv, including its name.
+        environment: All of its variables.
+        volumes: Host directories by their path in the program.
     """
     engine = wasmtime.Engine()
     linker = wasmtime.Linker(engine)

@@ -1,4 +1,4 @@
-"""A real OCI registry on loopback, with the ways in which registries ask who is there."""
+"""A real OCI registry on loopback, with the usual kinds of authentication."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ _HTPASSWD = f"{USER}:$2y$05$bJNz4XWHAViZx06P8Lai6OOVJofkRSrcBP75k54xl98KqKfHn6R/
 
 
 class Registry:
-    """A running registry. Attributes: ``name`` HOST:PORT; ``storage`` where its files are."""
+    """A running registry.
+
+    Attributes:
+        name: HOST:PORT.
+        storage: The directory of its files.
+    """
 
     def __init__(self, port: int, storage: Path) -> None:
         self.port = port
@@ -34,12 +39,12 @@ class Registry:
         self.storage = storage
 
     def blob(self, digest: str) -> Path:
-        """The file of a content."""
+        """Return the file of a blob."""
         name = digest.removeprefix("sha256:")
         return self.storage / f"docker/registry/v2/blobs/sha256/{name[:2]}/{name}/data"
 
     def put_manifest(self, repository: str, tag: str, manifest: object, media_type: str) -> str:
-        """Put a manifest as it is; its digest."""
+        """Upload a manifest unchanged; return its digest."""
         content = json.dumps(manifest).encode()
         request = urllib.request.Request(
             f"http://{self.name}/v2/{repository}/manifests/{tag}",
@@ -51,7 +56,7 @@ class Registry:
         return "sha256:" + hashlib.sha256(content).hexdigest()
 
     def put_blob(self, repository: str, content: bytes) -> dict[str, object]:
-        """Put a content; its descriptor without a media type."""
+        """Upload a blob; return its descriptor without a media type."""
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
         base = f"http://{self.name}/v2/{repository}/blobs/uploads/"
         begun = urllib.request.urlopen(urllib.request.Request(base, b"", method="POST"))
@@ -65,7 +70,7 @@ class Registry:
 
 @contextmanager
 def registry(folder: Path, auth: str = "") -> Iterator[Registry]:
-    """Run Debian's docker-registry. Parameters: ``auth`` its configuration, as YAML."""
+    """Run Debian's docker-registry; ``auth`` is its authentication, as YAML."""
     program = tool("docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -89,7 +94,7 @@ def registry(folder: Path, auth: str = "") -> Iterator[Registry]:
 
 @contextmanager
 def registry_with_passwords(folder: Path) -> Iterator[Registry]:
-    """Basic authentication."""
+    """Run a registry with basic authentication."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "htpasswd").write_text(_HTPASSWD)
     with registry(folder, f"auth: {{htpasswd: {{realm: r, path: {folder}/htpasswd}}}}\n") as found:
@@ -98,7 +103,7 @@ def registry_with_passwords(folder: Path) -> Iterator[Registry]:
 
 @contextmanager
 def registry_with_tokens(folder: Path) -> Iterator[Registry]:
-    """Bearer tokens of a server that knows one user and one identity token; anybody may pull."""
+    """Run a registry with a token server for one user; pulling needs no credentials."""
     folder.mkdir(parents=True, exist_ok=True)
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     openssl = tool("openssl")
@@ -165,7 +170,7 @@ def _token_server(key: Path, certificate: Path) -> Iterator[int]:
 def background(
     handler: type[BaseHTTPRequestHandler], certificate: tuple[Path, Path] | None = None
 ) -> Iterator[int]:
-    """Run a server of the standard library on a thread; its port."""
+    """Run a server of the standard library on a thread; yield its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     server.block_on_close = False
@@ -184,7 +189,7 @@ def background(
 
 
 def _token(key: Path, certificate: Path, access: object) -> str:
-    """A signed token (RFC 7519) as the distribution's token specification describes it."""
+    """Make a signed token (RFC 7519) according to the distribution's token specification."""
     lines = certificate.read_text().splitlines()
     der = "".join(line for line in lines if not line.startswith("-"))
     now = int(time.time())
@@ -211,7 +216,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         try:
             urllib.request.urlopen(url, timeout=5).close()
         except urllib.error.HTTPError:
-            return  # it wants to know who is asking
+            return  # it requires authentication
         except OSError:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -221,13 +226,13 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def docker_config(folder: Path, content: object) -> dict[str, str]:
-    """Write a configuration of Docker's command line; the environment that leads to it."""
+    """Write a configuration of Docker's client; return the environment that selects it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(content))
     return {"DOCKER_CONFIG": str(folder)}
 
 
 def login(name: str, user: str = USER, password: str = PASSWORD) -> dict[str, object]:
-    """What ``docker login`` writes."""
+    """Return the configuration that ``docker login`` writes."""
     auth = base64.b64encode(f"{user}:{password}".encode()).decode()
     return {"auths": {name: {"auth": auth}}}

@@ -1,4 +1,4 @@
-"""A real server process, and clients that say exactly what a test wants said."""
+"""Real server processes, and clients that send exactly the given bytes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ START_TIMEOUT = 120.0
 ROOT = Path(__file__).parents[2]
 WAGI = [sys.executable, "-m", "wagi"]
 ONE_WORKER = ("--workers", "1")
-"""For tests of what each worker counts for itself."""
+"""For tests of figures that are per worker."""
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(ROOT),
-    # One unless said otherwise: what a test measures is then in one place.
+    # One worker by default, so that measurements are not spread over several.
     "WAGI_WORKERS": os.environ.get("WAGI_TEST_WORKERS", "1"),
     "WAGI_ARTEFACT_CACHE": str(CACHE / "artefacts"),
     "WAGI_MODULE_CACHE": str(CACHE / "modules"),
@@ -38,7 +38,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Response:
-    """A response as it came."""
+    """A response as received."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -57,7 +57,7 @@ class Response:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The lines of the environment example."""
+        """The variables in a response of the environment example."""
         return dict(line.split("=", 1) for line in self.text.splitlines())
 
 
@@ -65,7 +65,7 @@ class Server:
     """A running ``wagi serve``.
 
     Attributes:
-        tls: With what its certificate is verified; None for a server without TLS.
+        tls: Context that verifies its certificate; None for a server without TLS.
     """
 
     def __init__(self, process: subprocess.Popen[str], host: str = "127.0.0.1") -> None:
@@ -103,7 +103,7 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What the server has written to stderr so far."""
+        """The server's stderr so far."""
         return "\n".join(self._lines)
 
     @property
@@ -111,11 +111,11 @@ class Server:
         return list(self._stdout)
 
     def wait_for_log(self, pattern: str, seconds: float = 10.0) -> str:
-        """Wait until the server's log matches; the whole log."""
+        """Wait until the server's log matches a pattern; return the whole log."""
         return _wait(lambda: self.log, pattern, seconds)
 
     def wait_for_access(self, pattern: str, seconds: float = 10.0) -> str:
-        """Wait until the access log matches; the whole of it."""
+        """Wait until the access log matches a pattern; return the whole access log."""
         return _wait(lambda: "\n".join(self._stdout), pattern, seconds)
 
     def get(self, path: str, **options: object) -> Response:
@@ -132,7 +132,7 @@ class Server:
         body: bytes | None = None,
         timeout: float = 60.0,
     ) -> Response:
-        """One request on a connection of its own; the path goes out as it is."""
+        """Send a request on a new connection; the path is sent unchanged."""
         connection = (
             http.client.HTTPConnection(self.host, self.port, timeout=timeout)
             if self.tls is None
@@ -154,7 +154,7 @@ class Server:
             connection.close()
 
     def raw(self, data: bytes, timeout: float = 30.0) -> bytes:
-        """Send bytes, return all bytes until the server closes the connection."""
+        """Send bytes; return all bytes until the server closes the connection."""
         with self.connect(timeout) as connection:
             connection.sendall(data)
             return read_all(connection)
@@ -176,7 +176,7 @@ class Server:
         return sum(map(int, pages)) * os.sysconf("SC_PAGE_SIZE")
 
     def cpu_seconds(self) -> float:
-        """The CPU time that the workers have used."""
+        """The workers' CPU time in seconds."""
         ticks = 0
         for pid in self.workers:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -184,11 +184,11 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def open_files(self) -> int:
-        """How many file descriptors the workers have."""
+        """The number of file descriptors of the workers."""
         return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.workers)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 40.0) -> int:
-        """End it by signal; its exit status."""
+        """Stop the server with a signal; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
@@ -212,7 +212,7 @@ def _wait(text: object, pattern: str, seconds: float) -> str:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """All bytes until the end, or until a reset."""
+    """Read until the end of the connection, or a reset."""
     pieces = []
     try:
         while piece := connection.recv(65536):
@@ -236,11 +236,20 @@ def serving(
     command: Sequence[str] = (),
     wait: bool = True,
 ) -> Iterator[Server]:
-    """Write modules.toml and modules into a folder and serve them on a free port.
+    """Write modules.toml and modules to a folder and serve them on a free port.
 
-    Parameters: ``target`` None for what the options name, ``listen`` for what the target names;
-    ``files_limit`` how many files the server may have open; ``command`` that runs it, such as env;
-    ``wait`` until it listens.
+    Args:
+        folder: The working directory of the server.
+        manifest: Content of modules.toml; None if it exists already.
+        options: Further options.
+        modules: Content of other files by name.
+        target: What to serve; None if the options name it.
+        listen: Value of ``--listen``; None if the options name it.
+        environment: Additional environment variables.
+        stdout: Where the access log goes.
+        files_limit: Maximum number of open files.
+        command: Command that runs the server, such as env.
+        wait: Whether to wait until the server listens.
     """
     write_files(folder, modules or {})
     if manifest is not None:
@@ -266,9 +275,9 @@ def serving(
 
 
 def default_sigint() -> None:
-    """For ``preexec_fn``: let SIGINT interrupt the process.
+    """Make SIGINT interrupt the process; for ``preexec_fn``.
 
-    A child inherits that it is ignored, as it is under ``nohup pytest`` or in a background job.
+    Under ``nohup pytest`` or in a background job, SIGINT is ignored, which children inherit.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -281,7 +290,7 @@ def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
 
 
 def manifest_of(modules: Mapping[str, str | bytes], extra: str = "") -> str:
-    """A modules.toml with each module at the route of its name, without the suffix."""
+    """Return a modules.toml with each module at the route of its name without suffix."""
     entries = [
         f'[[module]]\nroute = "/{name.rsplit(".", 1)[0]}"\nmodule = "{name}"\n' for name in modules
     ]
@@ -291,7 +300,7 @@ def manifest_of(modules: Mapping[str, str | bytes], extra: str = "") -> str:
 def run_wagi(
     folder: Path, *arguments: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command and return its result."""
     return subprocess.run(
         [*WAGI, *arguments],
         cwd=folder,

@@ -1,7 +1,7 @@
-"""The commands of a page, as its readers type them.
+"""Runs the commands of a documentation page, and checks their output.
 
-What follows a command in a page is its output, in which … is any text, and a line of … any lines.
-Ports 3000 and 5000 are exchanged for those of our server and of a registry.
+In the output shown by a page, … matches any text, and a line of … any lines. Ports 3000 and 5000
+are replaced by those of the test's server and registry.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ _SCRIPTS = str(Path(sys.executable).parent)
 
 
 def environment_with(folder: Path, *langs: str) -> dict[str, str]:
-    """An environment that has wagi, pytest, and what builds the projects of ``wagi new``.
+    """Make an environment with wagi, pytest, and the tools of ``wagi new`` projects.
 
-    Parameters: ``folder`` gets their scripts, in ``bin``; ``langs`` as ``--lang`` takes them.
+    Args:
+        folder: Where scripts are created, in ``bin``.
+        langs: Languages, as in ``--lang``.
     """
     environment = {**ENVIRONMENT, "GOCACHE": str(CACHE / "go"), "npm_config_fund": "false"}
     scripts = {
@@ -41,7 +43,7 @@ def environment_with(folder: Path, *langs: str) -> dict[str, str]:
             case "go":
                 scripts["go"] = f'exec {tool("go")} "$@"'
             case "tinygo":
-                # It comes in no package registry: Go builds the same source.
+                # No package registry has it: Go builds the same source.
                 go = tool("go")
                 scripts["tinygo"] = (
                     '[ "$*" = "build -target=wasip1 -no-debug -o build/hello.wasm ." ] &&'
@@ -61,13 +63,13 @@ def environment_with(folder: Path, *langs: str) -> dict[str, str]:
 
 
 def _cargo() -> str:
-    """The cargo that came with our rustc: another one may not understand it."""
+    """Return the cargo of the same release as rustc: another one may be incompatible."""
     compiler, target = rustc()
     beside = Path(compiler).with_name("cargo")
     run = f'exec {beside if beside.exists() else tool("cargo")} "$@"'
     if target == "wasm32-wasip1":
         return run
-    return (  # as the target was called before Rust 1.78
+    return (  # the target's name before Rust 1.78
         f"mkdir -p target/{target} && ln -sfn {target} target/wasm32-wasip1\n"
         f'for word; do shift; [ "$word" = wasm32-wasip1 ] && word={target};'
         f' set -- "$@" "$word"; done\n{run}'
@@ -75,10 +77,16 @@ def _cargo() -> str:
 
 
 class Shell:
-    """A shell in a folder; ``wagi serve … &`` runs until the next one or the end."""
+    """A shell in a folder; ``wagi serve … &`` runs until the next such command or the end."""
 
     def __init__(self, folder: Path, environment: dict[str, str], registry: str = "") -> None:
-        """Parameters: ``registry`` the host and port of one, if there are commands for it."""
+        """Make a shell.
+
+        Args:
+            folder: The working directory.
+            environment: The environment variables.
+            registry: HOST:PORT of a registry, if commands need one.
+        """
         self._folder = folder
         self._home = folder
         self._port = free_port()
@@ -90,9 +98,10 @@ class Shell:
         }
 
     def follow(self, page: str) -> int:
-        """Write the files of a page and run its commands, in their order.
+        """Write the files of a page and run its commands, in order.
 
-        Returns: the number of commands.
+        Returns:
+            The number of commands.
         """
         commands = 0
         for language, name, content in BLOCK.findall(page):
@@ -108,7 +117,7 @@ class Shell:
         return commands
 
     def _check(self, command: str, output: str) -> None:
-        # The suite is running already: continuous integration starts it as shown.
+        # The suite is already running; CI starts it as shown.
         if _INSTALL.match(command) and command.endswith("pytest"):
             return
         shown = re.escape(output.rstrip("\n"))
@@ -121,7 +130,7 @@ class Shell:
         return text.replace("localhost:5000", self._registry).replace("/run/wagi", str(self._home))
 
     def run(self, command: str) -> str:
-        """Run a command. Returns: what it printed; a command that fails fails the test."""
+        """Run a command and return its output; a failing command fails the test."""
         command = self._here(_INSTALL.sub("", command))
         if command.startswith("cd "):
             self._folder = (self._folder / command.removeprefix("cd ")).resolve()
@@ -166,7 +175,7 @@ class Shell:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         if self._server is not None:
             self._server.terminate()
             assert self._server.wait(40) == 0

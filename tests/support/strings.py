@@ -1,4 +1,4 @@
-"""Strings as guests get them."""
+"""Strings in the form that guests get them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from collections.abc import Iterable
 
 
 def block(strings: Iterable[bytes]) -> bytes:
-    """Arguments or variables in one block: each is ended by a NUL."""
+    """Join arguments or variables into one block; each is terminated by a NUL."""
     return b"".join(text + b"\0" for text in strings)

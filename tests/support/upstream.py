@@ -1,4 +1,4 @@
-"""A server for handlers to ask."""
+"""A server for outbound requests of handlers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class Upstream:
-    """Attributes: ``port``, ``requests`` as method and path, ``gone`` connections that broke."""
+    """A running server.
+
+    Attributes:
+        port: Its port.
+        requests: Method and path of each request.
+        gone: Paths of requests whose connection broke.
+    """
 
     def __init__(self) -> None:
         self.port = 0
@@ -22,7 +28,7 @@ class Upstream:
 
 @contextmanager
 def upstream() -> Iterator[Upstream]:
-    """Run it on all addresses of loopback."""
+    """Run a server on all loopback addresses."""
     state = Upstream()
 
     class Handler(BaseHTTPRequestHandler):
@@ -40,7 +46,7 @@ def upstream() -> Iterator[Upstream]:
                 self.close_connection = True
 
         def echo(self, query: dict[str, str], body: bytes) -> None:
-            """What was asked."""
+            """Return the request as JSON."""
             seen = {
                 "method": self.command,
                 "path": self.path,
@@ -57,8 +63,8 @@ def upstream() -> Iterator[Upstream]:
             code = int(query.get("code", "302"))
             self._send(code, b"elsewhere", [("Location", unquote(query["to"]))])
 
-        def circle(self, query: dict[str, str], body: bytes) -> None:
-            self._send(302, b"round and round", [("Location", "/circle")])
+        def loop(self, query: dict[str, str], body: bytes) -> None:
+            self._send(302, b"round and round", [("Location", "/loop")])
 
         def slow(self, query: dict[str, str], body: bytes) -> None:
             time.sleep(float(query["s"]))
@@ -68,7 +74,7 @@ def upstream() -> Iterator[Upstream]:
             self._send(200, b"x" * int(query["n"]))
 
         def trickle(self, query: dict[str, str], body: bytes) -> None:
-            """A byte every tenth of a second, for a minute."""
+            """Send a byte every tenth of a second, for a minute."""
             self.send_response(200)
             self.send_header("Content-Length", "600")
             self.end_headers()

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 ARENA = 65536
-"""Bytes of the memory that the calls work on."""
+"""Size in bytes of the memory that the calls use."""
 MAX_CALLS = 160
-"""Calls of a script."""
+"""Maximum number of calls in a script."""
 _LOG_PAGES = 1 + MAX_CALLS
 _SCRIPT_PAGES = 8
 MAX_SCRIPT = _SCRIPT_PAGES * 65536
@@ -95,12 +95,12 @@ ERRNO = tuple(_ERRNO_NAMES.split())
 
 
 def errno_name(errno: int) -> str:
-    """The name of an error number, or the number where it has none."""
+    """Return the name of an error number, or the number if it has none."""
     return ERRNO[errno] if 0 <= errno < len(ERRNO) else str(errno)
 
 
 def wasm_types(name: str) -> tuple[str, ...]:
-    """The WebAssembly types of a function's parameters."""
+    """Return the WebAssembly types of a function's parameters."""
     types: list[str] = []
     for kind in FUNCTIONS[name]:
         if kind in _PAIRS:
@@ -116,9 +116,9 @@ class Call:
 
     Attributes:
         name: The function.
-        arguments: Its arguments as unsigned numbers, one for each WebAssembly parameter.
-        patches: What the memory holds when the call is made, besides zeros: pairs of an address
-            and the bytes there.
+        arguments: Its arguments as unsigned numbers, one per WebAssembly parameter.
+        patches: The nonzero parts of the memory when the call is made, as pairs of address and
+            bytes.
     """
 
     name: str
@@ -131,7 +131,7 @@ class Call:
         return [pointer for pointer, _ in self._results()]
 
     def _results(self) -> list[tuple[int, int]]:
-        """Address and length of each result."""
+        """Return address and length of each result."""
         return [
             (numbers[0], int(kind[3:]))
             for kind, numbers in self._by_kind()
@@ -139,7 +139,7 @@ class Call:
         ]
 
     def _by_kind(self) -> list[tuple[str, tuple[int, ...]]]:
-        """The parameters' kinds, each with the numbers that are passed for it."""
+        """Return the parameters' kinds, each with its numbers."""
         numbers = iter(self.arguments)
         return [
             (kind, tuple(next(numbers) for _ in range(2 if kind in _PAIRS else 1)))
@@ -154,9 +154,9 @@ class Call:
         return memory
 
     def buffers(self) -> list[tuple[int, int]]:
-        """Address and length of each buffer of a vector to read into or to write, if there is one.
+        """Address and length of each buffer of the call's vector, if it has one.
 
-        A vector that is not within the memory has no buffers.
+        A vector that is outside the memory has no buffers.
         """
         memory = self.placed()
         return [
@@ -169,7 +169,7 @@ class Call:
         ]
 
     def leaves_memory(self) -> bool:
-        """Whether anything passed by pointer lies outside of the memory."""
+        """Whether any pointer argument refers to data outside the memory."""
         ranges = self._results() + self.buffers()
         for kind, numbers in self._by_kind():
             match kind:
@@ -183,7 +183,7 @@ class Call:
         return any(pointer + length > ARENA for pointer, length in ranges)
 
     def overlaps_itself(self) -> bool:
-        """Whether a result overlaps another one, or a byte that the call reads."""
+        """Whether a result overlaps another one, or data that the call reads."""
         ranges = [(at, at + len(data)) for at, data in self.patches]
         for pointer, length in self._results():
             if any(start < pointer + length and pointer < end for start, end in ranges):
@@ -207,12 +207,12 @@ Argument = int | bytes | tuple[int, int] | Sequence[int] | Sequence[bytes]
 
 
 def call(name: str, *arguments: Argument) -> Call:
-    """Make a call, and lay out in memory what its arguments point to.
+    """Make a call, and place the data of its pointer arguments in memory.
 
     Args:
         name: The function.
-        arguments: One for each kind in ``FUNCTIONS``, where ``outN`` may be left out at the end. A
-            tuple of two numbers is passed as it is, as pointer and length. Otherwise: bytes for a
+        arguments: One for each kind in ``FUNCTIONS``; ``outN`` may be omitted at the end. A tuple
+            of two numbers is passed unchanged, as pointer and length. Otherwise: bytes for a
             path; the length of a ``buffer``; the lengths of ``buffers``; the texts of ``data``;
             the bytes of the table of subscriptions.
     """
@@ -238,7 +238,7 @@ def call(name: str, *arguments: Argument) -> Call:
 
 
 class _Layout:
-    """Allocates the data of one call's pointer arguments, from the start of the memory on."""
+    """Allocates the data of a call's pointer arguments, from the start of the memory."""
 
     def __init__(self) -> None:
         self.patches: list[tuple[int, bytes]] = []
@@ -256,7 +256,7 @@ class _Layout:
         return at, len(data)
 
     def place(self, kind: str, argument: Argument) -> tuple[int, ...]:
-        """The numbers that are passed for an argument."""
+        """Return the numbers that are passed for an argument."""
         match kind, argument:
             case _, int():
                 return (self.reserve(argument), argument) if kind == "buffer" else (argument,)
@@ -281,11 +281,11 @@ _CHUNK = 4096
 
 
 def encode(calls: Sequence[Call]) -> bytes:
-    """The script that makes the interpreter perform these calls, as it expects it on stdin.
+    """Encode calls as a script, which the interpreter reads from stdin.
 
-    It is padded so that what follows it on stdin begins a new chunk: wasmtime reads a pipe in
-    chunks of 4096 bytes, and a read returns bytes of one chunk only. How much of the input a call
-    gets must not depend on the length of the script.
+    It is padded so that the data that follows it on stdin begins a new chunk: wasmtime reads a pipe
+    in chunks of 4096 bytes, and a read returns bytes of one chunk only. The size of reads must not
+    depend on the length of the script.
     """
     if len(calls) > MAX_CALLS:
         raise ValueError(f"{len(calls)} calls: a script has at most {MAX_CALLS}")
@@ -323,7 +323,7 @@ class Result:
     memory: bytes
 
     def number(self, at: int, length: int = 4) -> int:
-        """The number that the memory holds at an address."""
+        """Return the number at an address of the memory."""
         return int.from_bytes(self.memory[at : at + length], "little")
 
 
@@ -331,10 +331,10 @@ def decode_log(read: Callable[[int, int], bytes]) -> list[Result]:
     """Read the interpreter's record.
 
     Args:
-        read: Reads a number of bytes of the record from an offset on.
+        read: Reads part of the record, given offset and length.
 
     Returns:
-        The results of the calls that were begun.
+        The results of the calls that were started.
     """
     results = []
     for index, (state, errno) in enumerate(struct.iter_unpack("<II", read(0, 8 * MAX_CALLS))):
@@ -347,10 +347,10 @@ def decode_log(read: Callable[[int, int], bytes]) -> list[Result]:
 
 
 def interpreter(module: str = "wasi_snapshot_preview1") -> str:
-    """The interpreter as text.
+    """Return the interpreter in the text format.
 
     It exports its record as ``log``. Before it ends, by returning or by ``proc_exit``, it appends
-    the record to ``memory`` at the address ``ARENA``, for those who can read nothing else.
+    the record to ``memory`` at the address ``ARENA``, for hosts that can only read ``memory``.
     """
     imports, wrappers = [], []
     for index, name in enumerate(NAMES):

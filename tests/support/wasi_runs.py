@@ -1,4 +1,4 @@
-"""Performs scripts of WASI calls: with wasmtime's own WASI, and with a guest of the gateway."""
+"""Runs scripts of WASI calls: in wasmtime's own WASI, and in a guest of the gateway."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from wagi.limits import Limits
 TIME_MAX_S = 30.0
 """Maximum duration of a script, in seconds."""
 _MEMORY = 192 << 20
-"""Bytes of memory of a guest; its three memories get a third each."""
+"""Memory limit of a guest in bytes; each of its three memories gets a third."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class Script:
 
     Attributes:
         calls: The calls, in order.
-        stdin: What there is to read; the end of file follows.
-        argv: The arguments of the command.
+        stdin: The input, which is followed by end of file.
+        argv: The guest's arguments.
         environment: Names and values.
-        volumes: Whether it sees the volumes /data (descriptor 3) and, read-only, /lib (4).
+        volumes: Whether it has the volumes /data (descriptor 3) and /lib (4, read-only).
     """
 
     calls: tuple[Call, ...]
@@ -53,12 +53,12 @@ class Observation:
     """The observable results of a run.
 
     Attributes:
-        results: Of the calls that were begun.
-        ending: ``return``, ``exit N``, or ``trap: `` and its message.
-        stdout: What was written there.
-        stderr: What was written there.
-        files: The volume /data and what it holds at the end, by path.
-        span: The times, in nanoseconds since 1970, between which all of it happened.
+        results: Results of the calls that were started.
+        ending: ``return``, ``exit N``, or ``trap: `` and a message.
+        stdout: The guest's stdout.
+        stderr: The guest's stderr.
+        files: The volume /data and its content at the end, by path.
+        span: Start and end of the run, in nanoseconds since 1970.
     """
 
     results: list[Result]
@@ -75,16 +75,16 @@ class Sandbox:
     Attributes:
         data: The volume /data, which the run may change.
         library: The volume /lib, which all runs share.
-        started: A time, in nanoseconds since 1970, before anything in /data was made.
+        started: A time before anything in /data was created, in nanoseconds since 1970.
     """
 
     def __init__(self, root: Path, library: Path) -> None:
         """
         Args:
-            root: The directory to make, for /data and what is beside it.
+            root: The directory to create, for /data and its neighbors.
             library: The volume /lib.
         """
-        # The clock that stamps files may be a tick behind.
+        # The clock of the file system may be a tick behind.
         self.started = time.time_ns() - 20_000_000
         self.data = root / "data"
         self.library = library
@@ -93,7 +93,7 @@ class Sandbox:
 
 
 class Sandboxes:
-    """Makes sandboxes, and gives out again those that a run has left as they were.
+    """Creates sandboxes, and reuses those that a run did not change.
 
     Attributes:
         library: The volume /lib, which all runs share.
@@ -102,7 +102,7 @@ class Sandboxes:
     def __init__(self, root: Path) -> None:
         """
         Args:
-            root: An empty directory to make them in.
+            root: An empty directory for the sandboxes.
         """
         self._root = root
         self.library = root / "shared" / "lib"
@@ -114,7 +114,7 @@ class Sandboxes:
         self._made = 0
 
     def run(self, run: Run, script: Script) -> Observation:
-        """Perform a script in a sandbox that nothing has changed."""
+        """Run a script in an unchanged sandbox."""
         if self._free:
             sandbox = self._free.pop()
         else:
@@ -139,10 +139,10 @@ def _native() -> tuple[wasmtime.Engine, wasmtime.Linker, wasmtime.Module]:
 
 
 def run_native(script: Script, sandbox: Sandbox) -> Observation:
-    """Perform a script with wasmtime's own WASI, its stdio on pipes.
+    """Run a script in wasmtime's own WASI, with pipes for stdio.
 
     Raises:
-        TimeoutError: If it takes longer than ``TIME_MAX_S``.
+        TimeoutError: The run took longer than ``TIME_MAX_S``.
     """
     outcome: list[Observation | BaseException] = []
 
@@ -152,7 +152,7 @@ def run_native(script: Script, sandbox: Sandbox) -> Observation:
         except BaseException as error:
             outcome.append(error)
 
-    # A call that blocks cannot be interrupted: the thread is left behind, and the test fails.
+    # A blocking call cannot be interrupted: the thread is abandoned, and the test fails.
     thread = threading.Thread(target=target, daemon=True)
     thread.start()
     thread.join(TIME_MAX_S)
@@ -200,7 +200,7 @@ def _run_native(script: Script, sandbox: Sandbox) -> Observation:
 
 
 def _filled_pipe(data: bytes) -> int:
-    """The read end of a pipe that holds some bytes, then the end of file."""
+    """Return the read end of a pipe that contains some bytes, then end of file."""
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, wasi_calls.MAX_SCRIPT * 2)
     os.set_blocking(write_end, False)
@@ -212,7 +212,7 @@ def _filled_pipe(data: bytes) -> int:
 
 
 class _Drain:
-    """A pipe whose bytes are collected up to the end of file."""
+    """A pipe whose content is collected until end of file."""
 
     def __init__(self) -> None:
         self._our_end, self.guest_end = os.pipe()
@@ -254,15 +254,15 @@ def _handler(script: Script, sandbox: Sandbox, imported: str) -> Handler:
 def run_wagi(
     script: Script, sandbox: Sandbox, imported: str = "wasi_snapshot_preview1"
 ) -> Observation:
-    """Perform a script as a guest of the gateway.
+    """Run a script as a guest of the gateway.
 
     Args:
-        script: What to perform.
+        script: The calls and their environment.
         sandbox: The volumes.
-        imported: The module that the guest imports its functions from.
+        imported: Name of the module from which the guest imports its functions.
 
     Raises:
-        TimeoutError: If it takes longer than ``TIME_MAX_S``.
+        TimeoutError: The run took longer than ``TIME_MAX_S``.
     """
     argv = block(argument.encode() for argument in script.argv)
     environment = block(f"{name}={value}".encode() for name, value in script.environment)
@@ -293,14 +293,14 @@ def run_wagi(
 
 
 def _read_memory(guest: Guest, at: int, length: int) -> bytes:
-    """Read the interpreter's record, which it has appended to its memory."""
+    """Read the interpreter's record, which was appended to its memory."""
     store = guest._store
     store.memory_is_current = False  # the memory has grown since the last host call
     return store.memory()[ARENA + at : ARENA + at + length].tobytes()
 
 
 run_wagi_unstable = partial(run_wagi, imported="wasi_unstable")
-"""Performs a script as a guest of the gateway that imports the snapshot before preview 1."""
+"""Runs a script as a guest that imports the snapshot before preview 1."""
 
 
 def _observe(

@@ -1,4 +1,4 @@
-"""Random scripts of WASI calls: mostly sensible, often odd, hostile at the end."""
+"""Random scripts of WASI calls: mostly sensible, often unusual, with a hostile end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WIDE_MAX = (1 << 64) - 1
 _SIGN = 1 << 63
 _FAR = 10**13  # nanoseconds: beyond the end of any test
 
-# Names in the volumes of ``wasi_trees``, missing names, and other spellings of them.
+# Names in the volumes of ``wasi_trees``, missing names, and alternative spellings.
 _FILES = (b"file.txt", b"empty", b"big.bin", b"dir/nested.txt", b"dir/sub/deep.txt")
 _DIRECTORIES = (b".", b"dir", b"dir/sub", b"void", b"raw", b"many", b"linkdir", b"dot")
 _LINKS = (
@@ -106,12 +106,12 @@ _WEIGHTS = {
 
 
 class Sequences:
-    """A source of scripts: the same ones for the same seed."""
+    """A generator of scripts, deterministic for a seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._weights = [_WEIGHTS.get(name, 2) for name in NAMES]
-        # The numbers that the files and directories opened first are likely to have.
+        # The likely descriptors of the files and directories that are opened first.
         self._files: list[int] = []
         self._directories: list[int] = []
         self._next = 5
@@ -173,7 +173,7 @@ class Sequences:
         return self._pick(usual) if self._random.random() < 0.85 else self._random.randint(0, most)
 
     def _opening(self) -> Call:
-        """A call that opens an existing file or directory."""
+        """Generate a call that opens an existing file or directory."""
         is_directory = self._random.random() < 0.3
         path = self._pick(_DIRECTORIES if is_directory else _FILES)
         rights = READ | READDIR if is_directory else self._pick((READ, WRITE, READ | WRITE))
@@ -184,7 +184,7 @@ class Sequences:
         return call("path_open", volume, 1, path, 0, rights, rights, flags)
 
     def _call(self) -> Call:
-        """A call whose arguments are valid by themselves."""
+        """Generate a call whose arguments are individually valid."""
         (name,) = self._random.choices(NAMES, self._weights)
         if name == "poll_oneoff":
             return self._poll()
@@ -192,7 +192,7 @@ class Sequences:
         return call(name, *self._arguments(name, likely))
 
     def _likely(self, name: str) -> Callable[[], int]:
-        """A source of descriptors that suit a function, most of the time."""
+        """Return a source of descriptors that usually suit a function."""
         if name.startswith("path_") or name == "fd_readdir":
             suitable = [3, 3, 3, 4, *self._directories]
         elif name.startswith("fd_prestat"):
@@ -237,12 +237,12 @@ class Sequences:
         return path
 
     def _buffers(self) -> list[int]:
-        """Buffers to read into, of which at most one has room: wasmtime fills only one."""
+        """Generate buffers to read into; at most one is nonempty, as wasmtime fills only one."""
         length = self._pick((0, 1, 4, 10, 44, 45, 100, 5000, 20000))
         return self._with_empty([length], 0)
 
     def _data(self) -> list[bytes]:
-        """Buffers to write, of which at most one has bytes: wasmtime writes only one."""
+        """Generate buffers to write; at most one is nonempty, as wasmtime writes only one."""
         length = self._pick((0, 1, 3, 10, 10, 100, 5000, 20000))
         return self._with_empty([self._random.randbytes(1) * length], b"")
 
@@ -256,16 +256,16 @@ class Sequences:
         return buffers
 
     def _poll(self) -> Call:
-        """A poll that ends soon, whose events do not depend on how soon.
+        """Generate a poll that ends soon and whose events do not depend on timing.
 
-        wasmtime finds a file or an input ready only after a moment. So a poll has subscriptions of
-        one kind that are certain to be ready, and others that never will be.
+        wasmtime reports a file or input as ready only after a moment. So a poll has subscriptions
+        of one kind that are always ready, and others that never are.
         """
         count = self._random.randint(0, 5)
         ready = self._pick((self._due_clock, self._output, self._input))
         table = []
         for index in range(count):
-            # Of two reads wasmtime may find one ready before the other.
+            # wasmtime may report one of two reads before the other.
             is_ready = index == 0 or (ready != self._input and self._random.random() < 0.5)
             table.append(ready() if is_ready else self._far_clock())
         if self._random.random() < 0.3:
@@ -287,7 +287,7 @@ class Sequences:
         return descriptor_subscription(self._userdata(), 1, 0)
 
     def _unusable(self) -> bytes:
-        """A subscription that makes wasmtime's call fail."""
+        """Generate a subscription that makes wasmtime's call fail."""
         if self._random.random() < 0.5:
             tag, descriptor = self._pick(
                 ((1, 1), (1, 2), (2, 0), (1, 3), (2, 3), (1, 77), (2, MAX))
@@ -300,7 +300,7 @@ class Sequences:
         return self._pick((0, 1, 7, _WIDE_MAX, self._random.getrandbits(64)))
 
     def _hostile(self) -> Call:
-        """A call with one argument of the worst kind. It may end the guest under wasmtime."""
+        """Generate a call with one hostile argument, which may end the guest in wasmtime."""
         name = self._pick([name for name in NAMES if FUNCTIONS[name] and name != "proc_exit"])
         made = (
             self._poll()
@@ -329,7 +329,7 @@ class Sequences:
             )
         )
         if name == "random_get":
-            # wasmtime would generate all random bytes before it checks the pointer.
+            # wasmtime generates all random bytes before it checks the pointer.
             arguments[1] = min(arguments[1], 1 << 20)
         arguments[index] &= MAX if wasm_types(name)[index] == "i32" else _WIDE_MAX
         hostile = Call(name, tuple(arguments), made.patches)
@@ -340,10 +340,10 @@ class Sequences:
 def clock_subscription(
     userdata: int, clock: int, timeout: int, flags: int = 0, tag: int = 0
 ) -> bytes:
-    """A subscription to a clock, as a poll's table has it; the timeout in nanoseconds."""
+    """Encode a subscription to a clock; ``timeout`` is in nanoseconds."""
     return struct.pack("<QB7xI4xQQH6x", userdata, tag, clock, timeout, 0, flags)
 
 
 def descriptor_subscription(userdata: int, tag: int, descriptor: int) -> bytes:
-    """A subscription to a descriptor: to read (tag 1) or to write (2)."""
+    """Encode a subscription to a descriptor: to read (tag 1) or to write (2)."""
     return struct.pack("<QB7xI28x", userdata, tag, descriptor)

@@ -1,4 +1,4 @@
-"""Directories for tests of WASI's file functions, and comparisons of their state."""
+"""Directories for tests of WASI's file functions, and snapshots of their state."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MANY = 300
-"""Files of the directory ``many``."""
+"""Number of files in the directory ``many``."""
 CHAIN = 45
-"""Symbolic links of the chain that starts at ``chain0``: more than Linux follows (40)."""
+"""Length of the chain of symbolic links from ``chain0``: more than Linux follows (40)."""
 _PAST = 1_500_000_000 * 10**9
-"""The time of the last modification of everything, in nanoseconds."""
+"""The modification time of all entries, in nanoseconds."""
 _FUTURE = 4_000_000_000 * 10**9
-"""The time of the last access: with ``relatime``, the default of Linux, an access later than the
-last change and not a day old is never replaced by reading."""
+"""The access time: with ``relatime``, the default of Linux, reading does not update an access time
+that is later than the last change and less than a day old."""
 _CONTENT_MAX = 1 << 20  # files may be sparse and of any size
 
 _DIRECTORIES = ("dir", "dir/sub", "void", "raw")
@@ -48,7 +48,7 @@ _LINKS = {
 
 
 def build(root: Path) -> None:
-    """Create and fill the directory ``root``; everything in it has the same timestamps."""
+    """Create and fill the directory ``root``; all its entries have the same timestamps."""
     root.mkdir()
     for name in _DIRECTORIES:
         (root / name).mkdir()
@@ -73,7 +73,7 @@ def add_large_directories(root: Path) -> None:
 
 
 def settle(root: Path) -> None:
-    """Give everything below ``root`` the same times, the directories last."""
+    """Set the same timestamps on everything below ``root``, directories last."""
     for path in (*reversed(list(_walk(root))), root):
         os.utime(path, ns=(_FUTURE, _PAST), follow_symlinks=False)
 
@@ -93,8 +93,8 @@ class Node:
         mode: Type and permissions.
         size: In bytes; 0 for directories, where it depends on the file system.
         content: Of a file of moderate size; the target of a symbolic link.
-        links: How many names it has.
-        times: Of the last access and the last modification, in nanoseconds.
+        links: Number of hard links.
+        times: Times of the last access and modification, in nanoseconds.
     """
 
     mode: int
@@ -105,7 +105,7 @@ class Node:
 
 
 def inspect(root: Path) -> dict[bytes, Node]:
-    """A directory (as ``.``) and what is below it, by relative path."""
+    """Return a directory (as ``.``) and everything below it, by relative path."""
     return {os.fsencode(path.relative_to(root)): _node(path) for path in (root, *_walk(root))}
 
 

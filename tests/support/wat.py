@@ -1,4 +1,4 @@
-"""Small real modules for tests, written where they are used."""
+"""Small modules in the text format, defined by the tests that use them."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ SPIN = "(loop $l (br $l))"
 
 
 def quoted(data: bytes) -> str:
-    """Bytes as a string of the text format."""
+    """Return bytes as a string of the text format."""
     return '"' + "".join(f"\\{byte:02x}" for byte in data) + '"'
 
 
 class Program:
-    """Builds a command module step by step: what it prints, how it waits, how it ends."""
+    """Builder for a command module: its output, pauses and end."""
 
     def __init__(self) -> None:
         self._text = b""
         self._code: list[str] = []
 
     def write(self, data: bytes | str, fd: int = 1) -> Program:
-        """Write with one call."""
+        """Write with a single call."""
         data = data.encode() if isinstance(data, str) else data
         at = TEXT_AT + len(self._text)
         self._text += data
@@ -58,12 +58,12 @@ class Program:
         return self.code(f"(call $sleep (i64.const {milliseconds}))")
 
     def code(self, text: str) -> Program:
-        """Do anything else."""
+        """Add arbitrary code."""
         self._code.append(text)
         return self
 
     def forever(self) -> Program:
-        """Do what has been said so far again and again."""
+        """Repeat the previous steps in an endless loop."""
         self._code = [f"(loop $l {' '.join(self._code)} (br $l))"]
         return self
 
@@ -72,11 +72,11 @@ class Program:
         return self.code(f"(call $proc_exit (i32.const {status}))")
 
     def trap(self) -> Program:
-        """End in a trap."""
+        """Trap."""
         return self.code("(unreachable)")
 
     def wat(self, entrypoint: str = "_start") -> str:
-        """The module as text."""
+        """Return the module in the text format."""
         pages = 2 + (len(self._text) >> 16)
         return f"""(module {IMPORTS}
           (memory (export "memory") {pages})
@@ -85,13 +85,13 @@ class Program:
 
 
 def printing(data: bytes | str) -> str:
-    """A module that prints and ends."""
+    """Return a module that prints and ends."""
     return Program().write(data).wat()
 
 
 TEXT_HEAD = "Content-Type: text/plain\n\n"
 HELLO = printing(TEXT_HEAD + "hello\n")
-# Prints its argv, one argument on each line.
+# Prints its argv, one argument per line.
 ARGV = """(module
   (import "wasi_snapshot_preview1" "fd_write"
     (func $fd_write (param i32 i32 i32 i32) (result i32)))
@@ -116,7 +116,7 @@ ARGV = """(module
 
 
 def with_routes(listing: bytes, entrypoints: tuple[str, ...]) -> str:
-    """A module whose entrypoints print their names, and the variables would not tell them apart."""
+    """Return a module with ``_routes`` whose entry points print their names."""
     functions, data, at = [], [], 1024
     for name in ("_start", *entrypoints):
         text = f"{TEXT_HEAD}{name}".encode()

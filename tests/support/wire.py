@@ -1,8 +1,7 @@
-"""HTTP as bytes: what a server answers to them, wagi or one that it is compared with.
+"""HTTP as bytes: the responses of wagi, and of servers that it is compared with.
 
-Every server here reports each request that it understands: the method, the path and, but for
-nginx, the body. So two servers that understand the same bytes as different requests differ in
-their answers.
+Every server here reports each request that it has parsed: the method, the path and, except for
+nginx, the body. So servers that parse the same bytes as different requests respond differently.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from tests.support.server import Server, serving
 from tests.support.toolchains import HANDLERS, compiled, native_go
 
 Reply = str | int
-"""What the handler reports, as in ``GET /a``, of a response 200; otherwise the status. 0 stands for
-bytes that are not an HTTP response, or not a whole one."""
+"""The handler's report, such as ``GET /a``, for a response 200; otherwise the status. 0 stands for
+bytes that are not a complete HTTP response."""
 
 _LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 _LAST_REPLY = "GET /last\n"
@@ -42,18 +41,21 @@ exec cat
 
 @dataclass(frozen=True)
 class Answer:
-    """All that a server answers to some bytes.
+    """All responses of a server to some bytes.
 
     Attributes:
         replies: The responses.
-        closed: Whether the server closes the connection then.
+        closed: Whether the server closes the connection afterwards.
     """
 
     replies: tuple[Reply, ...]
     closed: bool
 
     def __str__(self) -> str:
-        """Say what is unusual about the connection: one ends with an error, and otherwise not."""
+        """Describe the replies, and the connection if its state is unusual.
+
+        Usually, it is closed after an error, and kept open otherwise.
+        """
         texts = [_text_of(reply) for reply in self.replies] or ["none"]
         ends_with_error = bool(self.replies) and isinstance(self.replies[-1], int)
         if self.closed and not ends_with_error:
@@ -69,13 +71,13 @@ def _text_of(reply: Reply) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """Bytes that a client sends.
+    """A test case: bytes that a client sends.
 
     Attributes:
-        name: What they are, for the table in docs/security.md.
+        name: Description of the bytes, for the table in docs/security.md.
         data: The bytes.
-        expected: What wagi answers.
-        why: Why other servers answer differently, where one does.
+        expected: The response of wagi.
+        why: Why other servers respond differently, if any does.
     """
 
     name: str
@@ -91,9 +93,9 @@ def replies_in(received: bytes, has_ended: bool) -> tuple[Reply, ...]:
     """Parse the responses that a client has received.
 
     Args:
-        received: All bytes so far.
+        received: All bytes received so far.
         has_ended: Whether the connection has ended. If not, an incomplete response at the end is
-            left out.
+            ignored.
     """
     replies: list[Reply] = []
     stream = _Received(received)
@@ -123,7 +125,7 @@ def _next_reply(stream: _Received, has_ended: bool) -> Reply | None:
 
 
 class _Received(io.BytesIO):
-    """Received bytes as a socket, which survives the end of a response."""
+    """Received bytes as a socket that stays open after a response."""
 
     def makefile(self, *_: Any) -> _Received:
         return self
@@ -137,12 +139,13 @@ def ask(
 ) -> Answer:
     """Send bytes and read the answer.
 
-    No figure in the answer depends on time as long as the server does what is expected: that the
-    connection is still open is shown by another request on it.
+    The answer does not depend on timing as long as the server behaves as expected: another request
+    shows whether the connection is still open.
 
     Args:
-        connection: To the server; it is closed. More than one piece takes a unix socket.
-        pieces: The bytes. The server has received each piece before the next one is sent.
+        connection: Connection to the server, which is closed at the end. It has to be a unix socket
+            if there is more than one piece.
+        pieces: The bytes. Each piece is sent after the server has received the previous one.
         expected: The answer to wait for.
         patience: Seconds to wait for it.
     """
@@ -174,7 +177,9 @@ def _send(connection: socket.socket, pieces: Sequence[bytes], deadline: float) -
 
 def _wait_until_received(connection: socket.socket, deadline: float) -> None:
     """Wait until the other end of a unix socket has read everything that was sent to it."""
-    assert connection.family == socket.AF_UNIX  # TCP can only tell what its kernel has
+    assert (
+        connection.family == socket.AF_UNIX
+    )  # for TCP, only the state of the kernel's buffer is known
     while True:
         unread = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
         if not struct.unpack("i", unread)[0]:
@@ -186,7 +191,7 @@ def _wait_until_received(connection: socket.socket, deadline: float) -> None:
 def _receive(
     connection: socket.socket, received: bytearray, wanted: int | None, deadline: float
 ) -> bool:
-    """Read until there are as many replies, or the end.
+    """Read until there are ``wanted`` replies, or the connection ends.
 
     Returns:
         Whether the connection has ended.
@@ -206,7 +211,7 @@ def _receive(
 
 
 def unix_connection(path: Path) -> socket.socket:
-    """A connection to a server that listens on a unix socket."""
+    """Connect to a server that listens on a unix socket."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(str(path))
     return connection
@@ -222,9 +227,9 @@ def reporting_wagi(folder: Path, *options: str, listen: str = "127.0.0.1:0") -> 
 
 
 def wait_until_only_answered_ran(server: Server) -> None:
-    """Check that a handler has run for each response 200 of ``reporting_wagi``, and no other.
+    """Check that exactly one handler has run for each response 200 of ``reporting_wagi``.
 
-    The lines of handlers and of the access log come in no particular order: wait for the last one.
+    The order of lines of handlers and of the access log is unspecified: wait for the last one.
     """
     server.get("/last")
     server.wait_for_access(r'"GET /last HTTP/1.1" 200 ')
@@ -240,7 +245,7 @@ def wait_until_only_answered_ran(server: Server) -> None:
 
 @contextmanager
 def references(folder: Path) -> Iterator[dict[str, int]]:
-    """Run the servers that wagi is compared with. Yields: their ports by their names."""
+    """Run the servers that wagi is compared with; yield their ports by name."""
     site = 'server { listen 80; location / { return 200 "$request_method $request_uri\n"; } }'
     with (
         nginx(folder, site) as nginx_port,
@@ -263,15 +268,15 @@ def _net_http() -> Iterator[int]:
 
 
 def compare(ports: dict[str, int], cases: Sequence[Case]) -> list[dict[str, Answer]]:
-    """Ask each server each case.
+    """Send each case to each server.
 
     Args:
-        ports: Of the servers, by their names.
-        cases: What to send.
+        ports: The servers' ports by name.
+        cases: The cases to send.
 
     Returns:
-        The answers by the names of the servers, for each case. Those of nginx are given the
-        bodies of the expected ones, as it does not report any.
+        The answers by server name, for each case. Those of nginx have the bodies of the expected
+        answers, because it does not report bodies.
     """
 
     def answer_of(name: str, case: Case) -> Answer:
@@ -296,7 +301,7 @@ def _without_bodies(answer: Answer) -> Answer:
 
 
 def table(folder: Path, cases: Sequence[Case]) -> str:
-    """The answers of all servers to each case, and the reasons for the differences, as Markdown."""
+    """Return the answers of all servers and the reasons for differences, as a Markdown table."""
     with reporting_wagi(folder) as server, references(folder / "nginx") as ports:
         rows = compare({"wagi": server.port, **ports}, cases)
     names = list(rows[0])

@@ -11,7 +11,7 @@ import click
 from wagi.observe.text import paragraph
 
 COLOR = False if os.environ.get("NO_COLOR") else None
-"""Whether click uses colours: never with NO_COLOR (https://no-color.org), else on terminals."""
+"""Whether click uses colors: never with NO_COLOR (https://no-color.org), else on terminals."""
 _MIN_INTERVAL_S = 0.1  # between two updates of the progress line
 _shown_at = -_MIN_INTERVAL_S
 

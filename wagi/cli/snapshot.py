@@ -1,4 +1,4 @@
-"""``wagi snapshot``: initialise a module at build time."""
+"""``wagi snapshot``: initialize a module at build time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from wagi.guest import snapshot as snapshots
 
 
 @click.command(
-    short_help="Initialise a module at build time.",
-    help="""Initialise MODULE and save its state as a new module.
+    short_help="Initialize a module at build time.",
+    help="""Initialize MODULE and save its state as a new module.
 
     Language runtimes do work before they handle a request. In a reactor, this work is done by
     `_initialize`. The command runs it without access to the host, and saves the resulting memory
     and globals as the initial state of a new module. Each request still gets a separate instance.
     In modules.toml, set `entrypoint` to the function that handles requests.
 
-    Random numbers and times that are read during initialisation are the same in every instance.
+    Random numbers and times that are read during initialization are the same in every instance.
 
     \b
     Examples:
@@ -50,4 +50,4 @@ def snapshot(module: Path, output: Path, initialize: str) -> None:
         output.write_bytes(new_module)
     except OSError as error:
         raise WagiError(f"{output}: cannot be written: {error.strerror}") from None
-    click.echo(f"{output}: {len(new_module):,} bytes, initialised by {initialize}")
+    click.echo(f"{output}: {len(new_module):,} bytes, initialized by {initialize}")

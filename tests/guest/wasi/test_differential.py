@@ -332,7 +332,7 @@ EXCEPTIONS = (
     Exemption(
         ("path_open",),
         lambda difference: difference.theirs.errno == 0 and difference.ours.errno == EMFILE,
-        "A guest may have 128 files open: the descriptors of the process are everybody's.",
+        "A guest may have 128 files open: all guests share those of the process.",
     ),
     Exemption(
         ("poll_oneoff",),
