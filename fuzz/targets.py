@@ -219,7 +219,8 @@ class _Server:
             argv = "fixed ${SCRIPT_NAME} ${ARGS}"
             handler = _load(_ENVIRONMENT)
             log = logs.of(text)
-            route = Route(pattern, handler, variables, argv, route_limits, share, log, None)
+            entry = "modules.toml:1"
+            route = Route(pattern, handler, variables, argv, route_limits, entry, share, log, None)
             routes.append((pattern, route))
         self.exchanges: list[Any] = []
         gateway = Gateway(
@@ -413,8 +414,8 @@ def hostcalls(data: bytes) -> None:
         end: Outcome | None = guest.outcome
         if isinstance(end, Trap):
             # wasmtime's own functions end a guest that breaks WASI's rules; ours answer.
-            assert re.search("wasi_snapshot_preview1::|Pointer ", end.message), end
-            assert "host call failed" not in end.message, end
+            assert re.search("wasi_snapshot_preview1::|Pointer ", str(end)), end
+            assert "host call failed" not in end.cause, end
         elif ended:
             assert int.from_bytes(output[-144:-140], "little") < 77, output[-144:-140]
     finally:

@@ -125,6 +125,7 @@ def build_table(
             planned.variables,
             planned.argv,
             limits,
+            planned.entry_location,
             shares[planned.entry],
             logs.of(planned.pattern.text),
             clients[planned.entry],
@@ -206,6 +207,7 @@ class _PlanBuilder:
             PlannedRoute(
                 entry=index,
                 entry_route=entry.route,
+                entry_location=entry.location().in_file,
                 source=fetched.resolved,
                 is_dynamic=route_pattern is not pattern,
                 pattern=route_pattern,

@@ -92,7 +92,7 @@ def errno_of(name: str, *arguments: int) -> int:
         return 0
     if isinstance(end, Trap):
         # wasmtime's WASI ends the guest for unknown descriptors.
-        assert re.search("Pointer (not aligned|out of bounds)", end.message)
+        assert re.search("Pointer (not aligned|out of bounds)", end.cause)
         return EFAULT
     return int.from_bytes(output[-4:], "little")
 
@@ -301,7 +301,7 @@ def test_spinning_start_function_is_suspended() -> None:
 def test_deep_recursion_traps() -> None:
     _, end = run(load('(module (func $f (export "_start") (call $f)))'))
     assert isinstance(end, Trap)
-    assert "call stack exhausted" in end.message
+    assert "call stack exhausted" in end.cause
 
 
 def test_a_reactor_is_initialized_first() -> None:

@@ -103,9 +103,8 @@ def handler(
     pre = _instance_pre(text, compiled)
     preopens = (Preopen(_volume().name, "/data"),) if has_volume else ()
     limits = Limits(memory_limit=_MEMORY, output_buffer=output_limit)
-    spec = HandlerSpec(
-        "test", "", pre.engine.memory, (b"_start",), limits, _LIMITS, preopens, image=None
-    )
+    calls = (b"_start",)
+    spec = HandlerSpec("test", "", pre.engine.memory, calls, limits, _LIMITS, preopens, None, False)
     with _slices_of(slice_seconds):
         return Handler(spec, pre, None)
 

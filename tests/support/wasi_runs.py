@@ -280,8 +280,8 @@ def run_wagi(
             time.sleep(0.0005)
         stdout.append(guest.take_output())
         match guest.outcome:
-            case Trap(message):
-                return _observe([], f"trap: {message}", b"", b"", sandbox)
+            case Trap(cause):
+                return _observe([], f"trap: {cause}", b"", b"", sandbox)
             case Exit(status):
                 ending = f"exit {status}"
             case _:

@@ -14,7 +14,8 @@ import click
 from wagi.cli.console import print_error, show_progress
 from wagi.cli.options import LOCAL, SettingsCommand, map_option, setting_options, settings_from
 from wagi.errors import ConfigurationError, Problem, WagiError
-from wagi.observe.exchange import describe
+from wagi.guest.backtrace import enable_lines
+from wagi.observe.exchange import Exchange, describe
 from wagi.observe.text import one_line
 from wagi.routemap.reader import MODULE_SUFFIXES
 from wagi.testing.local_gateway import Answer, local_gateway
@@ -139,20 +140,21 @@ def _call(
     if data and "content-type" not in {name.lower() for name, _ in fields}:
         fields.append(_FORM)
     method = method or ("POST" if data else "GET")
-    logging.basicConfig(level=logging.WARNING, handlers=[_ConsoleHandler()])
-    with local_gateway(settings, file, show_progress) as gateway:
-        for warning in gateway.warnings:
-            print_error("warning", warning)
-        try:
-            answer = gateway.ask(method, target, fields, body)
-        except ValueError as error:
-            raise ConfigurationError(Problem(str(error))) from None
-    guest = answer.exchange.guest
-    if guest is not None:
-        sys.stderr.write("".join(f"{line}\n" for line in _lines(bytes(guest.stderr))))
-        if verbose:
-            for label, text in describe(answer.exchange, guest):
-                click.echo(click.style(label, fg="cyan") + text, err=True)
+    if verbose:
+        enable_lines()
+    messages = _MessageHandler()
+    logging.basicConfig(level=logging.WARNING, handlers=[messages])
+    try:
+        with local_gateway(settings, file, show_progress) as gateway:
+            for warning in gateway.warnings:
+                print_error("warning", warning)
+            try:
+                answer = gateway.ask(method, target, fields, body)
+            except ValueError as error:
+                raise ConfigurationError(Problem(str(error))) from None
+        _print_guest(answer.exchange, verbose)
+    finally:
+        messages.print()
     if record is not None:
         _record(record, method, target, fields, body, answer)
     _print(answer, include)
@@ -160,6 +162,17 @@ def _call(
         raise WagiError("the connection broke in the middle of the response")
     if answer.status >= 400:
         sys.exit(1)
+
+
+def _print_guest(exchange: Exchange, verbose: bool) -> None:
+    """Print what the guest wrote to stderr, and what ``-v`` shows."""
+    guest = exchange.guest
+    if guest is None:
+        return
+    sys.stderr.write("".join(f"{line}\n" for line in _lines(bytes(guest.stderr))))
+    if verbose:
+        for label, text in describe(exchange, guest):
+            click.echo(click.style(label, fg="cyan") + text, err=True)
 
 
 def _print(answer: Answer, include: bool) -> None:
@@ -219,9 +232,18 @@ def _record(
         raise WagiError(f"--record {path}: {error.strerror}") from None
 
 
-class _ConsoleHandler(logging.Handler):
-    """Prints log records of the gateway as warnings and errors of the command."""
+class _MessageHandler(logging.Handler):
+    """Keeps log records of the gateway, to print them after the stderr of the guest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        kind = "error" if record.levelno >= logging.ERROR else "warning"
-        print_error(kind, record.getMessage())
+        self._records.append(record)
+
+    def print(self) -> None:
+        """Print the records as warnings and errors of the command."""
+        for record in self._records:
+            kind = "error" if record.levelno >= logging.ERROR else "warning"
+            print_error(kind, getattr(record, "summary", None) or record.getMessage())

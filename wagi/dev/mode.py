@@ -7,7 +7,6 @@ that a production server never loads it.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from wagi.config.settings import Settings
 from wagi.gateway.route import Plan
+from wagi.guest.backtrace import enable_lines
 from wagi.http.errors import HTTPError
 from wagi.observe.exchange import Exchange, GuestRecord, describe
 from wagi.observe.text import paragraph
@@ -129,8 +129,7 @@ def _dev_mode(settings: Settings, file: Path | None, log_dir: Path) -> Iterator[
         if settings.dev:
             from wagi.dev.page import check_loopback, dev_page
 
-            # wasmtime's own switch for file and line in backtraces, for modules with debug info.
-            os.environ["WASMTIME_BACKTRACE_DETAILS"] = "1"
+            enable_lines()
             check_loopback(settings.dev_listen)
             publisher, url = stack.enter_context(dev_page(settings.dev_listen, mode.problem))
             mode = replace(mode, publisher=publisher, page_url=url)

@@ -84,7 +84,7 @@ class Publisher:
                 "stdout": _text(bytes(guest.stdout)),
                 "stderr": _text(bytes(guest.stderr)),
                 "end": guest.end,
-                "trap": guest.trap[:_TEXT_MAX],
+                "trap": (guest.trap or "")[:_TEXT_MAX],
                 "memory": guest.memory,
             }
         self._send(record)

@@ -13,13 +13,15 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 
 from wagi.cgi.environment import BadRequest, RequestTooLarge, arguments, check_size
 from wagi.cgi.response import BadResponse
 from wagi.errors import WagiError
-from wagi.gateway import hints
+from wagi.gateway import explanation
 from wagi.gateway.admission import Overloaded
+from wagi.gateway.explanation import GuestFacts
 from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Route
 from wagi.guest.budget import Lease
@@ -31,6 +33,7 @@ from wagi.http.request import Request, Target, make_request_head
 from wagi.http.response import ResponseWriter, send_text
 from wagi.http.tasks import enter_task
 from wagi.observe.exchange import Exchange, GuestRecord
+from wagi.observe.failure import Failure
 from wagi.observe.module_log import Stderr
 from wagi.observe.text import one_line, paragraph
 from wagi.routing import HEALTH_PATH, Match
@@ -121,7 +124,7 @@ class RequestCycle:
         self._response: ResponseWriter
         self._stderr: Stderr | None = None  # created by the first write
         self._warnings: list[str]
-        self._first_output = b""
+        self._excerpt = b""  # the beginning of the output
 
     async def run(self) -> None:
         """Answer the request.
@@ -150,7 +153,7 @@ class RequestCycle:
                     ended = self._step()
                 await self._finish()
         except TimeoutError:
-            raise _timed_out(timeout, "time limit", "timeout") from None
+            raise self._timed_out(timeout, "time limit", "timeout") from None
 
     @property
     def has_responded(self) -> bool:
@@ -182,11 +185,12 @@ class RequestCycle:
         Raises:
             ConnectionError: The client has disconnected.
         """
+        exchange = self.exchange
+        exchange.failure = exchange.failure or Failure(error.reason)
         if self._stage == _RUNNING and self._response.is_started:
             self._write_log(logging.ERROR, error.reason)
             self._response.abort()
             return
-        exchange = self.exchange
         exchange.status = error.status.value
         is_server_error = error.status >= 500 and error.status not in _CLIENT_ERRORS
         level = logging.ERROR if is_server_error else logging.DEBUG
@@ -316,14 +320,16 @@ class RequestCycle:
         ended = guest.step()
         output = guest.take_output()
         if output:
-            self._first_output = self._first_output or output
+            missing = explanation.EXCERPT_SIZE - len(self._excerpt)
+            if missing > 0:
+                self._excerpt += output[:missing]
             self._response.feed(output)
             if self.exchange.guest is not None:
                 self.exchange.guest.print(output)
         if not ended:
             cpu_timeout = self._route.limits.cpu_timeout
             if cpu_timeout is not None and guest.cpu_seconds > cpu_timeout:
-                raise _timed_out(cpu_timeout, "CPU time limit", "cpu_timeout")
+                raise self._timed_out(cpu_timeout, "CPU time limit", "cpu_timeout")
         return ended
 
     async def _exchange_data(self) -> None:
@@ -383,30 +389,67 @@ class RequestCycle:
 
     async def _finish(self) -> None:
         """Complete the response of a guest that has ended."""
-        match self._guest.outcome:
-            case Trap(message):
-                if self._response.is_started:
-                    message = f"trap after the headers were sent: {message}"
-                else:
-                    hint = hints.trap_hint(self._guest.memory_size, self._guest.memory_limit)
-                    message = f"trap: {message}{hint}"
-                raise HTTPError(HTTPStatus.INTERNAL_SERVER_ERROR, "The handler failed.", message)
-            case Exit(status) if status:
-                self._warnings.append(f"the handler exited with status {status}")
+        outcome = self._guest.outcome
+        if isinstance(outcome, Trap):
+            failure = explanation.explain_trap(self._facts(), outcome)
+            if self._response.is_started:
+                failure = replace(failure, cause=f"{failure.cause}, after the headers were sent")
+            raise self._failed(HTTPStatus.INTERNAL_SERVER_ERROR, "The handler failed.", failure)
         try:
             await self._response.finish()
         except BadResponse as error:
             raise self._to_http_error(error) from None
+        if isinstance(outcome, Exit) and outcome.status:
+            end = explanation.describe_exit(outcome.status, self._stderr_tail)
+            self._warnings.append(f"the handler {end}")
+        if self._response.status >= 500:
+            warning = explanation.explain_error_response(self._facts())
+            self._warnings += [warning] if warning else []
 
     def _to_http_error(self, error: BadResponse) -> HTTPError:
-        """Return the error response to invalid output, with a hint for the log."""
-        reason = error.reason
+        """Return the error response to invalid output."""
         if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            outcome = self._guest.outcome
-            status = outcome.status if isinstance(outcome, Exit) else 0
-            hint = hints.output_hint(self._first_output, self._stderr is not None, status)
-            reason = reason.rstrip(".") + hint
-        return HTTPError(error.status, str(error), reason)
+            failure = explanation.explain_output(self._facts(), error.reason)
+        else:
+            failure = Failure(error.reason)
+        return self._failed(error.status, str(error), failure)
+
+    def _timed_out(self, seconds: float | None, limit: str, key: str) -> HTTPError:
+        """Return the error response to a guest that exceeded a time limit.
+
+        Args:
+            seconds: The limit.
+            limit: Its name in a sentence.
+            key: Its key.
+        """
+        reason = f"the handler exceeded its {limit} of {seconds or 0:g} s ({key})"
+        if self._response.is_started:
+            failure = Failure(reason)
+        else:
+            failure = explanation.explain_timeout(self._facts(), reason)
+        message = f"The handler did not answer in time ({key})."
+        return self._failed(HTTPStatus.GATEWAY_TIMEOUT, message, failure)
+
+    def _failed(self, status: HTTPStatus | int, message: str, failure: Failure) -> HTTPError:
+        """Record why the guest failed, and return the error response."""
+        self.exchange.failure = failure
+        return HTTPError(status, message, str(failure))
+
+    @property
+    def _stderr_tail(self) -> bytes:
+        return b"" if self._stderr is None else self._stderr.tail
+
+    def _facts(self) -> GuestFacts:
+        guest, spec = self._guest, self._route.handler.spec
+        return GuestFacts(
+            outcome=guest.outcome,
+            output=self._excerpt,
+            stderr=self._stderr_tail,
+            memory=guest.memory_size,
+            memory_limit=guest.memory_limit,
+            lacks_volumes=spec.opens_files and not spec.preopens,
+            entry=self._route.entry_location,
+        )
 
     def _write_log(self, level: int, message: str) -> None:
         exchange = self.exchange
@@ -419,6 +462,7 @@ class RequestCycle:
             exchange.route or "none",
             exchange.module or "none",
             paragraph(message),
+            extra={"summary": message},  # for those who know which request it was
         )
 
 
@@ -428,11 +472,3 @@ _CLIENT_ERRORS = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPOR
 def _split_strings(strings: bytes) -> list[bytes]:
     """Split NUL-terminated strings."""
     return strings.split(b"\0")[:-1]
-
-
-def _timed_out(seconds: float | None, limit: str, key: str) -> HTTPError:
-    return HTTPError(
-        HTTPStatus.GATEWAY_TIMEOUT,
-        "The handler did not answer in time.",
-        f"the handler exceeded its {limit} of {seconds or 0:g} s ({key})",
-    )

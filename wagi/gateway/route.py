@@ -23,6 +23,8 @@ class PlannedRoute:
     Attributes:
         entry: The number of its entry in modules.toml. The routes of an entry share its slots.
         entry_route: The route of the entry.
+        entry_location: Where the entry is written, such as ``modules.toml:2``; empty for a single
+            module and for a bindle.
         source: The file, or the reference that will always lead to the module.
         is_dynamic: Whether ``_routes`` of the module has named it.
         pattern: Which paths it matches.
@@ -35,6 +37,7 @@ class PlannedRoute:
 
     entry: int
     entry_route: str
+    entry_location: str
     source: str
     is_dynamic: bool
     pattern: RoutePattern
@@ -84,6 +87,8 @@ class Route:
         variables: The part of the environment that is the same for all requests.
         argv: The template of the arguments; None for the default.
         limits: The limits of the entry.
+        entry_location: Where the entry is written, such as ``modules.toml:2``; empty for a single
+            module and for a bindle.
         share: The entry's share of the slots for guests and of their memory.
         log: Where the stderr of its guests goes.
         client: Sends the outbound requests of the entry's guests; None if they may send none.
@@ -94,6 +99,7 @@ class Route:
     variables: RouteVariables
     argv: str | None
     limits: Limits
+    entry_location: str
     share: Share
     log: ModuleLog
     client: OutboundClient | None

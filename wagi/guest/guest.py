@@ -167,8 +167,8 @@ def run_to_end(handler: Handler, timeout: float, stderr: Callable[[bytes], None]
     finally:
         guest.close()
     match guest.outcome:
-        case Trap(message):
-            raise WagiError(message)
+        case Trap() as trap:
+            raise WagiError(f"trap: {trap}")
         case Exit(status) if status:
             raise WagiError(f"the handler exited with status {status}")
     return bytes(output)

@@ -32,6 +32,7 @@ class HandlerSpec:
         store_limits: The limits of each guest's store.
         preopens: The directories that guests can access.
         image: The place of the data that is mapped into the guests' memory, if any.
+        opens_files: Whether the module can open files, if there are preopens.
     """
 
     name: str
@@ -42,6 +43,7 @@ class HandlerSpec:
     store_limits: StoreLimits
     preopens: tuple[Preopen, ...]
     image: ImagePlace | None
+    opens_files: bool
 
     @property
     def artefacts(self) -> tuple[str, ...]:

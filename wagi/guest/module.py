@@ -184,7 +184,10 @@ class Module:
         key, memory = self._compiled.key, self._compiled.linker.engine.memory
         image = self._compiled.image
         place = None if image is None else image.place
-        spec = HandlerSpec(self.name, key, memory, calls, limits, store_limits, preopens, place)
+        opens_files = any(item.name == "path_open" for item in self._compiled.inner.imports)
+        spec = HandlerSpec(
+            self.name, key, memory, calls, limits, store_limits, preopens, place, opens_files
+        )
         return Handler(spec, self._pre, image)
 
     def _check_instantiation(self, limits: StoreLimits) -> None:
@@ -201,7 +204,7 @@ class Module:
         finally:
             store.close()
         if isinstance(outcome, Trap):
-            reason = one_line(outcome.message)
+            reason = outcome.cause
             for trap, cause in _SEGMENT_TRAPS.items():
                 reason = reason.replace(trap, f"{trap} ({cause})")
             raise ModuleError(f"{self.name}: no instance can be made: {reason}")

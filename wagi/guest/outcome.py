@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wagi.errors import WagiError
+from wagi.guest.backtrace import Frame, parse_trap
 
 
 class EngineError(WagiError):
@@ -32,10 +33,20 @@ class Trap:
     """The guest trapped.
 
     Attributes:
-        message: The cause and the backtrace.
+        cause: Why, in one line.
+        frames: The functions that were running, the innermost first.
     """
 
-    message: str
+    cause: str
+    frames: tuple[Frame, ...] = ()
+
+    @classmethod
+    def parse(cls, message: str) -> Trap:
+        """Read wasmtime's message for a trap."""
+        return cls(*parse_trap(message))
+
+    def __str__(self) -> str:
+        return "\n".join((self.cause, *map(str, self.frames)))
 
 
 Outcome = Returned | Exit | Trap

@@ -149,8 +149,8 @@ def _exits(guest: _Guest) -> None:
 
 def _traps(guest: _Guest) -> None:
     outcome = guest.run()
-    message = outcome.message if isinstance(outcome, Trap) else f"{outcome}"
-    _expect("the message of a trap has its cause", "unreachable" in message, True)
+    cause = outcome.cause if isinstance(outcome, Trap) else f"{outcome}"
+    _expect("the message of a trap has its cause", "unreachable" in cause, True)
 
 
 def _is_cancelled(guest: _Guest) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from wagi.guest.outcome import Exit, Outcome, Returned, Trap
+from wagi.observe.failure import Failure
 from wagi.observe.text import one_line
 
 _MAX_STREAM_SIZE = 64 * 1024  # bytes of each stream
@@ -23,7 +24,7 @@ class GuestRecord:
         stderr: The first 64 KiB of its stderr.
         end: How it ended, in words.
         exit_code: The exit status; None if it did not end by itself.
-        trap: The trap with its backtrace; empty if there was none.
+        trap: The trap and the functions that were running; None if there was none.
         memory: Size of its memory at the end, in bytes.
     """
 
@@ -33,7 +34,7 @@ class GuestRecord:
     stderr: bytearray = field(default_factory=bytearray)
     end: str = "cancelled"
     exit_code: int | None = None
-    trap: str = ""
+    trap: str | None = None
     memory: int = 0
 
     def print(self, output: bytes) -> None:
@@ -58,8 +59,8 @@ class GuestRecord:
         """
         self.memory = memory
         match outcome:
-            case Trap(message):
-                self.end, self.trap = "trap", message
+            case Trap() as trap:
+                self.end, self.trap = "trap", str(trap)
             case Exit(status):
                 self.end, self.exit_code = f"exit {status}", status
             case Returned():
@@ -75,6 +76,7 @@ class Exchange:
         sent: Size of the response body in bytes.
         cpu_seconds: CPU time of the guest.
         guest: The record of the guest; None if it is not recorded.
+        failure: Why the gateway answered with an error, or broke off the response.
         received: When the request arrived, in seconds since the epoch.
         started: The same in seconds of ``time.perf_counter``.
     """
@@ -91,6 +93,7 @@ class Exchange:
     sent: int = 0
     cpu_seconds: float = 0.0
     guest: GuestRecord | None = None
+    failure: Failure | None = None
     received: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
 

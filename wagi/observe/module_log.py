@@ -17,6 +17,8 @@ from wagi.observe.writer import Output, Writer
 
 LINE_LIMIT = 8 * 1024
 """Maximum length of a line in bytes; the rest is dropped."""
+TAIL_SIZE = 16 * 1024
+"""How much of the end of a guest's stderr is kept, in bytes, to explain its failure."""
 MAX_LINES = 10_000
 """Maximum number of lines per guest: a short line costs as much as a long one."""
 _CLOSE_TIMEOUT_S = 1.0  # for records that are queued at the end
@@ -94,7 +96,11 @@ class _RotatedFile:
 
 
 class Stderr:
-    """The stderr of one guest: splits it into lines, and limits their length and the total."""
+    """The stderr of one guest: splits it into lines, and limits their length and the total.
+
+    Attributes:
+        tail: The last ``TAIL_SIZE`` bytes.
+    """
 
     def __init__(self, log: ModuleLog, request_id: str, limit: int | None) -> None:
         """Start a guest's stderr.
@@ -111,9 +117,11 @@ class Stderr:
         self._rest = b""
         self._cutting = False
         self._dropped = 0
+        self.tail = b""
 
     def write(self, data: bytes) -> None:
         """Process output of the guest."""
+        self.tail = (self.tail + data)[-TAIL_SIZE:]
         if self._left is not None:
             self._dropped += max(0, len(data) - self._left)
             data = data[: self._left]

@@ -55,6 +55,11 @@ class Location:
         text = f"{self.name}: {message}" if self.name else message
         return Problem(text, self.file, self.line, min(exit_status, self.exit_status))
 
+    @property
+    def in_file(self) -> str:
+        """File and line, such as ``modules.toml:2``; empty without a line."""
+        return "" if self.file is None or self.line is None else f"{self.file.name}:{self.line}"
+
     def __str__(self) -> str:
         """How a message about another place in the same file refers to this one."""
         line = "" if self.line is None else f"line {self.line}"

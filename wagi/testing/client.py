@@ -97,8 +97,8 @@ class Response:
         return self._guest.exit_code
 
     @property
-    def trap(self) -> str:
-        """The trap with its backtrace; empty if there was none."""
+    def trap(self) -> str | None:
+        """The trap and the functions that were running; None if there was none."""
         return self._guest.trap
 
     @property

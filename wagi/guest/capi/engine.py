@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +13,7 @@ import wasmtime
 from wasmtime import _bindings as c
 
 from wagi.errors import ConfigurationError, Problem
+from wagi.guest.backtrace import lines_are_enabled
 from wagi.guest.capi import api
 from wagi.guest.capi.cache_config import wasmtime_cache_file
 from wagi.guest.outcome import EngineError
@@ -81,8 +81,7 @@ def engine_name(pool: Pool | None, memory: Memory) -> str:
     """
     size = pool.memory if memory is Memory.POOL and pool else memory.value
     kept = f"configuration {_CONFIGURATION_VERSION}, {size}"
-    # With this variable of wasmtime's, compiled code includes the source lines.
-    return f"{kept}, lines" if os.environ.get("WASMTIME_BACKTRACE_DETAILS") == "1" else kept
+    return f"{kept}, lines" if lines_are_enabled() else kept
 
 
 class Engine:

@@ -28,7 +28,6 @@ from wagi.guest.outcome import EngineError, Exit, Outcome, Returned, Trap
 from wagi.guest.scheduler import SLICE, SLICE_TICKS
 from wagi.guest.streams import Stdin, Stdout
 
-_MAX_MESSAGE = 8 * 1024
 _STRAIGHT_LINE_SECONDS = 0.1
 """CPU time, in seconds, that a guest may use after its slice without reaching a point at which it
 can be suspended. Loops and function entries are such points; a long straight line of host calls
@@ -247,14 +246,14 @@ class Store:
         slots = self._slots
         trap, error = slots.trap, slots.error
         slots.trap = slots.error = None
-        outcome: Outcome = _RETURNED
+        cause: Any = None  # owns the trap or the error
         if trap:
-            cause: Any = wasmtime.Trap._from_ptr(cast(trap, POINTER(c.wasm_trap_t)))
-            outcome = Trap(str(cause)[:_MAX_MESSAGE])  # contains names chosen by the guest
+            cause = wasmtime.Trap._from_ptr(cast(trap, POINTER(c.wasm_trap_t)))
         elif error:
             cause = wasmtime.WasmtimeError._from_ptr(cast(error, POINTER(c.wasmtime_error_t)))
-            outcome = Trap(str(cause)[:_MAX_MESSAGE])
-        return outcome if self._exit_status is None else Exit(self._exit_status)
+        if self._exit_status is not None:
+            return Exit(self._exit_status)
+        return _RETURNED if cause is None else Trap.parse(str(cause))
 
     def memory(self) -> memoryview:
         """Return a view of the guest's whole memory at its current size.
