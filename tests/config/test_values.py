@@ -39,6 +39,8 @@ def test_bad_sizes(value: object) -> None:
         ("[::1]:0", HostPort("[::1]", 0)),
         ("localhost:1", HostPort("localhost", 1)),
         ("unix:/run/x", UnixPath(Path("/run/x"))),
+        ("unix:x,mode=0666", UnixPath(Path("x"), 0o666)),
+        ("unix:/x,group=www-data,mode=620", UnixPath(Path("/x"), 0o620, "www-data")),
     ],
 )
 def test_listen(text: str, expected: object) -> None:
@@ -48,6 +50,26 @@ def test_listen(text: str, expected: object) -> None:
 @pytest.mark.parametrize("text", ["", "x", "x:", "x:y", "::1:3000", "[::g]:1", "x:65536", "unix:"])
 def test_bad_listen(text: str) -> None:
     with pytest.raises(ValueError, match="expected HOST:PORT"):
+        parse_listen(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("unix:,mode=0660", "expected HOST:PORT"),
+        ("unix:/x,owner=wagi", "expected mode=0660 or group=NAME after the path, found 'owner=w"),
+        ("unix:/x,0660", "expected mode=0660 or group=NAME after the path, found '0660'"),
+        ("unix:/x,mode=", "expected mode=0660 or group=NAME after the path, found 'mode='"),
+        ("unix:/x,group=a,group=b", "expected one group, found 'a' and 'b'"),
+        ("unix:/x,mode=rw", "expected a mode of three octal digits, such as 0660, found 'rw'"),
+        ("unix:/x,mode=0o660", "expected a mode of three octal digits"),
+        ("unix:/x,mode=0689", "expected a mode of three octal digits"),
+        ("unix:/x,mode=4755", "expected a mode of three octal digits"),
+        ("unix:/x,mode=0440", "mode 0440 lets no user connect: connecting requires write"),
+    ],
+)
+def test_bad_options_of_a_unix_socket(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
         parse_listen(text)
 
 

@@ -68,6 +68,9 @@ def parse_port(text: str) -> int:
     return int(text)
 
 
+_EXPECTED_ADDRESS = "expected HOST:PORT, :PORT, [IPV6]:PORT or unix:/path"
+
+
 @dataclass(frozen=True, slots=True)
 class HostPort:
     """A host name or IP address and a port, either of which may be missing (empty, None)."""
@@ -101,28 +104,66 @@ class HostPort:
 
 @dataclass(frozen=True, slots=True)
 class UnixPath:
-    """The path of a unix socket."""
+    """A unix socket and who may connect to it.
+
+    Attributes:
+        path: Its file.
+        mode: The permissions of the file.
+        group: The name or number of the group that owns the file; empty for the server's own.
+    """
 
     path: Path
+    mode: int = 0o660
+    group: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> UnixPath:
+        """Read ``PATH[,mode=OCTAL][,group=NAME]``.
+
+        Raises:
+            ValueError: The path is missing, or an option is unknown, invalid or given twice.
+        """
+        path, *options = text.split(",")
+        if not path:
+            raise ValueError(_EXPECTED_ADDRESS)
+        values: dict[str, str] = {}
+        for option in options:
+            key, _, value = option.partition("=")
+            if key not in ("mode", "group") or not value:
+                raise ValueError(
+                    f"expected mode=0660 or group=NAME after the path, found {option!r}"
+                )
+            if key in values:
+                raise ValueError(f"expected one {key}, found {values[key]!r} and {value!r}")
+            values[key] = value
+        return cls(Path(path), _parse_mode(values.get("mode", "0660")), values.get("group", ""))
+
+
+def _parse_mode(text: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ValueError(f"expected a mode of three octal digits, such as 0660, found {text!r}")
+    mode = int(text, 8)
+    if not mode & 0o222:
+        raise ValueError(f"mode {text} lets no user connect: connecting requires write permission")
+    return mode
 
 
 def parse_listen(text: str) -> HostPort | UnixPath:
     """Read where to listen: ``HOST:PORT``, ``:PORT``, ``[IPV6]:PORT`` or ``unix:PATH``.
 
-    Raises: ValueError with what was expected.
+    ``UnixPath.parse`` describes the options that may follow a path.
+
+    Raises:
+        ValueError: For anything else.
     """
-    expected = "expected HOST:PORT, :PORT, [IPV6]:PORT or unix:/path"
     if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
-        if not path:
-            raise ValueError(expected)
-        return UnixPath(Path(path))
+        return UnixPath.parse(text.removeprefix("unix:"))
     try:
         address = HostPort.parse(text)
     except ValueError:
-        raise ValueError(f"{expected}, found {text!r}") from None
+        raise ValueError(f"{_EXPECTED_ADDRESS}, found {text!r}") from None
     if address.port is None:
-        raise ValueError(f"{expected}, found no port in {text!r}")
+        raise ValueError(f"{_EXPECTED_ADDRESS}, found no port in {text!r}")
     return address
 
 

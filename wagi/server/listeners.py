@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import grp
 import os
 import socket
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wagi.config.values import HostPort, UnixPath
-from wagi.errors import WagiError
+from wagi.errors import ConfigurationError, Problem, WagiError
 
 _LISTENING = "0A"
 """The state of a listening socket in /proc/net/tcp."""
 BACKLOG = 1024
 """Connections that wait to be accepted, per listening socket."""
+_LOCK_TIMEOUT_S = 5.0  # for another server that creates a socket in the same directory
+_LOCK_POLL_INTERVAL_S = 0.05
 
 
 @contextmanager
@@ -37,7 +43,7 @@ def listen(
     """
     try:
         if isinstance(address, UnixPath):
-            sockets = [_listen_unix(address.path)] * count
+            sockets = [_listen_unix(address, option)] * count
         else:
             sockets = _listen_tcp(address, count)
     except OSError as error:
@@ -87,34 +93,92 @@ def _open_tcp(address: HostPort, reuse_port: bool) -> socket.socket:
     return socket.create_server(name[:2], family=family, backlog=BACKLOG, reuse_port=reuse_port)
 
 
-def _listen_unix(path: Path) -> socket.socket:
-    _remove_stale(path)
+def _listen_unix(address: UnixPath, option: str) -> socket.socket:
+    path, group = address.path, _group_id(address, option)
     listener = socket.socket(socket.AF_UNIX)
     try:
-        # Connections are possible only from listen on: chmod before it leaves no gap.
-        listener.bind(str(path))
-        path.chmod(0o660)
-        listener.listen(BACKLOG)
+        # Between the check for a stale file and the bind, another server may create its own file.
+        with _locked(path.parent):
+            _remove_stale(path)
+            # The file gets its mode when it is created. A later chmod would follow a symbolic link
+            # that someone has put in its place; chown does not.
+            before = os.umask(0o777 & ~address.mode)
+            try:
+                listener.bind(str(path))
+            finally:
+                os.umask(before)
+            try:
+                if group is not None:
+                    os.chown(path, -1, group, follow_symlinks=False)
+                listener.listen(BACKLOG)  # only now are connections possible
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
     except BaseException:
         listener.close()
         raise
     return listener
 
 
+def _group_id(address: UnixPath, option: str) -> int | None:
+    """The number of the group of a socket file; None if it is not to be changed."""
+    if not address.group:
+        return None
+    if address.group.isascii() and address.group.isdigit():
+        return int(address.group)
+    try:
+        return grp.getgrnam(address.group).gr_gid
+    except KeyError:
+        raise ConfigurationError(
+            Problem(f"{option}: this machine has no group {address.group!r} (see getent group)")
+        ) from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other servers from creating a socket in a directory while the block runs."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise WagiError(f"{folder}: another process holds a lock on it") from None
+                time.sleep(_LOCK_POLL_INTERVAL_S)
+            else:
+                break
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _remove_stale(path: Path) -> None:
-    """Remove the socket file of a server that has died; leave one that accepts connections."""
-    if not path.is_socket():
+    """Remove the socket file of a server that has died.
+
+    Anything else stays, so that the bind fails: another kind of file, or a socket that accepts
+    connections, even if its queue is full or this user may not connect to it.
+    """
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return
+    except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
+        except OSError:
+            return
 
 
 def _hint(address: HostPort | UnixPath, number: int | None, option: str) -> str:
     """The end of the message about an address that cannot be used: how to fix it."""
+    if isinstance(address, UnixPath) and (hint := _unix_hint(address, number)):
+        return hint
     if number == errno.EADDRINUSE:
         holder = _holder(address)
         held = f" by {holder}" if holder else ""
@@ -127,6 +191,22 @@ def _hint(address: HostPort | UnixPath, number: int | None, option: str) -> str:
         )
     if number == errno.EADDRNOTAVAIL:
         return f": no interface of this machine has the address: choose another with {option}"
+    return ""
+
+
+def _unix_hint(address: UnixPath, number: int | None) -> str:
+    path = address.path
+    if number == errno.ENOENT:
+        return f": create the directory {path.parent}"
+    if number == errno.EADDRINUSE and not path.is_socket():
+        return f": {path} exists and is not a socket: remove it, or choose another path"
+    if number == errno.EPERM and address.group:
+        return (
+            f": only root and members of the group may give the socket to {address.group!r}: add"
+            " the user of the server to the group (usermod -aG)"
+        )
+    if number == errno.EACCES:
+        return f": make the directory {path.parent} writable for the user of the server"
     return ""
 
 
