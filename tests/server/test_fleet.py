@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
@@ -12,12 +12,14 @@ from wagi.errors import WagiError
 from wagi.server import fleet as module
 from wagi.server.fleet import (
     HEALTHY_AFTER_S,
+    RELOAD_RETRY_MAX_S,
     RESTART_DELAY_MAX_S,
     START_RETRY_S,
     Action,
     Announce,
     CancelLoad,
     CloseListeners,
+    Condition,
     Event,
     Fleet,
     Load,
@@ -205,8 +207,8 @@ def test_restarts_back_off() -> None:
     delays = []
     for worker in range(1, 10):
         run.send(died(worker))
-        assert run.fleet.next_start is not None
-        delays.append(run.fleet.next_start - run.now)
+        assert run.fleet.next_due is not None
+        delays.append(run.fleet.next_due - run.now)
         run.wait(delays[-1])
         assert run.started() == [worker + 1]
         run.send(WorkerReady(worker + 1))
@@ -219,7 +221,7 @@ def test_no_worker_is_started_before_its_delay_has_passed() -> None:
     assert run.wait(0.49) == []
     run.wait(0.01)
     assert run.started() == [3]
-    assert run.fleet.next_start is None
+    assert run.fleet.next_due is None
 
 
 def test_a_healthy_run_resets_the_back_off() -> None:
@@ -229,7 +231,15 @@ def test_a_healthy_run_resets_the_back_off() -> None:
     run.send(died(2), Tick())
     assert run.started() == [3]
     run.send(WorkerReady(3), died(3))
-    assert run.fleet.next_start == run.now + 0.5
+    assert run.fleet.next_due == run.now + 0.5
+
+
+def test_the_back_off_does_not_overflow() -> None:
+    """A worker that dies every 10 s for hours has died more often than a float has exponents."""
+    run = serving()
+    run.fleet = replace(run.fleet, listeners=(replace(run.fleet.listeners[0], deaths=5000),))
+    run.send(died(1))
+    assert run.fleet.next_due == run.now + RESTART_DELAY_MAX_S
 
 
 def test_each_listener_has_its_own_back_off() -> None:
@@ -238,10 +248,10 @@ def test_each_listener_has_its_own_back_off() -> None:
     assert run.started() == [3, 4]
 
 
-def test_next_start_is_the_earliest_of_all_listeners() -> None:
+def test_next_due_is_the_earliest_of_all_listeners() -> None:
     run = serving(2)
     run.send(died(1), Tick(), died(3), died(2))
-    assert run.fleet.next_start == run.now
+    assert run.fleet.next_due == run.now
 
 
 def test_an_unknown_worker_is_ignored() -> None:
@@ -294,14 +304,97 @@ def test_the_warnings_of_a_reload_are_logged() -> None:
 
 
 @pytest.mark.parametrize("waits_for_change", [True, False])
-def test_a_failed_reload_changes_nothing(waits_for_change: bool) -> None:
+def test_a_failed_reload_is_counted_and_changes_nothing_else(waits_for_change: bool) -> None:
     run = Run(waits_for_change)
     run.send(LoadSucceeded(1, 1), WorkerReady(1))
     before = run.fleet
     run.send(ReloadRequested())
     message = f"reload failed, the previous configuration stays in effect:\n    {ERROR}"
     assert run.send(LoadFailed(ERROR)) == [ReportLoad(str(ERROR)), Log(logging.ERROR, message)]
-    assert run.fleet == before
+    assert run.fleet == replace(before, failed_reloads=1)
+
+
+def retrying() -> Run:
+    """A fleet that serves, and retries failed reloads."""
+    run = Run()
+    run.fleet = Fleet(retries_reloads=True)
+    run.send(LoadSucceeded(1, 1), WorkerReady(1))
+    return run
+
+
+def test_failed_reloads_are_counted() -> None:
+    run = serving()
+    for expected in ("reload failed,", "reload failed 2 times in a row,", "reload failed 3 times"):
+        run.send(ReloadRequested(), LoadFailed(ERROR))
+        assert run.logged()[-1].startswith(expected)
+    assert run.fleet.next_due is None
+    run.send(ReloadRequested(), LoadSucceeded(2, 1))
+    assert run.logged()[-1] == "the reload succeeded after it had failed 3 times"
+    run.send(ReloadRequested(), LoadFailed(ERROR))
+    assert run.logged()[-1].startswith("reload failed, ")
+
+
+def test_failed_reloads_are_retried_with_a_growing_delay() -> None:
+    run = retrying()
+    run.send(ReloadRequested(), LoadFailed(ERROR))
+    delays = []
+    for _ in range(8):
+        assert run.fleet.next_due is not None
+        delays.append(run.fleet.next_due - run.now)
+        assert f"; retrying in {delays[-1]:g} s:\n" in run.logged()[-1]
+        assert run.wait(delays[-1] - 0.1) == []
+        assert run.wait(0.1) == [Load()]
+        assert run.wait(1000) == []
+        run.send(LoadFailed(ERROR))
+    assert delays == [1, 2, 4, 8, 16, 32, RELOAD_RETRY_MAX_S, 60]
+    run.wait(60)
+    run.send(LoadSucceeded(2, 1))
+    assert run.fleet.next_due is None
+
+
+def test_a_requested_reload_replaces_the_planned_retry() -> None:
+    run = retrying()
+    run.send(ReloadRequested(), LoadFailed(ERROR))
+    assert Load() in run.send(ReloadRequested())
+    run.send(LoadSucceeded(2, 1), WorkerReady(2))
+    assert run.wait(1000) == []
+
+
+def test_a_change_during_a_failing_load_is_not_delayed() -> None:
+    run = retrying()
+    assert Load() in run.send(ReloadRequested(), ReloadRequested(), LoadFailed(ERROR))
+    assert run.fleet.next_due is None
+
+
+def test_a_failed_first_load_is_not_retried() -> None:
+    run = Run()
+    run.fleet = Fleet(retries_reloads=True)
+    run.send(LoadFailed(ERROR))
+    assert run.fleet.failure is ERROR
+    assert run.fleet.next_due is None
+
+
+def test_the_condition_for_service_managers() -> None:
+    run = Run()
+    assert run.fleet.condition is Condition.STARTING
+    run.send(LoadSucceeded(1, 2), WorkerReady(1))
+    assert run.fleet.condition is Condition.STARTING
+    run.send(WorkerReady(2))
+    assert run.fleet.condition is Condition.READY
+    run.send(died(1))
+    assert run.fleet.condition is Condition.READY
+    run.send(Tick(), WorkerReady(3), ReloadRequested())
+    assert run.fleet.condition is Condition.RELOADING
+    run.send(LoadFailed(ERROR))
+    assert run.fleet.condition is Condition.READY
+    run.send(ReloadRequested(), LoadSucceeded(2, 2))
+    assert run.fleet.condition is Condition.RELOADING
+    run.send(WorkerReady(4))
+    assert run.fleet.condition is Condition.RELOADING
+    run.send(WorkerReady(5))
+    assert run.fleet.condition is Condition.READY
+    run.send(StopRequested())
+    assert run.fleet.condition is Condition.STOPPING
 
 
 def test_a_reload_request_during_a_load_loads_again_afterwards() -> None:
@@ -428,7 +521,7 @@ def test_a_stop_during_a_reload_terminates_old_and_new_workers() -> None:
 def test_nothing_is_started_after_a_stop() -> None:
     run = serving(2)
     run.send(died(1), StopRequested())
-    assert run.fleet.next_start is None
+    assert run.fleet.next_due is None
     events = [Tick(), WorkerReady(2), ReloadRequested(), LoadSucceeded(2, 2), LoadFailed(ERROR)]
     assert run.send(*events) == []
     assert run.send(died(2)) == []

@@ -18,7 +18,7 @@ from wagi.cli.options import (
     settings_from,
 )
 from wagi.cli.startup import startup_message
-from wagi.dev.mode import dev_mode
+from wagi.dev.mode import dev_mode, reload_on_change
 from wagi.gateway.route import Plan
 from wagi.observe.server_log import ServerLog
 from wagi.server import service
@@ -53,4 +53,5 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
     def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path) -> None:
         log.print(startup_message(url, plan, time.perf_counter() - started, log_dir))
 
-    sys.exit(service.serve(settings, path, announce, show_progress, dev_mode(settings, path)))
+    develop, watch = dev_mode(settings, path), reload_on_change(settings, path)
+    sys.exit(service.serve(settings, path, announce, show_progress, develop, watch))

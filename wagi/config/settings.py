@@ -160,7 +160,8 @@ class Settings(BaseModel):
         HostPort | UnixPath, _parsed(parse_listen), Flag("ADDRESS", short="-l"), Topic.LISTENING
     ] = Field(
         HostPort("127.0.0.1", 3000),
-        description="Address to listen on: HOST:PORT, :PORT, [IPV6]:PORT or unix:/path.",
+        description="Address to listen on: HOST:PORT, :PORT, [IPV6]:PORT or"
+        " unix:/path[,mode=0660][,group=NAME].",
     )
     hostname: Annotated[
         HostPort | None,
@@ -305,6 +306,11 @@ class Settings(BaseModel):
     )
     shutdown_timeout: Annotated[Seconds, Field(ge=0), Topic.PROCESSES] = Field(
         30.0, description="Grace period for running requests after SIGTERM."
+    )
+    reload_on_change: Annotated[Switch, Topic.PROCESSES] = Field(
+        False,
+        description="Reload when modules.toml, a module, an env file or the TLS certificate"
+        " changes; a failed reload is retried.",
     )
     loop: Annotated[
         Literal["auto", "asyncio", "uvloop"], Flag("[auto|asyncio|uvloop]"), Topic.PROCESSES

@@ -21,7 +21,7 @@ from wagi.guest.backtrace import enable_lines
 from wagi.http.errors import HTTPError
 from wagi.observe.exchange import Exchange, GuestRecord, describe
 from wagi.observe.text import paragraph
-from wagi.server.service import Develop
+from wagi.server.service import Develop, Watch
 
 if TYPE_CHECKING:
     from wagi.dev.page import Publisher
@@ -118,6 +118,21 @@ def dev_mode(settings: Settings, file: Path | None) -> Develop | None:
     if not (settings.watch or settings.dev):
         return None
     return partial(_dev_mode, settings, file)
+
+
+def reload_on_change(settings: Settings, file: Path | None) -> Watch | None:
+    """Select whether ``--reload-on-change`` reloads the service; ``--watch`` does so already.
+
+    Args:
+        settings: The settings of the server.
+        file: The route map to watch; None for a bindle.
+    """
+    if not settings.reload_on_change or ((settings.watch or settings.dev) and file is not None):
+        return None
+
+    from wagi.dev.watcher import watching
+
+    return partial(watching, settings, file)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,10 @@
 """``--watch``: reload when a file changes, after building the modules that depend on it.
 
 A separate process watches the files, runs the builds, and sends SIGHUP to the supervisor.
+``--reload-on-change`` is the same without builds.
+
+A file has changed if its path leads to other content. Paths may contain symbolic links: Kubernetes
+updates a ConfigMap by renaming the link ``..data``, and deployments do the same with ``current``.
 """
 
 from __future__ import annotations
@@ -13,12 +17,14 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wagi.builds import Build, builds_of, module_file, run_build
 from wagi.config.settings import Settings
+from wagi.dev.file_versions import folders_of, version_of
 from wagi.errors import WagiError
 from wagi.observe.server_log import server_log
 from wagi.routemap.entries import RouteMap
@@ -28,6 +34,7 @@ from wagi.server.signals import HANDLED, reset_signals
 _QUIET_MS = 50  # changes are reported after this time without another one
 _DEBOUNCE_MAX_MS = 200  # the longest time that changes are held back
 _POLL_INTERVAL_MS = 500  # how often the parent is checked
+_CHECK_INTERVAL_S = 5.0  # how often files are compared, for changes that were not reported
 _fork = multiprocessing.get_context("fork")
 _log = logging.getLogger("wagi")
 
@@ -49,8 +56,11 @@ class Watched:
 
     @property
     def folders(self) -> set[Path]:
-        """The folders of the files: editors and compilers replace files instead of writing them."""
-        return {path.parent for path in self.files if path.parent.is_dir()}
+        """The folders where a change can change a file.
+
+        Editors and compilers replace files instead of writing them.
+        """
+        return {folder for path in self.files for folder in folders_of(path)}
 
     @property
     def trees(self) -> set[Path]:
@@ -59,7 +69,9 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watching(settings: Settings, file: Path, on_error: OnError) -> Iterator[None]:
+def watching(
+    settings: Settings, file: Path | None, on_error: OnError | None = None
+) -> Iterator[None]:
     """Watch the files of a route map while the block runs; a change sends SIGHUP to this process.
 
     Modules that do not exist yet and have a ``build`` command are built first. Signals are blocked
@@ -67,14 +79,16 @@ def watching(settings: Settings, file: Path, on_error: OnError) -> Iterator[None
 
     Args:
         settings: The settings of the server.
-        file: The route map.
-        on_error: Called with the error of a build.
+        file: The route map; None for a bindle, of which only env files and certificates are
+            watched.
+        on_error: Called with the error of a build; None to build nothing.
     """
-    before = signal.signal(signal.SIGTERM, _exit_on_signal)
-    try:
-        _build_missing(settings, file, on_error)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if on_error is not None and file is not None:
+        before = signal.signal(signal.SIGTERM, _exit_on_signal)
+        try:
+            _build_missing(settings, file, on_error)
+        finally:
+            signal.signal(signal.SIGTERM, before)
     # Made before anything is loaded: it knows the files as they were then.
     watcher = _Watcher(settings, file, os.getpid(), on_error)
     process = _fork.Process(target=watcher.run, name="wagi watcher", daemon=True)
@@ -87,15 +101,16 @@ def watching(settings: Settings, file: Path, on_error: OnError) -> Iterator[None
         process.join()
 
 
-def what_to_watch(settings: Settings, file: Path, route_map: RouteMap | None) -> Watched:
+def what_to_watch(settings: Settings, file: Path | None, route_map: RouteMap | None) -> Watched:
     """Collect the files and builds of a route map.
 
     Args:
-        settings: The settings, with env files.
-        file: The file of the route map.
+        settings: The settings, with env files and the TLS certificate.
+        file: The file of the route map; None if there is none.
         route_map: None if the file is invalid: then it is watched without its modules.
     """
-    files = {file.absolute(), *(path.absolute() for path in settings.env_file)}
+    named = (file, *settings.env_file, settings.tls_cert, settings.tls_key)
+    files = {path.absolute() for path in named if path is not None}
     if route_map is None:
         return Watched(frozenset(files), ())
     modules = (module_file(entry, route_map) for entry in route_map.entries)
@@ -142,10 +157,12 @@ class _Watcher:
         settings: The settings of the server.
         file: The route map.
         parent: The process ID of the supervisor, which gets SIGHUP after a change.
-        on_error: Called with the error of a build.
+        on_error: Called with the error of a build; None to build nothing.
     """
 
-    def __init__(self, settings: Settings, file: Path, parent: int, on_error: OnError) -> None:
+    def __init__(
+        self, settings: Settings, file: Path | None, parent: int, on_error: OnError | None
+    ) -> None:
         self._settings = settings
         self._on_error = on_error
         self._file = file
@@ -153,7 +170,7 @@ class _Watcher:
         self._changes: queue.Queue[set[Path]] = queue.Queue()
         self._watched = what_to_watch(settings, file, None)
         self._read_watched()
-        self._versions = {path: _version(path) for path in self._watched.files}
+        self._versions = {path: version_of(path) for path in self._watched.files}
         self._stop = threading.Event()  # ends the current watching threads
 
     def run(self) -> None:
@@ -162,9 +179,16 @@ class _Watcher:
         with server_log():
             logging.getLogger("watchfiles").setLevel(logging.WARNING)
             self._start_watching()
+            checked_at = time.monotonic()
             while os.getppid() == self._parent:
-                with contextlib.suppress(queue.Empty):
-                    self._changed(self._changes.get(timeout=_POLL_INTERVAL_MS / 1000))
+                try:
+                    changed = self._changes.get(timeout=_POLL_INTERVAL_MS / 1000)
+                except queue.Empty:
+                    if time.monotonic() - checked_at < _CHECK_INTERVAL_S:
+                        continue
+                    changed = set()
+                checked_at = time.monotonic()
+                self._changed(changed)
 
     def _start_watching(self) -> None:
         """Start new watching threads, and end the old ones.
@@ -179,17 +203,28 @@ class _Watcher:
         before.set()
 
     def _read_watched(self) -> None:
+        if self._file is None:
+            return
         with contextlib.suppress(WagiError):  # the supervisor reports it
             route_map = read_route_map(self._file)
-            self._watched = what_to_watch(self._settings, self._file, route_map)
+            watched = what_to_watch(self._settings, self._file, route_map)
+            self._watched = watched if self._on_error else replace(watched, builds=())
 
     def _watch(self, paths: set[Path], recursive: bool, stop: threading.Event) -> None:
+        """Report changes below some paths until ``stop`` is set."""
+        try:
+            self._report_changes(paths, recursive, stop)
+        except OSError as error:  # for example because of fs.inotify.max_user_watches
+            _log.warning("checking for changes every %g s: %s", _CHECK_INTERVAL_S, error)
+
+    def _report_changes(self, paths: set[Path], recursive: bool, stop: threading.Event) -> None:
         from watchfiles import DefaultFilter, watch
 
         is_watching = False
         for changes in watch(
             *paths,
-            watch_filter=DefaultFilter(),
+            # What editors and version control leave in folders of sources is no reason to build.
+            watch_filter=DefaultFilter() if recursive else None,
             step=_QUIET_MS,
             debounce=_DEBOUNCE_MAX_MS,
             rust_timeout=_POLL_INTERVAL_MS,
@@ -200,11 +235,12 @@ class _Watcher:
         ):
             if changes or not is_watching:  # the first time-out: watching has begun
                 is_watching = True
-                self._changes.put({Path(path) for _, path in changes})
+                changed = {Path(path) for _, path in changes}
+                self._changes.put(changed if recursive else changed & self._watched.files)
 
     def _modified(self) -> set[Path]:
         """The files that have changed since this was last called."""
-        versions = {path: _version(path) for path in self._watched.files}
+        versions = {path: version_of(path) for path in self._watched.files}
         modified = {path for path in versions if versions[path] != self._versions.get(path)}
         self._versions = versions
         return modified
@@ -216,7 +252,8 @@ class _Watcher:
             for build in self._watched.builds
             if any(path.is_relative_to(source) for path in changed for source in build.sources)
         ]
-        if _build(stale, self._on_error) or changed & self._watched.files:
+        built = self._on_error is not None and _build(stale, self._on_error)
+        if built or changed & self._watched.files:
             self._read_watched()
             self._modified()  # the reload reads all changes up to now
             self._start_watching()
@@ -225,12 +262,3 @@ class _Watcher:
     def _reload(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._parent, signal.SIGHUP)
-
-
-def _version(path: Path) -> tuple[int, int, int] | None:
-    """A value that differs after a change of a file; None if it does not exist."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -15,8 +15,8 @@ event               STARTING              SERVING                ROLLING        
 ==================  ====================  =====================  =====================  ============
 LoadSucceeded       start all workers     start the first        go on with the newer   –
                                           successor → ROLLING    plan
-LoadFailed          fail; with --watch    log; keep serving      log; keep rolling      –
-                    log and wait
+LoadFailed          fail; with --watch    log; keep serving;     log; keep rolling;     –
+                    log and wait          maybe retry later      maybe retry later
 ReloadRequested     load; if a load is running, load again after it                     –
 WorkerReady         retire its            retire its             retire its             –
                     predecessors; if all  predecessors           predecessors; start
@@ -28,7 +28,7 @@ WorkerExited        before it was ready:  restart it             restart it     
 StartPostponed      start it after START_RETRY_S                                        forget it
 StopRequested       close listeners, cancel the load, terminate workers → STOPPING      terminate
                                                                                         them again
-Tick                start the workers whose delay has passed                            –
+Tick                start the workers whose delay has passed; retry a failed reload     –
 ==================  ====================  =====================  =====================  ============
 
 *fail* is StopRequested with an exit status or an error. A worker that was retired or terminated is
@@ -39,6 +39,10 @@ ready: the listener always has a worker. In ROLLING one successor starts at a ti
 
 Restarts back off. The first one is immediate. If workers of a listener keep dying within
 HEALTHY_AFTER_S of their start, the delay is 0.5 s, 1 s, 2 s, … up to RESTART_DELAY_MAX_S.
+
+With ``--reload-on-change``, a failed reload is retried after 1 s, 2 s, 4 s, … up to
+RELOAD_RETRY_MAX_S: what it lacks may appear without a change of the files that are watched, such as
+an image in a registry.
 """
 
 from __future__ import annotations
@@ -58,6 +62,9 @@ RESTART_DELAY_S = 0.25
 RESTART_DELAY_MAX_S = 10.0
 START_RETRY_S = 1.0
 """The delay of a start for which the shared memory had no room."""
+RELOAD_RETRY_S = 1.0
+"""The delay of the first retry of a reload; doubled with each failure in a row."""
+RELOAD_RETRY_MAX_S = 60.0
 
 
 # State
@@ -70,6 +77,15 @@ class Phase(Enum):
     SERVING = auto()  # the service was announced; workers run the current generation
     ROLLING = auto()  # workers of older generations are being replaced
     STOPPING = auto()  # workers drain; none is started any more
+
+
+class Condition(Enum):
+    """What the fleet is doing, as service managers see it."""
+
+    STARTING = auto()
+    READY = auto()
+    RELOADING = auto()
+    STOPPING = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +132,27 @@ class Fleet:
 
     Attributes:
         waits_for_change: Whether a failed first load is not fatal (``--watch``).
+        retries_reloads: Whether a failed reload is retried (``--reload-on-change``).
         phase: What the fleet as a whole is doing.
         listeners: One per worker that is to run; empty before the first plan.
         generation: The number of the current plan; None before the first one.
         is_loading: Whether a plan is being loaded.
         reload_pending: Whether a reload was requested during the current load.
+        failed_reloads: How many reloads in a row have failed.
+        reload_at: When a failed reload is to be retried; None if it is not.
         failure: Why the service ends: an error or an exit status; None if a signal stopped it.
         next_number: The number of the next worker.
     """
 
     waits_for_change: bool = False
+    retries_reloads: bool = False
     phase: Phase = Phase.STARTING
     listeners: tuple[Listener, ...] = ()
     generation: int | None = None
     is_loading: bool = True
     reload_pending: bool = False
+    failed_reloads: int = 0
+    reload_at: float | None = None
     failure: WagiError | int | None = None
     next_number: int = 1
 
@@ -146,11 +168,21 @@ class Fleet:
         return current | {worker.generation for worker in self.workers}
 
     @property
-    def next_start(self) -> float | None:
-        """When the next worker is due to start; None if none is."""
+    def condition(self) -> Condition:
+        """What the fleet is doing, as service managers see it."""
+        if self.phase is Phase.STOPPING:
+            return Condition.STOPPING
+        if self.phase is Phase.STARTING:
+            return Condition.STARTING
+        is_reloading = self.is_loading or self.phase is Phase.ROLLING
+        return Condition.RELOADING if is_reloading else Condition.READY
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next worker is due to start, or a reload to be retried; None for neither."""
         if self.phase is Phase.STOPPING:
             return None
-        times = (listener.start_at for listener in self.listeners)
+        times = (self.reload_at, *(listener.start_at for listener in self.listeners))
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -342,7 +374,7 @@ def decide(fleet: Fleet, event: Event, now: float) -> Decision:
         case LoadSucceeded():
             return _load_succeeded(fleet, event, now)
         case LoadFailed(error):
-            return _load_failed(fleet, error)
+            return _load_failed(fleet, error, now)
         case ReloadRequested():
             fleet, actions = _load(fleet)
             return fleet, [Log(logging.INFO, "reloading"), *actions]
@@ -355,7 +387,7 @@ def decide(fleet: Fleet, event: Event, now: float) -> Decision:
         case StartPostponed(number):
             return _start_postponed(fleet, number, now)
         case Tick():
-            return _start_due(fleet, now)
+            return _tick(fleet, now)
 
 
 def _decide_while_stopping(fleet: Fleet, event: Event) -> Decision:
@@ -372,7 +404,7 @@ def _load(fleet: Fleet) -> Decision:
     """Load a plan, or load again when the current load has ended."""
     if fleet.is_loading:
         return replace(fleet, reload_pending=True), []
-    return replace(fleet, is_loading=True), [Load()]
+    return replace(fleet, is_loading=True, reload_at=None), [Load()]
 
 
 def _load_succeeded(fleet: Fleet, event: LoadSucceeded, now: float) -> Decision:
@@ -380,8 +412,12 @@ def _load_succeeded(fleet: Fleet, event: LoadSucceeded, now: float) -> Decision:
     actions: list[Action] = [ReportLoad("")]
     if was_announced:  # before that, the announcement includes them
         actions += [Log(logging.WARNING, paragraph(text)) for text in event.warnings]
+    if fleet.failed_reloads:
+        failures = _times(fleet.failed_reloads)
+        actions.append(Log(logging.INFO, f"the reload succeeded after it had failed {failures}"))
     fleet = replace(
         fleet,
+        failed_reloads=0,
         generation=event.generation,
         listeners=fleet.listeners or (Listener(),) * event.listeners,
         phase=Phase.ROLLING if was_announced else Phase.STARTING,
@@ -391,17 +427,31 @@ def _load_succeeded(fleet: Fleet, event: LoadSucceeded, now: float) -> Decision:
     return fleet, [*actions, *more, *again]
 
 
-def _load_failed(fleet: Fleet, error: WagiError) -> Decision:
+def _load_failed(fleet: Fleet, error: WagiError, now: float) -> Decision:
     actions: list[Action] = [ReportLoad(str(error))]
     if fleet.generation is not None:
-        message = f"reload failed, the previous configuration stays in effect:\n{error}"
+        fleet, message = _reload_failed(fleet, now)
     elif fleet.waits_for_change:
-        message = f"cannot start, waiting for a change:\n{error}"
+        message = "cannot start, waiting for a change"
     else:
         fleet, more = _fail(replace(fleet, is_loading=False), error)
         return fleet, [*actions, *more]
     fleet, again = _load_ended(fleet)
-    return fleet, [*actions, Log(logging.ERROR, paragraph(message)), *again]
+    return fleet, [*actions, Log(logging.ERROR, paragraph(f"{message}:\n{error}")), *again]
+
+
+def _reload_failed(fleet: Fleet, now: float) -> tuple[Fleet, str]:
+    """Count a failed reload, and plan the next one if it is to be retried."""
+    failures = fleet.failed_reloads + 1
+    retry = ""
+    reload_at = None
+    if fleet.retries_reloads:
+        delay = _back_off(RELOAD_RETRY_S, failures - 1, RELOAD_RETRY_MAX_S)
+        retry = f"; retrying in {delay:g} s"
+        reload_at = now + delay
+    counted = "" if failures == 1 else f" {_times(failures)} in a row"
+    fleet = replace(fleet, failed_reloads=failures, reload_at=reload_at)
+    return fleet, f"reload failed{counted}, the previous configuration stays in effect{retry}"
 
 
 def _load_ended(fleet: Fleet) -> Decision:
@@ -443,7 +493,7 @@ def _worker_exited(fleet: Fleet, event: WorkerExited, now: float) -> Decision:
     if not worker.is_ready and fleet.phase is Phase.STARTING:
         return _fail(fleet, event.status if event.status > 0 else WagiError(f"a worker {how}"))
     deaths = 0 if now - worker.started > HEALTHY_AFTER_S else listener.deaths
-    delay = min(RESTART_DELAY_S * 2**deaths, RESTART_DELAY_MAX_S) if deaths else 0.0
+    delay = _back_off(RESTART_DELAY_S, deaths, RESTART_DELAY_MAX_S) if deaths else 0.0
     fleet = _with_listener(fleet, index, deaths=deaths + 1, start_at=now + delay)
     message = (
         f"worker {event.pid} {how}"
@@ -459,6 +509,14 @@ def _start_postponed(fleet: Fleet, number: int, now: float) -> Decision:
     fleet = _with_listener(_without(fleet, number), index, start_at=now + START_RETRY_S)
     message = "postponing a new worker until a retired one has answered its last requests"
     return fleet, [Log(logging.WARNING, message)]
+
+
+def _tick(fleet: Fleet, now: float) -> Decision:
+    fleet, actions = _start_due(fleet, now)
+    if fleet.reload_at is not None and now >= fleet.reload_at:
+        fleet, more = _load(fleet)
+        actions += more
+    return fleet, actions
 
 
 def _start_due(fleet: Fleet, now: float) -> Decision:
@@ -548,6 +606,15 @@ def _without(fleet: Fleet, number: int) -> Fleet:
         return fleet
     kept = tuple(item for item in fleet.listeners[index].workers if item.number != number)
     return _with_listener(fleet, index, workers=kept)
+
+
+def _back_off(first: float, failures: int, longest: float) -> float:
+    """A delay in seconds that doubles with each failure in a row, from ``first`` for none."""
+    return float(min(first * 2 ** min(failures, 32), longest))
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _describe_exit(status: int) -> str:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from wagi.assembly import Stores, http_options, load, make_gateway, memory_budget, stores
 from wagi.config.settings import Settings
-from wagi.errors import WagiError
+from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.gateway.concurrency import ConcurrencyLimits
 from wagi.gateway.route import Plan
 from wagi.guest.budget import CELLS_PER_WORKER
@@ -30,6 +30,7 @@ from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
 from wagi.server import listeners
 from wagi.server.supervisor import Supervisor, WorkerSpec
+from wagi.server.systemd import Notifier, activated_socket
 from wagi.server.tls import read_certificate, tls_context
 from wagi.server.worker import Worker
 from wagi.sources.module_request import Report
@@ -67,6 +68,8 @@ class Development(Protocol):
 
 Develop = Callable[[Path], AbstractContextManager[Development]]
 """``develop(log_dir)`` runs a development mode while its block runs."""
+Watch = Callable[[], AbstractContextManager[None]]
+"""``watch()`` reloads the service after each change of a file while its block runs."""
 
 
 def serve(
@@ -75,6 +78,7 @@ def serve(
     announce: Announce,
     report: Report,
     develop: Develop | None = None,
+    watch: Watch | None = None,
 ) -> int:
     """Serve a modules.toml, a pod manifest or a single module until a signal stops it.
 
@@ -84,6 +88,7 @@ def serve(
         announce: Called when the service is ready.
         report: Called with lines of progress while modules are loaded.
         develop: Adds a development mode.
+        watch: Reloads the service when a file changes.
 
     Returns:
         The exit status.
@@ -93,6 +98,8 @@ def serve(
     """
     _prepare_process()
     _check_event_loop(settings)
+    inherited = _inherited_socket(settings)
+    notifier = Notifier()
     with (
         server_log() as log,
         _log_dir(settings) as log_dir,
@@ -104,12 +111,16 @@ def serve(
         )  # an invalid one is fatal even with --watch
 
         def listen(plan: Plan) -> Sequence[socket.socket]:
+            if inherited is not None:
+                return [inherited] * settings.worker_count
             address = settings.listen
             if plan.listen and "listen" not in settings.model_fields_set:
                 address = plan.listen
             return stack.enter_context(listeners.listen(address, settings.worker_count))
 
         development = stack.enter_context(develop(log_dir)) if develop else None
+        if watch:
+            stack.enter_context(watch())
 
         def on_ready(plan: Plan, listener: socket.socket) -> None:
             if development and development.page_url:
@@ -120,10 +131,12 @@ def serve(
             load=lambda: _load(settings, file, kept, log_dir, report),
             listen=listen,
             find=kept.artefacts.find,
-            work=lambda spec: _work(settings, spec, log_dir, development),
+            work=lambda spec: _work(settings, spec, log_dir, development, inherited is not None),
             on_ready=on_ready,
             budget=memory_budget(settings),
             limits=ConcurrencyLimits(CELLS_PER_WORKER * settings.worker_count),
+            notifier=notifier,
+            retries_reloads=settings.reload_on_change,
             on_load=development.report_problem if development else None,
         )
         # Workers share these objects by copy-on-write: keep their garbage collectors away.
@@ -146,8 +159,16 @@ def _work(
     spec: WorkerSpec,
     log_dir: Path,
     development: Development | None,
+    is_activated: bool,
 ) -> int:
     """Run a worker, in its own process.
+
+    Args:
+        settings: The settings of the server.
+        spec: What the worker serves.
+        log_dir: The folder of the modules' logs.
+        development: The development mode, if any.
+        is_activated: Whether the listening socket outlives the service (socket activation).
 
     Returns:
         Its exit status.
@@ -178,12 +199,31 @@ def _work(
         except WagiError as error:
             _log.error("%s", error)
             return error.exit_status
-        worker = Worker(gateway, http_options(settings), settings.shutdown_timeout)
+        worker = Worker(
+            gateway, http_options(settings), settings.shutdown_timeout, leaves_backlog=is_activated
+        )
         gc.collect()
         gc.freeze()
         with _event_loop(settings) as runner:
             runner.run(worker.run(spec.listener, tls, spec.on_ready, spec.lifeline))
     return 0
+
+
+def _inherited_socket(settings: Settings) -> socket.socket | None:
+    """The listening socket that systemd has passed, if any.
+
+    Raises:
+        ConfigurationError: It cannot be used, or an address is given as well.
+    """
+    inherited = activated_socket()
+    if inherited is not None and "listen" in settings.model_fields_set:
+        raise ConfigurationError(
+            Problem(
+                "socket activation: expected either a socket of systemd or an address, found both:"
+                " remove --listen, --port, WAGI_LISTEN and PORT, or the .socket unit"
+            )
+        )
+    return inherited
 
 
 def _prepare_process() -> None:

@@ -33,7 +33,7 @@ from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits
 from wagi.gateway.route import Plan
 from wagi.guest.budget import MemoryAccount, MemoryBudget
 from wagi.server import fleet
-from wagi.server.fleet import Action, Event, Fleet
+from wagi.server.fleet import Action, Condition, Event, Fleet
 from wagi.server.generations import Generation, Loader
 from wagi.server.signals import (
     HANDLED,
@@ -43,6 +43,7 @@ from wagi.server.signals import (
     reset_signals,
     signals_blocked,
 )
+from wagi.server.systemd import Notifier
 
 _log = logging.getLogger("wagi")
 _fork = multiprocessing.get_context("fork")
@@ -91,6 +92,8 @@ class Supervisor:
         on_ready: Called when all workers are ready for the first time.
         budget: The memory of all guests.
         limits: The ``max_concurrency`` of all entries.
+        notifier: Reports the state of the service to systemd.
+        retries_reloads: Whether a failed reload is retried.
         on_load: Called after each load with its error, or an empty string if it succeeded. With it,
             the service waits if the first load fails; without, it ends.
     """
@@ -104,6 +107,8 @@ class Supervisor:
         on_ready: Callable[[Plan, socket.socket], None],
         budget: MemoryBudget,
         limits: ConcurrencyLimits,
+        notifier: Notifier,
+        retries_reloads: bool = False,
         on_load: Callable[[str], None] | None = None,
     ) -> None:
         self._load = load
@@ -114,7 +119,9 @@ class Supervisor:
         self._budget = budget
         self._limits = limits
         self._on_load = on_load
-        self._fleet = Fleet(waits_for_change=on_load is not None)
+        self._notifier = notifier
+        self._notified = Condition.STARTING
+        self._fleet = Fleet(on_load is not None, retries_reloads)
         # The objects behind the numbers in the fleet.
         self._listeners: list[socket.socket] = []
         self._generations: dict[int, Generation] = {}
@@ -138,11 +145,13 @@ class Supervisor:
         """
         self._signals.open()
         try:
+            self._notifier.status("loading")
             self._perform(fleet.Load())
             while not self._fleet.is_finished:
                 for event in self._wait():
                     self._handle(event)
                 self._handle(fleet.Tick())
+                self._notifier.ping()
         finally:
             self._close()
         failure = self._fleet.failure
@@ -158,9 +167,7 @@ class Supervisor:
         sources: list[Any] = [self._signals.descriptor, self._ready, *exits]
         if self._loader is not None:
             sources.append(self._loader.receiver)
-        due = self._fleet.next_start
-        timeout = None if due is None else max(0.0, due - time.monotonic())
-        found = connection.wait(sources, timeout)
+        found = connection.wait(sources, self._timeout())
         if self._ready in found:  # first: a worker may die right after it was ready
             yield from self._read_ready()
         if self._signals.descriptor in found:
@@ -170,6 +177,12 @@ class Supervisor:
                 yield self._worker_exited(number)
         if self._loader is not None and self._loader.receiver in found:
             yield self._load_result(self._loader)
+
+    def _timeout(self) -> float | None:
+        """Seconds until something is due; None for nothing."""
+        due, interval = self._fleet.next_due, self._notifier.interval
+        times = [] if due is None else [max(0.0, due - time.monotonic())]
+        return min(times if interval is None else [*times, interval], default=None)
 
     def _read_ready(self) -> Iterator[Event]:
         for number in os.read(self._ready, 65536).split():
@@ -211,6 +224,7 @@ class Supervisor:
         while events:
             self._fleet, actions = fleet.decide(self._fleet, events.pop(0), time.monotonic())
             events += filter(None, [self._perform(action) for action in actions])
+        self._notify()
         for number in self._generations.keys() - self._fleet.generations:
             self._generations.pop(number).close()
 
@@ -239,6 +253,23 @@ class Supervisor:
             case fleet.Log(level, message):
                 _log.log(level, "%s", message)
         return None
+
+    def _notify(self) -> None:
+        """Report a changed condition of the fleet to systemd."""
+        condition = self._fleet.condition
+        if condition is self._notified:
+            return
+        self._notified = condition
+        match condition:
+            case Condition.READY:
+                status = f"serving {len(self._current.plan.routes)} routes"
+                if failures := self._fleet.failed_reloads:
+                    status += f", reload failed ({failures} in a row)"
+                self._notifier.ready(status)
+            case Condition.RELOADING:
+                self._notifier.reloading()
+            case Condition.STOPPING:
+                self._notifier.stopping()
 
     @property
     def _current(self) -> Generation:

@@ -48,12 +48,21 @@ class Worker:
         gateway: Answers the requests.
         options: Limits and time-outs of HTTP.
         shutdown_timeout: The grace period of running requests at the end, in seconds.
+        leaves_backlog: Whether pending connections are left in the accept backlog when the worker
+            is stopped, because the listening socket outlives it.
     """
 
-    def __init__(self, gateway: Gateway, options: HttpOptions, shutdown_timeout: float) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        options: HttpOptions,
+        shutdown_timeout: float,
+        leaves_backlog: bool = False,
+    ) -> None:
         self._gateway = gateway
         self._options = options
         self._shutdown_timeout = shutdown_timeout
+        self._leaves_backlog = leaves_backlog
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()  # stop was called a second time
         self._retiring = False
@@ -96,7 +105,8 @@ class Worker:
             with contextlib.suppress(OSError, RuntimeError, ValueError):  # uvloop has no reader
                 loop.remove_reader(listener)
             await _finish_accepting()
-            pending = [] if self._retiring else await _accept_backlog(backlog)
+            leaves_backlog = self._retiring or self._leaves_backlog
+            pending = [] if leaves_backlog else await _accept_backlog(backlog)
             backlog.close()
             acceptor.close()
             for connection in pending:
