@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nginx import nginx
+from tests.support.nginx import example_site, nginx
 from tests.support.server import ROOT, Server, serving
 from tests.support.toolchains import HANDLERS, compiled, tool
 from tests.support.wat import TEXT_HEAD, Program
@@ -29,7 +30,7 @@ SEED_VARIABLES = (
 def curl(*arguments: str) -> tuple[str, str]:
     """Run curl; return the head and body that it received."""
     done = subprocess.run(
-        [tool("curl"), "-sS", "-i", "--noproxy", "*", *arguments],
+        [tool("curl"), "-sSki", "--noproxy", "*", *arguments],
         capture_output=True,
         text=True,
         check=True,
@@ -82,13 +83,16 @@ MANIFEST = "".join(
 def test_example_configuration(tmp_path: Path) -> None:
     """examples/nginx.conf: over a unix socket, with keep-alive, the client's address and host."""
     path = tmp_path / "wagi.sock"
-    site = (ROOT / "examples/nginx.conf").read_text().replace("/run/wagi/wagi.sock", str(path))
+    site, port = example_site(tmp_path, f"unix:{path}")
     options = ("--trusted-proxy", "unix")
     with (
         serving(tmp_path, MANIFEST, *options, modules=MODULES, listen=f"unix:{path}") as server,
-        nginx(tmp_path / "nginx", site) as port,
+        nginx(tmp_path / "nginx", site) as plain_port,
     ):
-        url = f"http://127.0.0.1:{port}"
+        url = f"https://127.0.0.1:{port}"
+        head, _ = curl(f"http://127.0.0.1:{plain_port}/a?b=c")
+        assert head.startswith("HTTP/1.1 301 ")
+        assert "\nLocation: https://127.0.0.1/a?b=c" in head
         _, body = curl(
             *("-H", "X-Forwarded-For: 6.6.6.6", "-H", "X-Forwarded-Host: evil"),
             *("-H", "Forwarded: for=6.6.6.6", f"{url}/environment/a%20b?c=d"),
@@ -96,6 +100,7 @@ def test_example_configuration(tmp_path: Path) -> None:
         found = dict(line.split("=", 1) for line in body.splitlines())
         assert found["REMOTE_ADDR"] == found["REMOTE_HOST"] == "127.0.0.1"
         assert found["X_FULL_URL"] == f"{url}/environment/a%20b?c=d"
+        assert found["HTTPS"] == "on"
         assert found["SERVER_PROTOCOL"] == "HTTP/1.1"
         assert found["PATH_INFO"] == "/a b"
         assert "HTTP_CONNECTION" not in found
@@ -104,7 +109,7 @@ def test_example_configuration(tmp_path: Path) -> None:
         big = tmp_path / "big"
         big.write_bytes(bytes(range(256)) * 20_000)
         done = subprocess.run(
-            [tool("curl"), "-sS", "--data-binary", f"@{big}", f"{url}/echo"],
+            [tool("curl"), "-sSk", "--data-binary", f"@{big}", f"{url}/echo"],
             capture_output=True,
             check=True,
         )
@@ -120,13 +125,19 @@ def check_errors(server: Server, url: str) -> None:
     assert f"X-Request-Id: {request_id}" in head
     server.wait_for_log(rf"\[{request_id}\].*trap")
     done = subprocess.run(
-        [tool("curl"), "-sS", f"{url}/trap-later"], capture_output=True, text=True, check=False
+        [tool("curl"), "-sSk", f"{url}/trap-later"], capture_output=True, text=True, check=False
     )
     assert done.returncode in (18, 56), "curl did not detect that the response is truncated"
 
 
 def check_streaming(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=20) as connection,
+        context.wrap_socket(connection) as client,
+    ):
         client.sendall(b"GET /events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         seen, first, last = b"", 0.0, 0.0
         while piece := client.recv(65536):
@@ -162,9 +173,10 @@ def test_handlers_cannot_control_nginx(tmp_path: Path) -> None:
         head, body = curl("--unix-socket", str(path), server_url)
         for name, value in CONTROL_HEADERS.items():
             assert f"\n{name}: {value}\n" in head
-        with nginx(tmp_path / "nginx", example_site(path)) as port:
-            head, body = curl(f"http://127.0.0.1:{port}/orders")
-            refused, _ = curl(f"http://127.0.0.1:{port}/internal/secret")
+        site, port = site_with_internal_location(tmp_path, path)
+        with nginx(tmp_path / "nginx", site):
+            head, body = curl(f"https://127.0.0.1:{port}/orders")
+            refused, _ = curl(f"https://127.0.0.1:{port}/internal/secret")
     assert head.startswith("HTTP/1.1 200 ")
     assert body == CONTROL_BODY
     for name in CONTROL_HEADERS:
@@ -177,10 +189,11 @@ def test_handlers_cannot_control_nginx(tmp_path: Path) -> None:
 def test_nginx_needs_both_directives(tmp_path: Path, directive: str) -> None:
     """Without either of the two directives, the test above would fail."""
     with serving_control_headers(tmp_path) as (path, _):
-        site = re.sub(rf"\s{directive} [^;]*;", "", example_site(path))
+        site, port = site_with_internal_location(tmp_path, path)
+        site = re.sub(rf"\s{directive} [^;]*;", "", site)
         assert directive not in site
-        with nginx(tmp_path / "nginx", site) as port:
-            head, body = curl(f"http://127.0.0.1:{port}/orders")
+        with nginx(tmp_path / "nginx", site):
+            head, body = curl(f"https://127.0.0.1:{port}/orders")
     if directive == "proxy_ignore_headers":
         assert body == "a secret"
     else:
@@ -189,11 +202,11 @@ def test_nginx_needs_both_directives(tmp_path: Path, directive: str) -> None:
             assert f"\n{name}: " in head
 
 
-def example_site(path: Path) -> str:
-    """The example configuration with an additional internal location."""
-    site = (ROOT / "examples/nginx.conf").read_text().replace("/run/wagi/wagi.sock", str(path))
+def site_with_internal_location(folder: Path, path: Path) -> tuple[str, int]:
+    """The example configuration with an additional internal location, and its port."""
+    site, port = example_site(folder, f"unix:{path}")
     assert site.count("\n    location / {") == 1
-    return site.replace("\n    location / {", INTERNAL)
+    return site.replace("\n    location / {", INTERNAL), port
 
 
 @contextmanager

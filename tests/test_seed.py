@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nginx import free_port, nginx
+from tests.support.nginx import example_site, free_port, nginx
 from tests.support.registry import registry
 from tests.support.server import run_wagi, serving, write_files
-from tests.support.toolchains import EXAMPLES, HANDLERS, compiled, tool
+from tests.support.toolchains import HANDLERS, compiled, tool
 
 POD = """\
 apiVersion: v1
@@ -47,11 +47,10 @@ def test_the_seed_case(tmp_path: Path) -> None:
         write_files(tmp_path, {"pod.yaml": pod})
         with serving(tmp_path, target="pod.yaml", listen=None, environment=environment) as server:
             assert server.port == port
-            site = (EXAMPLES / "nginx.conf").read_text()
-            site = site.replace("unix:/run/wagi/wagi.sock", f"127.0.0.1:{port}")
-            with nginx(tmp_path / "nginx", site) as front:
+            site, https = example_site(tmp_path, f"127.0.0.1:{port}")
+            with nginx(tmp_path / "nginx", site):
                 answer = subprocess.run(
-                    [tool("curl"), "-sS", "-i", f"http://127.0.0.1:{front}/?name=seed"],
+                    [tool("curl"), "-sSki", f"https://127.0.0.1:{https}/?name=seed"],
                     capture_output=True,
                     text=True,
                     check=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import time
@@ -10,13 +11,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.toolchains import tool
+from tests.support.tls import certificate_of
+from tests.support.toolchains import EXAMPLES, tool
 
 
 def free_port() -> int:
     """Return a port that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
+
+
+def example_site(folder: Path, upstream: str) -> tuple[str, int]:
+    """Adapt examples/nginx.conf to a test.
+
+    Args:
+        folder: Gets the certificate of the site.
+        upstream: The address of the server, as nginx writes it.
+
+    Returns:
+        The site, and its port for HTTPS.
+    """
+    certificate, key = certificate_of(folder)
+    port = free_port()
+    site = (EXAMPLES / "nginx.conf").read_text()
+    for shown, real in (
+        ("unix:/run/wagi/wagi.sock", upstream),
+        ("/etc/ssl/certs/wagi.pem", str(certificate)),
+        ("/etc/ssl/private/wagi.key", str(key)),
+        ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
+    ):
+        assert shown in site
+        site = site.replace(shown, real)
+    return re.sub(r"\n *listen \[::\].*", "", site), port
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def what_to_watch(settings: Settings, file: Path | None, route_map: RouteMap | N
 
     Args:
         settings: The settings, with env files and the TLS certificate.
-        file: The file of the route map; None if there is none.
+        file: The file of the route map; None for a bindle.
         route_map: None if the file is invalid: then it is watched without its modules.
     """
     named = (file, *settings.env_file, settings.tls_cert, settings.tls_key)
