@@ -106,8 +106,8 @@ def test_a_container_without_an_entry_is_a_warning(tmp_path: Path) -> None:
     assert len(found.entries) == 1
     (warning,) = found.warnings
     assert str(warning).endswith(
-        "pod.yaml:15: the container 'first' has no entry in alpha.wagi.krustlet.dev/modules: it is"
-        " not served"
+        "pod.yaml:15: container 'first': not served: it has no entry in"
+        " alpha.wagi.krustlet.dev/modules"
     )
 
 
@@ -143,29 +143,42 @@ def test_several_documents(tmp_path: Path) -> None:
         (POD, "", None, "expected a v1/Pod, found no document"),
         (POD, "a: [1", 1, "not valid YAML"),
         (POD, "a: !!python/object:os.system x", 1, "not valid YAML"),
-        ("name: first\n      image", "name: 5\n      image", 15, "expected a text, found 5"),
+        ("name: first\n      image", "name: 5\n      image", 15,
+         "spec.containers[0].name: expected a string, found 5"),
         ("  containers:", "  container:", 7, "there is no container 'second'"),
         ('"first": {"route": "/"}', "oops", 7, "modules: not valid JSON: "),
-        ('"first": {"route": "/"}', '"first": {"route": 5}', 7, 'first: expected {"route": '),
+        ('"first": {"route": "/"}', '"first": {"route": 5}', 7,
+         "modules: first: route: expected a string, found 5"),
         ('"first": {"route"', '"first": {"rout": 1, "route"', 7, "first: unknown key 'rout'"),
         ('"first": {"route"', '"fist": {"route"', 7, "modules: there is no container 'fist'"),
-        ('["https://a.b"]', '"https://a.b"', 23, "allowed_hosts: expected an array, found 'https://a.b'"),
+        ('["https://a.b"]', '"https://a.b"', 7,
+         "second: allowed_hosts: expected an array, found 'https://a.b'"),
         ("|\n      {", ">\n      [", 7, "modules: not valid JSON"),
         ("0.0.0.0:3001", "nonsense", 6, "default-host: expected ADDRESS:PORT, found 'nonsense'"),
         ("0.0.0.0:3001", ":3001", 6, "default-host: expected ADDRESS:PORT"),
-        ("value: hi", "value: 5", 18, "containers[0].env[0].value: expected a text, found 5"),
-        ("value: hi", "valueFrom: {secretKeyRef: {}}", 18, "env 'GREETING': valueFrom needs"),
-        ("imagePullPolicy: Never", "imagePullPolicy: Sometimes", 25, "expected Always, IfNot"),
+        ("value: hi", "value: 5", 18,
+         "container 'first': env 'GREETING': value: expected a string, found 5"),
+        ("value: hi", "valueFrom: {secretKeyRef: {}}", 18, "env 'GREETING': valueFrom: it needs"),
+        ("imagePullPolicy: Never", "imagePullPolicy: Sometimes", 25,
+         "imagePullPolicy: expected 'Always', 'IfNotPresent' or 'Never', found 'Sometimes'"),
         ("image: registry.example/second", "image: ''", 24, "image: expected REGISTRY/NAME:TAG"),
         ("hostPath: {path: /srv/data, type: Directory}", "secret: {secretName: x}", 27,
-         "the volume 'data' is of a kind that needs a cluster: expected hostPath with"),
-        ("{name: data, mountPath: /again}", "{name: dat, mountPath: /x}", 22, "is no volume 'dat'"),
-        ("mountPath: /again", "mountPath: /again, subPath: x", 22, "subPath is not supported"),
-        ("hostNetwork: true", "imagePullSecrets: [{name: x}]", 13, "there is no cluster to ask"),
+         "volume 'data': expected hostPath with a path, found secret: other volumes need a"),
+        ("{name: data, mountPath: /again}", "{name: dat, mountPath: /x}", 22,
+         "volumeMounts 'dat': the pod has no such volume"),
+        ("mountPath: /again", "mountPath: /again, subPath: x", 22,
+         "volumeMounts 'data': unsupported key 'subPath': define a volume for the directory"),
+        ("hostNetwork: true", "imagePullSecrets: [{name: x}]", 13,
+         "spec.imagePullSecrets: they need a cluster"),
         ("hostNetwork: true", "initContainers: [{name: x}]", 13, "initContainers: containers"),
         ("imagePullPolicy: Never", "args: [x]", 25, "args: a handler's arguments come from"),
         ("imagePullPolicy: Never", "envFrom: [{}]", 25, "envFrom: config maps and secrets need"),
-        ("name: second\n", "name: first\n", 23, "containers[1].name: expected a name of its own"),
+        ("name: second\n", "name: first\n", 23,
+         "container 'first': there is another container with this name"),
+        ("name: second\n", "name: ''\n", 23, "name: expected a non-empty string, found ''"),
+        ("  annotations:", "  annotation:", 3, "required key 'alpha.wagi.krustlet.dev/modules' is"),
+        ("\nspec:\n", "\nspec: x\nother:\n", 12, "spec: expected a mapping, found 'x'"),
+        ("name: GREETING", "name: 'A=B'", 17, "container 'first': environment: "),
     ],
 )  # fmt: skip
 def test_unsupported_fields(
@@ -177,15 +190,34 @@ def test_unsupported_fields(
     assert any(text.startswith(place) and message in text for text in found), found
 
 
+def test_null_is_the_same_as_absent(tmp_path: Path) -> None:
+    text = POD.replace("imagePullPolicy: Never", "env: ~\n      args: ~\n      volumeMounts:")
+    entry = read(tmp_path, text).entries[0]
+    assert (entry.environment, entry.volumes, entry.pull) == ({}, {}, "always")
+
+
+def test_all_mistakes_are_reported_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    text = POD.replace("value: hi", "value: 5").replace("/again}", "/again, subPath: x}")
+    found = problems(tmp_path, text.replace("hostNetwork: true", "initContainers: [x]"))
+    assert [problem.split(":")[1] for problem in found] == ["13", "18", "22"]
+
+
+def test_deeply_nested_rules(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, POD.replace('"first": {"route": "/"}', "[" * 100_000))
+    assert problem.startswith("pod.yaml:7: alpha.wagi.krustlet.dev/modules: not valid JSON: ")
+
+
 def test_resources_are_a_warning(tmp_path: Path) -> None:
     found = read(
         tmp_path, POD.replace("imagePullPolicy: Never", "resources: {limits: {memory: 1Gi}}")
     )
     (warning,) = found.warnings
-    assert "pod.yaml:25: container 'second': resources are not honoured" in str(warning)
+    assert "pod.yaml:25: container 'second': resources are ignored" in str(warning)
 
 
 def test_aliases_do_not_explode(tmp_path: Path) -> None:
     """The "billion laughs" attack."""
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
     assert "expected a pod" in problems(tmp_path, "\n".join(lines))[0]
+    pod = ["apiVersion: v1", "kind: Pod", *lines, "spec: {containers: [*a59], volumes: *a59}"]
+    assert len(problems(tmp_path, "\n".join(pod))) == 4

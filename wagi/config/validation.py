@@ -15,7 +15,7 @@ KeyPath = tuple[str | int, ...]
 _EXPECTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
-    "dict_type": "a table",
+    "dict_type": "{table}",
     "finite_number": "a finite number",
     "float_parsing": "a number",
     "float_type": "a number",
@@ -27,8 +27,8 @@ _EXPECTED = {
     "less_than_equal": "at most {le:g}",
     "list_type": "an array",
     "literal_error": "{expected}",
-    "model_attributes_type": "a table",
-    "model_type": "a table",
+    "model_attributes_type": "{table}",
+    "model_type": "{table}",
     "pattern_regex": "a regular expression",
     "string_pattern_mismatch": "a string that matches {pattern}",
     "string_too_short": "a string of at least {min_length} characters",
@@ -59,6 +59,7 @@ def explain_validation_error(
     error: ValidationError,
     model: type[BaseModel],
     name: Callable[[KeyPath], str] = dotted,
+    table: str = "a table",
 ) -> list[InvalidValue]:
     """Explain every error that pydantic has found.
 
@@ -67,17 +68,21 @@ def explain_validation_error(
         model: The model that was validated; it knows which keys there are. The class attribute
             ``UNSUPPORTED_KEYS`` of a table explains keys that users may expect there.
         name: How messages name a value.
+        table: The term of the format for a table, with an article: "a mapping" in YAML.
 
     Returns:
         At least one, in pydantic's order.
     """
-    return [_explain(item, model, name) for item in error.errors()]
+    return [_explain(item, model, name, table) for item in error.errors()]
 
 
-def _explain(item: Any, model: type[BaseModel], name: Callable[[KeyPath], str]) -> InvalidValue:
+def _explain(
+    item: Any, model: type[BaseModel], name: Callable[[KeyPath], str], table: str
+) -> InvalidValue:
     # pydantic marks an error in the key of a table by a pseudo key after it.
     path: KeyPath = tuple(key for key in item["loc"] if key != "[key]")
-    context, found = item.get("ctx", {}), _describe(item["input"])
+    context = {"table": table, **item.get("ctx", {})}
+    found = _describe(item["input"], table)
     match item["type"]:
         case "missing":
             return InvalidValue(path, f"required key {name(path)!r} is missing")
@@ -109,8 +114,9 @@ def _explain_unknown_key(path: KeyPath, model: type[BaseModel]) -> str:
 def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
     """The model of the table that a path leads to."""
     for key in path:
-        if isinstance(key, str) and key in model.model_fields:
-            model = next(_models_in(model.model_fields[key].annotation), model)
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        if key in fields:
+            model = next(_models_in(fields[key].annotation), model)
     return model
 
 
@@ -122,9 +128,9 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-def _describe(value: object) -> str:
+def _describe(value: object, table: str) -> str:
     if isinstance(value, dict):
-        return "a table"
+        return table
     if isinstance(value, list):
         return "an array"
     if isinstance(value, bool):
