@@ -9,36 +9,38 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from wagi.errors import WagiError
-from wagi.server import fleet as module
-from wagi.server.fleet import (
-    HEALTHY_AFTER_S,
-    RELOAD_RETRY_MAX_S,
-    RESTART_DELAY_MAX_S,
-    START_RETRY_S,
+from wagi.server import fleet as package
+from wagi.server.fleet.actions import (
     Action,
     Announce,
     CancelLoad,
     CloseListeners,
-    Condition,
-    Event,
-    Fleet,
     Load,
-    LoadFailed,
-    LoadSucceeded,
     Log,
-    Phase,
-    ReloadRequested,
     ReportLoad,
     Retire,
-    StartPostponed,
     StartWorker,
-    StopRequested,
     Terminate,
+)
+from wagi.server.fleet.events import (
+    Event,
+    LoadFailed,
+    LoadSucceeded,
+    ReloadRequested,
+    StartPostponed,
+    StopRequested,
     Tick,
     WorkerExited,
     WorkerReady,
+)
+from wagi.server.fleet.rules import (
+    HEALTHY_AFTER_S,
+    RELOAD_RETRY_MAX_S,
+    RESTART_DELAY_MAX_S,
+    START_RETRY_S,
     decide,
 )
+from wagi.server.fleet.state import Condition, Fleet, Phase
 
 pytestmark = pytest.mark.fast
 KILLED = -9
@@ -543,7 +545,7 @@ def test_the_state_cannot_be_changed_in_place() -> None:
 
 
 def test_the_table_names_every_event_and_phase() -> None:
-    """The module's docstring contains the complete state table."""
-    table = str(module.__doc__)
+    """The package's docstring contains the complete state table."""
+    table = str(package.__doc__)
     assert [kind.__name__ for kind in Event.__args__ if kind.__name__ not in table] == []
     assert [phase.name for phase in Phase if phase.name not in table] == []

@@ -1,6 +1,6 @@
 """The process above the workers: starts them, replaces those that die, and rolls out reloads.
 
-What happens when is decided by the rules in ``fleet.py``. This module waits for events (signals,
+The rules in ``fleet/rules.py`` decide what happens when. This module waits for events (signals,
 workers that become ready or exit, loaded plans, passed delays) and carries out the actions.
 
 It keeps the listening sockets open until the end: while a worker is being replaced, connections
@@ -32,8 +32,11 @@ from wagi.errors import WagiError
 from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits
 from wagi.gateway.route import Plan
 from wagi.guest.budget import MemoryAccount, MemoryBudget
-from wagi.server import fleet
-from wagi.server.fleet import Action, Condition, Event, Fleet
+from wagi.server.fleet import actions, events
+from wagi.server.fleet.actions import Action
+from wagi.server.fleet.events import Event
+from wagi.server.fleet.rules import decide
+from wagi.server.fleet.state import Condition, Fleet
 from wagi.server.generations import Generation, Loader
 from wagi.server.signals import (
     HANDLED,
@@ -146,11 +149,11 @@ class Supervisor:
         self._signals.open()
         try:
             self._notifier.status("loading")
-            self._perform(fleet.Load())
+            self._perform(actions.Load())
             while not self._fleet.is_finished:
                 for event in self._wait():
                     self._handle(event)
-                self._handle(fleet.Tick())
+                self._handle(events.Tick())
                 self._notifier.ping()
         finally:
             self._close()
@@ -186,20 +189,20 @@ class Supervisor:
 
     def _read_ready(self) -> Iterator[Event]:
         for number in os.read(self._ready, 65536).split():
-            yield fleet.WorkerReady(int(number))
+            yield events.WorkerReady(int(number))
 
     def _signal_event(self, number: int) -> Event | None:
         lost_terminal = self._had_terminal and not has_terminal()
         if number == signal.SIGHUP and not lost_terminal:
-            return fleet.ReloadRequested()
-        return fleet.StopRequested() if number in HANDLED else None
+            return events.ReloadRequested()
+        return events.StopRequested() if number in HANDLED else None
 
     def _worker_exited(self, number: int) -> Event:
         item = self._processes.pop(number)
         item.process.join()
         self._budget.close_account(item.account)
         self._limits.close_worker(item.limits)
-        return fleet.WorkerExited(number, item.process.pid or 0, item.process.exitcode or 0)
+        return events.WorkerExited(number, item.process.pid or 0, item.process.exitcode or 0)
 
     def _load_result(self, loader: Loader) -> Event:
         self._loader = None
@@ -212,18 +215,18 @@ class Supervisor:
                 generation.close()
                 raise
         except WagiError as error:
-            return fleet.LoadFailed(error)
+            return events.LoadFailed(error)
         number = next(self._generation_numbers)
         self._generations[number] = generation
         warnings = tuple(map(str, plan.warnings))
-        return fleet.LoadSucceeded(number, len(self._listeners), warnings)
+        return events.LoadSucceeded(number, len(self._listeners), warnings)
 
     def _handle(self, event: Event) -> None:
         """Carry out what the rules decide for an event, and for its consequences."""
-        events = [event]
-        while events:
-            self._fleet, actions = fleet.decide(self._fleet, events.pop(0), time.monotonic())
-            events += filter(None, [self._perform(action) for action in actions])
+        pending = [event]
+        while pending:
+            self._fleet, decided = decide(self._fleet, pending.pop(0), time.monotonic())
+            pending += filter(None, [self._perform(action) for action in decided])
         self._notify()
         for number in self._generations.keys() - self._fleet.generations:
             self._generations.pop(number).close()
@@ -233,24 +236,24 @@ class Supervisor:
     def _perform(self, action: Action) -> Event | None:
         """Carry out an action; return an event if that was not possible."""
         match action:
-            case fleet.Load():
+            case actions.Load():
                 self._loader = Loader(self._load, self._enter_child)
-            case fleet.CancelLoad():
+            case actions.CancelLoad():
                 self._cancel_load()
-            case fleet.ReportLoad(problem):
+            case actions.ReportLoad(problem):
                 if self._on_load is not None:
                     self._on_load(problem)
-            case fleet.StartWorker():
+            case actions.StartWorker():
                 return self._start_worker(action)
-            case fleet.Retire(number):
+            case actions.Retire(number):
                 self._kill(number, RETIRE)
-            case fleet.Terminate(number):
+            case actions.Terminate(number):
                 self._kill(number, signal.SIGTERM)
-            case fleet.CloseListeners():
+            case actions.CloseListeners():
                 self._close_listeners()
-            case fleet.Announce():
+            case actions.Announce():
                 self._on_ready(self._current.plan, self._listeners[0])
-            case fleet.Log(level, message):
+            case actions.Log(level, message):
                 _log.log(level, "%s", message)
         return None
 
@@ -276,7 +279,7 @@ class Supervisor:
         assert self._fleet.generation is not None
         return self._generations[self._fleet.generation]
 
-    def _start_worker(self, action: fleet.StartWorker) -> Event | None:
+    def _start_worker(self, action: actions.StartWorker) -> Event | None:
         generation = self._generations[action.generation]
         self._limits.prepare(generation.plan.limited_entries)
         limits = self._limits.open_worker()
@@ -284,7 +287,7 @@ class Supervisor:
         if account is None or limits is None:  # after many reloads in a short time
             if limits is not None:
                 self._limits.close_worker(limits)
-            return fleet.StartPostponed(action.worker)
+            return events.StartPostponed(action.worker)
         listener = self._listeners[action.listener]
 
         def on_ready() -> None:
