@@ -37,7 +37,7 @@ coverage: ## measure branch coverage of the tests that start no server
 docs: ## regenerate the generated pages, and build the site into build/site
 	$(PYTHON) -m docs.make_pages
 	$(PYTHON) -m wagi schema > docs/modules.schema.json
-	$(PYTHON) -m mkdocs build --strict --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --site-dir build/site
 
 bench: ## measure speed; needs the tools that benchmarks/__main__.py names
 	$(PYTHON) -m benchmarks

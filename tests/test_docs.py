@@ -1,10 +1,9 @@
-"""The pages: mkdocs builds them without a warning, and generated ones are up to date."""
+"""The pages: generated ones are up to date, and what they name exists."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,6 @@ from docs.make_pages import PAGES
 from tests.support.server import ROOT, run_wagi, write_files
 from tests.support.toolchains import tool
 from tests.support.wat import TEXT_HEAD, printing
-
-
-def test_the_site_builds_and_has_no_broken_link(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    assert (tmp_path / "quickstart/index.html").exists()
-    assert not list(tmp_path.rglob("*.py"))
-    for path in tmp_path.rglob("*.html"):  # Markdown that was not understood is shown as is
-        page = re.sub(r"(?s)<pre.*?</pre>|<script.*?</script>", "", path.read_text())
-        assert not re.search(r"```|\*\*|\\\||\]\(", page), path
 
 
 @pytest.mark.parametrize("name", PAGES)
