@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from pathlib import Path
 
-from tests.support.machine import run_on_copy
+from tests.support.machine import install, run_on_copy
 from tests.support.server import ROOT
 from tests.support.shell import BLOCK
 
@@ -58,12 +56,3 @@ def test_every_step_works(tmp_path: Path) -> None:
     assert "Hallo, Welt!" in found
     assert "\nLocation: https://localhost/hello?a=b" in found.replace("\r", "")
     assert found.endswith("root\nwww-data\n")
-
-
-def install() -> str:
-    """Commands that put this checkout where the page installs wagi."""
-    wrapper = f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m wagi "$@"\n'
-    return (
-        "mkdir -p /opt/wagi/bin\n"
-        f"printf %s {shlex.quote(wrapper)} > /opt/wagi/bin/wagi\nchmod 755 /opt/wagi/bin/wagi"
-    )

@@ -25,7 +25,6 @@ PAGES = {
     "docs/variables.md": (),
     "docs/testing.md": ("rust", "go", "c"),
     "docs/sources.md": ("c",),
-    "docs/nginx.md": (),
     "docs/moving.md": (),
     "docs/performance.md": ("rust", "c"),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ def load(
     settings: Settings,
     file: Path | None,
     kept: Stores,
-    log_dir: Path,
+    log_dir: Path | None,
     report: Report,
     target: Target = Target.NATIVE,
 ) -> Plan:
@@ -69,7 +68,7 @@ def load(
         settings: The settings of the server.
         file: The route map; None for the bindle of the settings.
         kept: The caches.
-        log_dir: The folder of the modules' logs.
+        log_dir: The folder of the modules' logs; None for no files.
         report: Called with a line of progress.
         target: The platform to compile for.
 
@@ -160,15 +159,17 @@ def stores(settings: Settings) -> Iterator[Stores]:
 
 def _artefacts(settings: Settings, temporary: Callable[[str], Path]) -> Artefacts:
     size = settings.artefact_cache_size
-    folder = settings.artefact_cache or default_folder()
     try:
+        folder = settings.artefact_cache or default_folder()
         store = Artefacts(folder, size)
     except WagiError as error:
         if settings.artefact_cache is not None:
             raise WagiError(f"--artefact-cache {error}") from None
         _log.warning("compiled modules will not be cached: %s", error)
         return Artefacts(temporary("artefacts"), size)
-    if not os.access(folder, os.W_OK):
+    if store.name != folder:
+        _log.info("other users can write to %s: compiled modules are in %s", folder, store.name)
+    if not store.is_writable:
         return Artefacts(folder, size, spare=temporary("artefacts"))
     return store
 

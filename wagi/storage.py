@@ -17,10 +17,19 @@ _STALE_AGE_S = 3600.0  # seconds after which a partial file is considered abando
 
 
 def user_cache(name: str) -> Path:
-    """Return the path of a directory in the user's cache directory (XDG Base Directory)."""
+    """Return the path of a directory in the user's cache directory (XDG Base Directory).
+
+    Raises:
+        WagiError: The user has no home directory, as in a container whose user has no name.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
-    return home / "wagi" / name
+    if base.startswith("/"):
+        return Path(base) / "wagi" / name
+    try:
+        return Path("~/.cache").expanduser() / "wagi" / name
+    except RuntimeError:
+        message = "the user has no home directory: set HOME or XDG_CACHE_HOME"
+        raise WagiError(message) from None
 
 
 def new_folder(name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import socket
 import subprocess
 from importlib import metadata
@@ -23,7 +24,7 @@ from tests.support.server import (
     serving,
     write_files,
 )
-from tests.support.wat import HELLO
+from tests.support.wat import HELLO, TEXT_HEAD, Program
 from wagi import __version__
 from wagi.cli import main
 from wagi.config.settings import Topic
@@ -139,6 +140,30 @@ def test_log_dir(tmp_path: Path) -> None:
         assert (tmp_path / "a/b").is_dir()
     with serving(tmp_path, MANIFEST, environment={"WAGI_LOG_DIR": "c"}) as server:
         assert "logs in c" in server.log
+
+
+def test_no_log_dir(tmp_path: Path) -> None:
+    """--log-dir none: stderr goes to the server's log only; ./none is a directory."""
+    modules: dict[str, str | bytes] = {
+        "talk.wat": Program().write("a line\n", 2).write(TEXT_HEAD).wat()
+    }
+    manifest = '[[module]]\nroute = "/talk"\nmodule = "talk.wat"\n'
+    environment = {"TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    options = ("--log-dir", "none")
+    with serving(tmp_path, manifest, *options, modules=modules, environment=environment) as server:
+        assert server.get("/talk").status == 200
+        server.wait_for_log(r"stderr of /talk \[.*\]: a line")
+        assert "logs in" not in server.log
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("reloaded")
+        assert list((tmp_path / "tmp").rglob("*stderr*")) == []
+        assert server.stop() == 0
+    assert not (tmp_path / "none").exists()
+    with serving(tmp_path, None, "--log-dir", "./none") as server:
+        assert server.get("/talk").status == 200
+        server.wait_for_log("a line")
+    assert list((tmp_path / "none").rglob("module.stderr"))
 
 
 def test_log_dir_is_temporary_unless_given(tmp_path: Path) -> None:

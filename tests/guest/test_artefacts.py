@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import ENVIRONMENT, WAGI, run_wagi, serving, write_files
+from tests.support.users import require_root
 from tests.support.wat import HELLO, TEXT_HEAD, printing
 from wagi.errors import WagiError
 from wagi.guest.artefacts import Artefacts
@@ -180,16 +182,73 @@ def test_a_target_of_another_architecture(tmp_path: Path) -> None:
     assert not (tmp_path / "artefacts").exists()
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
-def test_a_folder_that_others_may_write_to_is_rejected(tmp_path: Path, mode: int) -> None:
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+def test_in_a_folder_that_others_can_write_to_a_private_one_is_used(
+    tmp_path: Path, mode: int
+) -> None:
+    """For example in an emptyDir volume of Kubernetes."""
     folder = tmp_path / "artefacts"
     folder.mkdir()
     folder.chmod(mode)
+    own = folder / f"wagi-{os.geteuid()}"
+    options = ("--artefact-cache", str(folder))
+    write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
+    done = run_wagi(tmp_path, "compile", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"modules.toml: 1 route, 1 compiled modules in {own}, ")
+    kept = artefacts(own)
+    assert len(kept) == 1
+    assert own.stat().st_mode & 0o777 == 0o700
+    with serving(tmp_path, None, *options) as server:
+        assert server.get("/hello").text == "hello\n"
+        assert f"other users can write to {folder}: compiled modules are in {own}" in server.log
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("reloaded")
+    assert artefacts(own) == kept
+
+
+@pytest.mark.parametrize("kind", ["open", "link", "file", "foreign"])
+def test_a_private_folder_that_is_not_private_is_rejected(tmp_path: Path, kind: str) -> None:
+    """Another user may have created it, to have their own code executed."""
+    folder = tmp_path / "artefacts"
+    folder.mkdir()
+    folder.chmod(0o777)
+    own = folder / f"wagi-{os.geteuid()}"
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        own.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        own.write_text("")
+    else:
+        own.mkdir()
+        own.chmod(0o770 if kind == "open" else 0o700)
+    if kind == "foreign":
+        require_root()
+        os.chown(own, 64001, 64001)
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     done = run_wagi(tmp_path, "serve", "--artefact-cache", str(folder))
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: --artefact-cache {folder}: other users can write")
+    assert done.stderr.startswith(
+        f"error: --artefact-cache {folder}: other users can write to this"
+    )
+    assert f"and {own} cannot be used (" in done.stderr or f"and to {own}: " in done.stderr
     assert "chmod 700" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_private_folder_that_is_replaced_is_not_read(tmp_path: Path) -> None:
+    """Others can rename a folder if they can write to its parent."""
+    folder = tmp_path / "artefacts"
+    folder.mkdir()
+    folder.chmod(0o777)
+    store = Artefacts(folder, 1000)
+    store.add("key", b"ours")
+    store.name.rename(folder / "away")
+    store.name.mkdir()
+    (store.name / "key.cwasm").write_bytes(b"theirs")
+    found = store.find("key")
+    assert found is not None
+    assert found.read_bytes() == b"ours"
 
 
 def test_without_a_home_directory(tmp_path: Path) -> None:

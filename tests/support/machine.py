@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.server import ENVIRONMENT
+from tests.support.server import ENVIRONMENT, ROOT
 from tests.support.toolchains import missing, tool
 from tests.support.users import require_root
 
@@ -76,3 +76,12 @@ def _preparations() -> list[str]:
         ]
     command = f'{shlex.quote(sys.executable)} {shlex.quote(str(_SYSTEMCTL))} "$@"'
     return [*lines, f"systemctl() {{ {command}; }}"]
+
+
+def install() -> str:
+    """Commands that install this checkout as /opt/wagi/bin/wagi, which every user can run."""
+    wrapper = f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m wagi "$@"\n'
+    return (
+        "mkdir -p /opt/wagi/bin\n"
+        f"printf %s {shlex.quote(wrapper)} > /opt/wagi/bin/wagi\nchmod 755 /opt/wagi/bin/wagi"
+    )

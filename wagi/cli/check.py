@@ -44,17 +44,22 @@ def check(file: Path | None, config: Path | None, **options: Any) -> None:
     settings = settings_from(options)
     path = manifest_path(file, config, settings)
     read_certificate(settings.tls_cert, settings.tls_key)
-    plan = load(settings, path)
+    plan, _ = load(settings, path)
     click.echo(f"{path or settings.bindle}: {format_route_count(plan)}, no problems")
 
 
-def load(settings: Settings, path: Path | None, target: Target = Target.NATIVE) -> Plan:
+def load(
+    settings: Settings, path: Path | None, target: Target = Target.NATIVE
+) -> tuple[Plan, Path]:
     """Load and compile modules for a command that does not serve. Warnings go to stderr.
 
     Args:
         settings: As of ``wagi.assembly.load``, which raises the errors.
         path: The route map; None for the bindle of the settings.
         target: What modules are compiled for.
+
+    Returns:
+        The plan, and the directory of the compiled modules.
     """
     with (
         temporary_folder("logs") as log_dir,
@@ -63,4 +68,4 @@ def load(settings: Settings, path: Path | None, target: Target = Target.NATIVE) 
         plan = assembly.load(settings, path, kept, log_dir, show_progress, target)
     for warning in plan.warnings:
         print_error("warning", warning)
-    return plan
+    return plan, kept.artefacts.name

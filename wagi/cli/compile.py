@@ -61,9 +61,10 @@ def compile_(file: Path | None, config: Path | None, target_name: str, **options
     except WagiError as error:
         raise click.UsageError(f"--target {error}") from None
     started = time.perf_counter()
-    plan = load(settings, path, target)
+    if settings.artefact_cache is None:
+        default_folder()  # raises an error without a home: code in a temporary folder is of no use
+    plan, where = load(settings, path, target)
     modules = len({route.spec.key for route in plan.routes})
-    where = settings.artefact_cache or default_folder()
     seconds = time.perf_counter() - started
     code = "" if target is Target.NATIVE else f" for {target}"
     what = (

@@ -39,7 +39,7 @@ from wagi.observe.text import one_line
 def routes(file: Path | None, config: Path | None, as_json: bool, **options: Any) -> None:
     """List routes."""
     settings = settings_from(options)
-    plan = load(settings, manifest_path(file, config, settings))
+    plan, _ = load(settings, manifest_path(file, config, settings))
     rows = [_row(route) for route in plan.routes]
     if as_json:
         click.echo(json.dumps(rows, indent=2))

@@ -50,7 +50,7 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
     path = manifest_path(file, config, settings)
     started = time.perf_counter()
 
-    def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path) -> None:
+    def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path | None) -> None:
         log.print(startup_message(url, plan, time.perf_counter() - started, log_dir))
 
     develop, watch = dev_mode(settings, path), reload_on_change(settings, path)

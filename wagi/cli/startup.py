@@ -9,20 +9,21 @@ from wagi.gateway.route import Plan
 from wagi.observe.text import paragraph
 
 
-def startup_message(url: str, plan: Plan, seconds: float, log_dir: Path) -> str:
+def startup_message(url: str, plan: Plan, seconds: float, log_dir: Path | None) -> str:
     """Format the message: a table for a terminal, plain lines for a pipe or a file.
 
     Args:
         url: The address of the server.
         plan: The routes that were loaded.
         seconds: How long loading took.
-        log_dir: The directory of the module logs.
+        log_dir: The directory of the module logs; None if there are none.
     """
     lines = [f"warning: {paragraph(str(warning))}" for warning in plan.warnings]
     if sys.stderr is not None and sys.stderr.isatty():
         return "\n".join([*lines, _format_table(url, plan, seconds, log_dir)])
     lines += [f"route {route.pattern.text} -> {route.spec.name}" for route in plan.routes]
-    lines += [f"loaded {format_route_count(plan)} in {seconds:.2f} s, logs in {log_dir}"]
+    logs = f", logs in {log_dir}" if log_dir else ""
+    lines += [f"loaded {format_route_count(plan)} in {seconds:.2f} s{logs}"]
     return "\n".join([*lines, f"listening on {url}"])
 
 
@@ -31,7 +32,7 @@ def format_route_count(plan: Plan) -> str:
     return f"{len(plan.routes)} route{'' if len(plan.routes) == 1 else 's'}"
 
 
-def _format_table(url: str, plan: Plan, seconds: float, log_dir: Path) -> str:
+def _format_table(url: str, plan: Plan, seconds: float, log_dir: Path | None) -> str:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -45,7 +46,8 @@ def _format_table(url: str, plan: Plan, seconds: float, log_dir: Path) -> str:
     with console.capture() as capture:
         console.print(table)
         console.print(f"Loaded {format_route_count(plan)} in {seconds:.2f} s.", style="dim")
-        console.print(Text(f"Handlers log to {log_dir}", style="dim"))
+        if log_dir:
+            console.print(Text(f"Handlers log to {log_dir}", style="dim"))
         console.print(
             Text.assemble("Listening on ", (url, "bold green"), "  (press Ctrl-C to stop)")
         )

@@ -55,7 +55,7 @@ def test_server(file: Path | None, config: Path | None, **options: Any) -> None:
     path = manifest_path(file, config, settings)
     threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
-    def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path) -> None:
+    def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path | None) -> None:
         for warning in plan.warnings:
             log.print(f"warning: {warning}")
         port = url.rpartition(":")[2]

@@ -183,9 +183,10 @@ class Settings(BaseModel):
         description="File of KEY=VALUE lines: environment variables for every handler; --env takes"
         " precedence.",
     )
-    log_dir: Annotated[DirectoryPath, Topic.LOGGING] = Field(
+    log_dir: Annotated[Path | Literal["none"] | None, Flag("DIR|none"), Topic.LOGGING] = Field(
         None,
-        description="Directory for the handlers' stderr; a new temporary directory by default.",
+        description="Directory for the handlers' stderr, or none for the server's log only; a new"
+        " temporary directory by default.",
     )
     workers: Annotated[
         int | Literal["auto"], _parsed(parse_workers), Flag("N|auto"), Topic.PROCESSES

@@ -67,7 +67,8 @@ async def answer(gateway: Gateway, request: Request) -> None:
         _log.exception("[%s] internal error in the gateway", cycle.exchange.request_id)
         cycle.answer_error(HTTPError(HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway failed."))
     finally:
-        gateway.access_log(cycle.exchange)
+        if not cycle.is_health_check:  # probes would fill the log
+            gateway.access_log(cycle.exchange)
 
 
 def reject(gateway: Gateway, request: Request, error: HTTPError) -> None:
@@ -95,6 +96,7 @@ class RequestCycle:
 
     Attributes:
         exchange: Its record.
+        is_health_check: Whether it asks for the health of the gateway itself.
     """
 
     def __init__(self, gateway: Gateway, request: Request) -> None:
@@ -109,6 +111,7 @@ class RequestCycle:
         self.exchange = Exchange(
             request_id, head.method, head.target, head.protocol, client.address, head.headers
         )
+        self.is_health_check = False
         self._stage = _RECEIVED
         # From _ROUTED on
         self._target: Target
@@ -215,6 +218,7 @@ class RequestCycle:
         except BadRequest as error:
             raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from None
         if target.path == HEALTH_PATH:
+            self.is_health_check = True
             self.exchange.status = HTTPStatus.OK.value
             self.exchange.sent = send_text(self._request, HTTPStatus.OK, "OK")
             return False

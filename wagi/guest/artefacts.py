@@ -4,6 +4,10 @@ An artefact is native code that runs with the rights of the server: anyone who c
 execute arbitrary code. So artefacts are only read from a directory that other users cannot write
 to, and file names are hashes of everything that the code depends on. Files are written atomically;
 any number of processes may share a directory.
+
+In a directory that other users can write to, such as an emptyDir volume of Kubernetes (mode 0777),
+a private subdirectory is used. Others could still rename it and put another one in its place, so it
+is addressed by an open descriptor, never by its name.
 """
 
 from __future__ import annotations
@@ -45,7 +49,11 @@ def artefact_key(wasm_digest: bytes, engine_name: str, target: Target, processor
 
 
 class Artefacts:
-    """A directory of artefacts with a size limit; the least recently used ones are evicted."""
+    """A directory of artefacts with a size limit; the least recently used ones are evicted.
+
+    Attributes:
+        name: The directory, for messages. It differs from the given one if that is not private.
+    """
 
     def __init__(self, folder: Path, size_limit: int, spare: Path | None = None) -> None:
         """Open the cache, and create it if it does not exist.
@@ -59,6 +67,7 @@ class Artefacts:
         Raises:
             WagiError: The directory cannot be created, or other users can write to it.
         """
+        self.name = folder
         self._folder = folder
         self._spare = spare
         self._size_limit = size_limit
@@ -69,11 +78,13 @@ class Artefacts:
             raise WagiError(f"{folder}: {error.strerror}") from None
         if not stat.S_ISDIR(status.st_mode):
             raise WagiError(f"{folder}: not a directory")
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise WagiError(
-                f"{folder}: other users can write to this directory of compiled code: restrict its"
-                " owner and permissions (chmod 700)"
-            )
+        if not _is_private(status):
+            self.name, self._folder = _private_subfolder(folder)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether artefacts can be added."""
+        return os.access(self._folder, os.W_OK)
 
     def find(self, key: str) -> Path | None:
         """Return the file of an artefact, or None. It becomes the most recently used one."""
@@ -95,7 +106,7 @@ class Artefacts:
             path = write_atomically(self._folder / (key + SUFFIX), code)
         except OSError as error:
             if self._spare is None:
-                raise WagiError(f"{self._folder}: {error.strerror}") from None
+                raise WagiError(f"{self.name}: {error.strerror}") from None
             return write_atomically(self._spare / (key + SUFFIX), code)
         self._evict(path)
         return path
@@ -114,3 +125,36 @@ class Artefacts:
             room -= size
             if room < 0:
                 path.unlink(missing_ok=True)
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Whether only this user and root can write to a directory."""
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+
+
+def _private_subfolder(folder: Path) -> tuple[Path, Path]:
+    """Create a private subdirectory of a directory that other users can write to, and open it.
+
+    Returns:
+        Its name, and a path that leads to it in this process and its children even if another
+        directory gets the name. The descriptor stays open until the process ends.
+
+    Raises:
+        WagiError: There is no private subdirectory, and none can be created.
+    """
+    name = folder / f"wagi-{os.geteuid()}"
+    try:
+        name.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        reason = f"and {name} cannot be used ({error.strerror})"
+    else:
+        by_descriptor = Path(f"/proc/self/fd/{descriptor}")
+        if _is_private(os.fstat(descriptor)) and by_descriptor.is_dir():
+            return name, by_descriptor
+        os.close(descriptor)
+        reason = f"and to {name}"
+    raise WagiError(
+        f"{folder}: other users can write to this directory of compiled code, {reason}: restrict"
+        " its owner and permissions (chmod 700)"
+    )

@@ -28,11 +28,11 @@ _log = logging.getLogger("wagi")
 class ModuleLogs:
     """The logs of all modules, with the thread that writes them."""
 
-    def __init__(self, folder: Path, size_limit: int) -> None:
+    def __init__(self, folder: Path | None, size_limit: int) -> None:
         """Create the logs.
 
         Args:
-            folder: The log directory.
+            folder: The log directory; None for the server's log only.
             size_limit: Size in bytes at which a file is rotated to ``module.stderr.1``.
         """
         self._folder = folder
@@ -42,6 +42,8 @@ class ModuleLogs:
 
     def of(self, route: str) -> ModuleLog:
         """Open the log of a route: ``<log dir>/<sha256 of the route>/module.stderr``."""
+        if self._folder is None:
+            return ModuleLog(route, None, self._writer, None)
         path = self._folder / hashlib.sha256(route.encode()).hexdigest() / "module.stderr"
         file = _RotatedFile(path, self._size_limit)
         output: Output[bytes] = Output(str(path), file.append, b"".join)
@@ -56,9 +58,16 @@ class ModuleLogs:
 
 
 class ModuleLog:
-    """The log of one route."""
+    """The log of one route.
 
-    def __init__(self, route: str, path: Path, writer: Writer, output: Output[bytes]) -> None:
+    Attributes:
+        route: The route.
+        path: Its file; None with ``--log-dir none``.
+    """
+
+    def __init__(
+        self, route: str, path: Path | None, writer: Writer, output: Output[bytes] | None
+    ) -> None:
         self.route = route
         self.path = path
         self._writer = writer
@@ -67,7 +76,8 @@ class ModuleLog:
     def append(self, lines: Sequence[bytes], request_id: str) -> None:
         """Write lines, which are given without line ends."""
         record = b"\n".join(lines) + b"\n"
-        self._writer.enqueue(self._output, record, len(record))
+        if self._output is not None:
+            self._writer.enqueue(self._output, record, len(record))
         shown = [one_line(line.decode("utf-8", "backslashreplace")) for line in lines]
         _log.info("stderr of %s [%s]", self.route, request_id, extra={"lines": shown})
 

@@ -34,12 +34,13 @@ from wagi.server.systemd import Notifier, activated_socket
 from wagi.server.tls import read_certificate, tls_context
 from wagi.server.worker import Worker
 from wagi.sources.module_request import Report
-from wagi.storage import new_folder
+from wagi.storage import new_folder, temporary_folder
 
 _log = logging.getLogger("wagi")
 
-Announce = Callable[[ServerLog, str, Plan, Path], None]
-"""``announce(log, url, plan, log_dir)`` prints that the service is ready."""
+Announce = Callable[[ServerLog, str, Plan, Path | None], None]
+"""``announce(log, url, plan, log_dir)`` prints that the service is ready; ``log_dir`` is None if
+handlers' stderr is not written to files."""
 
 
 class Development(Protocol):
@@ -67,7 +68,7 @@ class Development(Protocol):
 
 
 Develop = Callable[[Path], AbstractContextManager[Development]]
-"""``develop(log_dir)`` runs a development mode while its block runs."""
+"""``develop(folder)`` runs a development mode while its block runs."""
 Watch = Callable[[], AbstractContextManager[None]]
 """``watch()`` reloads the service after each change of a file while its block runs."""
 
@@ -118,7 +119,10 @@ def serve(
                 address = plan.listen
             return stack.enter_context(listeners.listen(address, settings.worker_count))
 
-        development = stack.enter_context(develop(log_dir)) if develop else None
+        development: Development | None = None
+        if develop:
+            folder = log_dir or stack.enter_context(temporary_folder("dev"))
+            development = stack.enter_context(develop(folder))
         if watch:
             stack.enter_context(watch())
 
@@ -146,7 +150,7 @@ def serve(
 
 
 def _load(
-    settings: Settings, file: Path | None, kept: Stores, log_dir: Path, report: Report
+    settings: Settings, file: Path | None, kept: Stores, log_dir: Path | None, report: Report
 ) -> Plan:
     """Load a plan. Runs in a separate process, with its own log of what ``_routes`` prints."""
     with server_log():
@@ -157,7 +161,7 @@ def _load(
 def _work(
     settings: Settings,
     spec: WorkerSpec,
-    log_dir: Path,
+    log_dir: Path | None,
     development: Development | None,
     is_activated: bool,
 ) -> int:
@@ -166,7 +170,7 @@ def _work(
     Args:
         settings: The settings of the server.
         spec: What the worker serves.
-        log_dir: The folder of the modules' logs.
+        log_dir: The folder of the modules' logs; None for no files.
         development: The development mode, if any.
         is_activated: Whether the listening socket outlives the service (socket activation).
 
@@ -241,7 +245,10 @@ def _prepare_process() -> None:
 
 
 @contextlib.contextmanager
-def _log_dir(settings: Settings) -> Iterator[Path]:
+def _log_dir(settings: Settings) -> Iterator[Path | None]:
+    if settings.log_dir == "none":
+        yield None
+        return
     if settings.log_dir is not None:
         try:
             settings.log_dir.mkdir(parents=True, exist_ok=True)

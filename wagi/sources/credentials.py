@@ -49,6 +49,8 @@ async def find_credential(registry: str) -> Credential | None:
         SourceError: The configuration is invalid, or a helper program fails.
     """
     path = _configuration_path()
+    if path is None:
+        return None
     configuration = _read(path)
     helper = _mapping(configuration, "credHelpers", path).get(registry)
     helper = helper or configuration.get("credsStore")
@@ -62,9 +64,13 @@ async def find_credential(registry: str) -> Credential | None:
     return None
 
 
-def _configuration_path() -> Path:
+def _configuration_path() -> Path | None:
+    """The path of Docker's configuration; None for a user without a home directory."""
     folder = os.environ.get("DOCKER_CONFIG")
-    return (Path(folder) if folder else Path("~/.docker").expanduser()) / "config.json"
+    try:
+        return (Path(folder) if folder else Path("~/.docker").expanduser()) / "config.json"
+    except RuntimeError:
+        return None
 
 
 def _read(path: Path) -> dict[str, Any]:
