@@ -30,6 +30,7 @@ the path of [modules.schema.json](modules.schema.json), which `wagi schema` prin
 
 ```toml title="reference.toml"
 default_host = "localhost:3000"      # for requests whose Host header lacks a host or port
+include = ["conf.d/*.toml"]          # further files with entries
 
 [defaults]                           # defaults for all modules; an entry's own value takes precedence
 environment = {GREETING = "hello"}
@@ -69,12 +70,24 @@ bindle_server = "http://localhost:8080/v1"   # for a bindle: module; the default
 # Expected SHA-256 of the module; required for an https: URL
 sha256 = "e62f611d3a578d0e43caf2ddc924fe436ddbdf79737339b5bf06d5a0a6264244"
 repository = ""                      # reserved by the original Wagi, ignored
+
+[[module]]
+route = "/assets/..."
+static = "public"                    # a directory in place of a module
+index = "index.html"                 # the file that represents a directory
+not_found = "404.html"               # sent with status 404 for paths without a file
+cache_control = {"*.html" = "no-cache", "*" = "max-age=3600"}   # or one value for all files
+
+[[module]]
+route = "/app/..."
+static = "app"
+fallback = "index.html"              # sent with status 200 for paths without a file
 ```"""
 
 _SIZES = """
 Sizes are numbers of bytes or strings such as `"64MiB"`. A value of 0 disables a limit, except for those marked † in
 [Security](security.md#limits), which describes what happens when a limit is exceeded and how the defaults were chosen.
-[Outbound HTTP](outbound.md) explains `allowed_hosts`.
+[Outbound HTTP](outbound.md) explains `allowed_hosts`, [Static files](static.md) entries with `static`, and `include`.
 """
 
 _QUICK_START = """\
@@ -93,13 +106,15 @@ def reference() -> str:
     tables = schema["$defs"]
     defaults = tables["Defaults"]["properties"]
     entry = {k: v for k, v in tables["ModuleEntry"]["properties"].items() if k not in defaults}
-    whole = {k: v for k, v in schema["properties"].items() if k == "default_host"}
+    whole = {k: v for k, v in schema["properties"].items() if k in ("default_host", "include")}
+    static = {k: v for k, v in tables["StaticEntry"]["properties"].items() if k != "route"}
     parts = [
         _REFERENCE,
         *_section("Top level", whole),
         *_section("Keys of an entry, `[[module]]`", entry),
         *_section("Keys of an entry or of `[defaults]`", defaults),
         *_section("Keys of a volume", tables["Volume"]["properties"]),
+        *_section("Keys of an entry with static files", static),
         _SIZES,
     ]
     return "\n".join(parts)

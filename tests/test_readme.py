@@ -11,9 +11,10 @@ import pytest
 
 from tests.support import toolchains
 from tests.support.registry import registry
-from tests.support.server import ROOT, run_wagi
+from tests.support.server import ROOT, run_wagi, write_files
 from tests.support.shell import BLOCK, Shell, environment_with
 from wagi.routemap.modules_toml import ModuleEntry, ModulesToml
+from wagi.routemap.static_entry import StaticEntry
 
 README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs/reference.md").read_text()
@@ -60,6 +61,7 @@ def test_the_reference_is_valid(tmp_path: Path) -> None:
     (block,) = (text for _, name, text in BLOCK.findall(REFERENCE) if name == "reference.toml")
     (tmp_path / "reference.toml").write_text(block)
     (tmp_path / "data").mkdir()
+    write_files(tmp_path, {"public/404.html": "", "app/index.html": "", "conf.d/team.toml": ""})
     shutil.copy(ROOT / "examples/wat/hello.wat", tmp_path / "hello.wasm")
     done = run_wagi(tmp_path, "check", "reference.toml")
     assert (done.returncode, done.stderr) == (0, "")
@@ -68,4 +70,5 @@ def test_the_reference_is_valid(tmp_path: Path) -> None:
 def test_the_reference_names_every_key() -> None:
     (block,) = (text for _, name, text in BLOCK.findall(REFERENCE) if name == "reference.toml")
     keys = set(re.findall(r"^(\w+) =", block, re.MULTILINE)) | {"defaults", "module"}
-    assert keys == {*ModulesToml.model_fields, *ModuleEntry.model_fields}
+    models = (ModulesToml, ModuleEntry, StaticEntry)
+    assert keys == {key for model in models for key in model.model_fields}

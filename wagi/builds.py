@@ -46,11 +46,11 @@ def builds_of(route_map: RouteMap) -> tuple[Build, ...]:
     A command that several entries name is one build: it is run once for all their modules.
     """
     builds: dict[tuple[str, Path], Build] = {}
-    for entry in route_map.entries:
+    for entry in route_map.modules:
         module = module_file(entry, route_map)
         if entry.build is None or module is None:
             continue
-        key = entry.build, route_map.folder
+        key = entry.build, route_map.folder_of(entry)
         known = builds.get(key, Build(*key, (), (), ()))
         builds[key] = replace(
             known,
@@ -66,7 +66,7 @@ def module_file(entry: ModuleEntry, route_map: RouteMap) -> Path | None:
     with contextlib.suppress(WagiError):  # an invalid reference is reported when it is loaded
         reference = parse_reference(entry.module)
         if isinstance(reference, FileReference):
-            return resolve_path(reference.path, route_map.folder).absolute()
+            return resolve_path(reference.path, route_map.folder_of(entry)).absolute()
     return None
 
 
@@ -124,7 +124,7 @@ def outdated_warnings(file: Path | None) -> list[Problem]:
         return []
     if file.suffix not in MODULE_SUFFIXES:
         route_map = read_route_map(file)
-        return _outdated(route_map, route_map.entries)
+        return _outdated(route_map, route_map.modules)
     module = file.resolve()
     candidates = (folder / "modules.toml" for folder in module.parents)
     path = next(filter(Path.is_file, candidates), None)
@@ -136,7 +136,7 @@ def outdated_warnings(file: Path | None) -> list[Problem]:
         return []
     entries = [
         entry
-        for entry in route_map.entries
+        for entry in route_map.modules
         if (path := module_file(entry, route_map)) and path.resolve() == module
     ]
     return _outdated(route_map, entries)
@@ -172,7 +172,8 @@ def _newer_source(entry: ModuleEntry, module: Path, route_map: RouteMap) -> Path
 
 def _sources(entry: ModuleEntry, route_map: RouteMap) -> tuple[Path, ...]:
     default = _DEFAULT_SOURCES if entry.build else ()
-    return tuple(route_map.folder / path for path in entry.watch or default)
+    folder = route_map.folder_of(entry)
+    return tuple(folder / path for path in entry.watch or default)
 
 
 def _files(source: Path) -> Iterator[Path]:

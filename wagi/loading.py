@@ -13,7 +13,7 @@ from wagi.cgi.environment import RouteVariables
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.gateway.admission import Share
 from wagi.gateway.concurrency import WorkerLimits
-from wagi.gateway.route import Plan, PlannedRoute, Route
+from wagi.gateway.route import Plan, PlannedRoute, PlannedStatic, Route, StaticRoute
 from wagi.guest.demand import MemoryDemand, memory_demand
 from wagi.guest.engine import Runtime
 from wagi.guest.guest import run_to_end
@@ -22,11 +22,15 @@ from wagi.guest.module import MemoryLimitError, Module, ModuleError, ParsedModul
 from wagi.observe.module_log import ModuleLogs, Stderr
 from wagi.outbound.client import OutboundClient
 from wagi.outbound.destinations import Destinations
-from wagi.routemap.entries import ModuleEntry, RouteMap
+from wagi.routemap.entries import Entry, ModuleEntry, RouteMap
+from wagi.routemap.static_entry import StaticEntry
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes
 from wagi.sources.errors import FetchError, SourceError
 from wagi.sources.files import resolve_path
 from wagi.sources.module_request import FetchedModule, ModuleRequest
+from wagi.static.configuration import SiteError, make_site, missing_files
+from wagi.static.entity_tags import EntityTags
+from wagi.static.responder import StaticResponder
 
 _ROUTES_TIMEOUT_S = 30.0  # for ``_routes`` of an entry without a ``timeout``
 
@@ -36,12 +40,12 @@ def module_requests(route_map: RouteMap) -> list[ModuleRequest]:
     return [
         ModuleRequest(
             entry.module,
-            route_map.folder,
+            route_map.folder_of(entry),
             entry.sha256 or "",
             entry.pull,
             entry.bindle_server or "",
         )
-        for entry in route_map.entries
+        for entry in route_map.modules
     ]
 
 
@@ -58,7 +62,7 @@ def make_plan(
 
     Args:
         route_map: The route map.
-        modules: The modules of its entries, or why they could not be fetched.
+        modules: The modules of its entries that have one, or why they could not be fetched.
         variables: The variables that the operator gives to every handler.
         logs: The logs of the modules, for what they write to stderr now.
         runtime: Compiles the modules.
@@ -71,16 +75,18 @@ def make_plan(
     builder = _PlanBuilder(route_map, variables, logs, runtime, memory_budget)
     sources = [
         builder.parse_module(entry, fetched)
-        for entry, fetched in zip(route_map.entries, modules, strict=True)
+        for entry, fetched in zip(route_map.modules, modules, strict=True)
     ]
     runtime.compile((source for source in sources if source), report)
-    routes: list[PlannedRoute] = []
-    for index, (source, fetched) in enumerate(zip(sources, modules, strict=True)):
-        routes += builder.plan_routes(index, source, fetched)
+    parsed = zip(sources, modules, strict=True)
+    routes: list[PlannedRoute | PlannedStatic] = []
+    for index, entry in enumerate(route_map.entries):
+        if isinstance(entry, StaticEntry):
+            routes += builder.plan_static(entry)
+        elif isinstance(entry, ModuleEntry):
+            routes += builder.plan_routes(index, entry, *next(parsed))
     if builder.problems:
-        raise ConfigurationError(
-            sorted(builder.problems, key=lambda problem: (problem.line is None, problem.line))
-        )
+        raise ConfigurationError(sorted(builder.problems, key=route_map.position))
     if not routes:
         message = "no [[module]]: every path is answered 404"
         builder.warnings.append(route_map.location.problem(message))
@@ -94,7 +100,7 @@ def build_table(
     logs: ModuleLogs,
     runtime: Runtime,
     worker_limits: WorkerLimits,
-) -> RouteTable[Route]:
+) -> RouteTable[Route | StaticRoute]:
     """Build the route table of a plan, in the process that serves it.
 
     Args:
@@ -109,8 +115,13 @@ def build_table(
     """
     shares: dict[int, Share] = {}
     clients: dict[int, OutboundClient | None] = {}
-    routes: list[tuple[RoutePattern, Route]] = []
+    routes: list[tuple[RoutePattern, Route | StaticRoute]] = []
+    tags = EntityTags()
     for planned in plan.routes:
+        if isinstance(planned, PlannedStatic):
+            responder = StaticResponder(planned.site, tags)
+            routes.append((planned.pattern, StaticRoute(responder)))
+            continue
         limits = planned.limits
         if planned.entry not in shares:
             entry_limit = None
@@ -157,7 +168,7 @@ class _PlanBuilder:
         self._logs = logs
         self._runtime = runtime
         self._memory_budget = memory_budget
-        self._patterns: dict[str, ModuleEntry] = {}  # the first entry of each
+        self._patterns: dict[str, Entry] = {}  # the first entry of each
 
     def parse_module(
         self, entry: ModuleEntry, fetched: FetchedModule | WagiError
@@ -175,20 +186,36 @@ class _PlanBuilder:
             self._report(error, entry, "module")
             return None
 
+    def plan_static(self, entry: StaticEntry) -> list[PlannedStatic]:
+        """Plan the route of an entry with static files. Returns: No route if it is not valid."""
+        pattern = self._check_route(entry)
+        try:
+            site = make_site(entry, self._map)
+        except SiteError as error:
+            self._report(error, entry, "static")
+            return []
+        for key, message in missing_files(site):
+            self._warn(message, entry, key)
+        return [] if pattern is None else [PlannedStatic(pattern, site)]
+
     def plan_routes(
-        self, index: int, source: ParsedModule | None, fetched: FetchedModule | WagiError
+        self,
+        index: int,
+        entry: ModuleEntry,
+        source: ParsedModule | None,
+        fetched: FetchedModule | WagiError,
     ) -> list[PlannedRoute]:
         """Plan the routes of an entry, in the order in which they are tried.
 
         Args:
             index: The number of the entry in the route map.
+            entry: The entry.
             source: Its module; None if it cannot be parsed.
             fetched: The module as it was fetched.
 
         Returns:
             No route for what is not valid.
         """
-        entry = self._map.entries[index]
         pattern = self._check_route(entry)
         self._check_allowed_hosts(entry)
         preopens = self._preopens(entry, fetched)
@@ -221,15 +248,15 @@ class _PlanBuilder:
             if route_pattern is not None
         ]
 
-    def _report(self, error: Exception | str, entry: ModuleEntry, key: str) -> None:
+    def _report(self, error: Exception | str, entry: Entry, key: str) -> None:
         # A module that cannot be a handler is a mistake of the user; a failing registry is not.
         exit_status = 1 if isinstance(error, FetchError) else 2
         self.problems.append(entry.location(key).problem(f"{key}: {error}", exit_status))
 
-    def _warn(self, message: str, entry: ModuleEntry, key: str) -> None:
+    def _warn(self, message: str, entry: Entry, key: str) -> None:
         self.warnings.append(entry.location(key).problem(f"{key}: {message}"))
 
-    def _check_route(self, entry: ModuleEntry) -> RoutePattern | None:
+    def _check_route(self, entry: Entry) -> RoutePattern | None:
         try:
             pattern = RoutePattern.parse(entry.route)
         except ValueError as error:
@@ -237,12 +264,12 @@ class _PlanBuilder:
             return None
         known = self._patterns
         if pattern.text in known:
-            first = known[pattern.text].location("route")
+            first = known[pattern.text].location("route").seen_from(entry.location("route"))
             self._report(f"{pattern.text!r} is already the route of {first}", entry, "route")
         elif earlier := next(
             (text for text in pattern.covering_wildcards() if text in known), None
         ):
-            first = known[earlier].location("route")
+            first = known[earlier].location("route").seen_from(entry.location("route"))
             reason = f"{earlier!r} in {first} comes first"
             self._warn(f"{pattern.text!r} can never match: {reason}", entry, "route")
         if obstacle := pattern.unreachable_reason():
@@ -265,7 +292,7 @@ class _PlanBuilder:
         if isinstance(fetched, FetchedModule) and fetched.files is not None:
             preopens.append(Preopen(str(fetched.files.absolute()), "/", readonly=True))
         for guest_path, volume in entry.volumes.items():
-            path = resolve_path(volume.path, self._map.folder)
+            path = resolve_path(volume.path, self._map.folder_of(entry))
             if not path.is_dir():
                 reason = "is not a directory" if path.exists() else "does not exist"
                 self._report(f"the directory {path} of {guest_path!r} {reason}", entry, "volumes")

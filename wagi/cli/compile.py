@@ -64,7 +64,7 @@ def compile_(file: Path | None, config: Path | None, target_name: str, **options
     if settings.artefact_cache is None:
         default_folder()  # raises an error without a home: code in a temporary folder is of no use
     plan, where = load(settings, path, target)
-    modules = len({route.spec.key for route in plan.routes})
+    modules = len({route.spec.key for route in plan.handlers})
     seconds = time.perf_counter() - started
     code = "" if target is Target.NATIVE else f" for {target}"
     what = (

@@ -18,7 +18,7 @@ from wagi.cli.options import (
     server_options,
     settings_from,
 )
-from wagi.gateway.route import Plan, PlannedRoute
+from wagi.gateway.route import Plan, PlannedRoute, PlannedStatic
 from wagi.observe.text import one_line
 
 
@@ -40,25 +40,31 @@ def routes(file: Path | None, config: Path | None, as_json: bool, **options: Any
     """List routes."""
     settings = settings_from(options)
     plan, _ = load(settings, manifest_path(file, config, settings))
-    rows = [_row(route) for route in plan.routes]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([_row(route) for route in plan.routes], indent=2))
     elif sys.stdout.isatty():
         _print_table(plan)
     else:
-        for row in rows:
-            click.echo("\t".join(one_line(str(row[key])) for key in _COLUMNS))
+        for cells in map(_cells, plan.routes):
+            click.echo("\t".join(map(one_line, cells)))
 
 
-_COLUMNS = ("route", "module", "entrypoint")
-
-
-def _row(route: PlannedRoute) -> dict[str, Any]:
+def _row(route: PlannedRoute | PlannedStatic) -> dict[str, Any]:
+    if isinstance(route, PlannedStatic):
+        site = route.site
+        return {
+            "route": route.pattern.text,
+            "static": str(site.folder),
+            "index": site.index,
+            "fallback": site.fallback,
+            "not_found": site.not_found,
+            "cache_control": dict(site.cache_control),
+        }
     spec = route.spec
     return {
         "route": route.pattern.text,
-        "module": spec.name,
-        "entrypoint": spec.calls[-1].decode(),
+        "module": route.name,
+        "entrypoint": route.entrypoint,
         "source": route.source,
         "dynamic": route.is_dynamic,
         "argv": route.argv,
@@ -79,17 +85,30 @@ def _print_table(plan: Plan) -> None:
     for title in [*titles, "Source"] if any(sources) else titles:
         table.add_column(title, overflow="fold")
     for route, source in zip(plan.routes, sources, strict=True):
-        row, limits = _row(route), route.limits
-        cells = [*(str(row[key]) for key in _COLUMNS)]
-        cells += ["none" if limits.timeout is None else f"{limits.timeout:g} s"]
-        cells += [f"{limits.memory_limit / 1024**2:g} MiB"]
-        cells += [str(limits.max_concurrency or "any")]
+        cells = [*_cells(route), *_limits(route)]
         cells += [source] if any(sources) else []
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     Console().print(table)
 
 
-def _source(route: PlannedRoute) -> str:
+def _cells(route: PlannedRoute | PlannedStatic) -> list[str]:
+    return [route.pattern.text, route.name, route.entrypoint]
+
+
+def _limits(route: PlannedRoute | PlannedStatic) -> list[str]:
+    if isinstance(route, PlannedStatic):
+        return ["", "", ""]
+    limits = route.limits
+    return [
+        "none" if limits.timeout is None else f"{limits.timeout:g} s",
+        f"{limits.memory_limit / 1024**2:g} MiB",
+        str(limits.max_concurrency or "any"),
+    ]
+
+
+def _source(route: PlannedRoute | PlannedStatic) -> str:
     """Describe the origin of a route, unless it is obvious from its entry."""
+    if isinstance(route, PlannedStatic):
+        return ""
     found = "" if Path(route.source).exists() else route.source
     return f"{found} (from _routes)".strip() if route.is_dynamic else found

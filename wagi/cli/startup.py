@@ -21,7 +21,7 @@ def startup_message(url: str, plan: Plan, seconds: float, log_dir: Path | None) 
     lines = [f"warning: {paragraph(str(warning))}" for warning in plan.warnings]
     if sys.stderr is not None and sys.stderr.isatty():
         return "\n".join([*lines, _format_table(url, plan, seconds, log_dir)])
-    lines += [f"route {route.pattern.text} -> {route.spec.name}" for route in plan.routes]
+    lines += [f"route {route.pattern.text} -> {route.name}" for route in plan.routes]
     logs = f", logs in {log_dir}" if log_dir else ""
     lines += [f"loaded {format_route_count(plan)} in {seconds:.2f} s{logs}"]
     return "\n".join([*lines, f"listening on {url}"])
@@ -41,7 +41,7 @@ def _format_table(url: str, plan: Plan, seconds: float, log_dir: Path | None) ->
     table.add_column("Route", overflow="fold")
     table.add_column("Module", overflow="fold")
     for route in plan.routes:
-        table.add_row(Text(route.pattern.text), Text(route.spec.name))
+        table.add_row(Text(route.pattern.text), Text(route.name))
     console = Console(stderr=True, highlight=False)
     with console.capture() as capture:
         console.print(table)

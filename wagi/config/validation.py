@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -35,6 +36,9 @@ _EXPECTED = {
     "string_type": "a string",
 }
 """What was expected, by pydantic's type of error."""
+_PSEUDO_KEY = re.compile(r"\[(?:key|[A-Z][A-Za-z]+)\]")
+"""What pydantic adds to a path: ``[key]`` after a key of a table that is itself invalid, and the
+tag of a table that may have several models, which is the name of its model in brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +83,14 @@ def explain_validation_error(
 def _explain(
     item: Any, model: type[BaseModel], name: Callable[[KeyPath], str], table: str
 ) -> InvalidValue:
-    # pydantic marks an error in the key of a table by a pseudo key after it.
-    path: KeyPath = tuple(key for key in item["loc"] if key != "[key]")
+    path: KeyPath = tuple(key for key in item["loc"] if not _PSEUDO_KEY.fullmatch(str(key)))
     context = {"table": table, **item.get("ctx", {})}
     found = _describe(item["input"], table)
     match item["type"]:
         case "missing":
             return InvalidValue(path, f"required key {name(path)!r} is missing")
         case "extra_forbidden":
-            return InvalidValue(path, _explain_unknown_key(path, model))
+            return InvalidValue(path, _explain_unknown_key(item["loc"], model))
         case "value_error":
             message = str(context["error"])
             if message.startswith("expected ") and "found " not in message:
@@ -112,11 +115,15 @@ def _explain_unknown_key(path: KeyPath, model: type[BaseModel]) -> str:
 
 
 def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel]:
-    """The model of the table that a path leads to."""
+    """The model of the table that a path leads to, which may include pseudo keys."""
+    candidates = [model]
     for key in path:
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         if key in fields:
-            model = next(_models_in(fields[key].annotation), model)
+            candidates = list(_models_in(fields[key].annotation)) or candidates
+            model = candidates[0]
+        elif named := [item for item in candidates if f"[{item.__name__}]" == key]:
+            model = named[0]
     return model
 
 

@@ -54,8 +54,8 @@ class Publisher:
         rows = [
             {
                 "route": route.pattern.text,
-                "module": route.spec.name,
-                "entrypoint": route.spec.calls[-1].decode(),
+                "module": route.name,
+                "entrypoint": route.entrypoint,
             }
             for route in plan.routes
         ]

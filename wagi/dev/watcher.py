@@ -28,6 +28,7 @@ from wagi.dev.file_versions import folders_of, version_of
 from wagi.errors import WagiError
 from wagi.observe.server_log import server_log
 from wagi.routemap.entries import RouteMap
+from wagi.routemap.include import Include
 from wagi.routemap.reader import read_route_map
 from wagi.server.signals import HANDLED, reset_signals
 
@@ -49,18 +50,27 @@ class Watched:
     Attributes:
         files: A change of one of these causes a reload.
         builds: A change of their sources causes a build, then a reload.
+        includes: A new file that one of these patterns matches causes a reload.
     """
 
     files: frozenset[Path]
     builds: tuple[Build, ...]
+    includes: tuple[Include, ...] = ()
 
     @property
     def folders(self) -> set[Path]:
-        """The folders where a change can change a file.
+        """The folders where a change can change a file, or add one that a pattern matches.
 
         Editors and compilers replace files instead of writing them.
         """
-        return {folder for path in self.files for folder in folders_of(path)}
+        folders = {folder for path in self.files for folder in folders_of(path)}
+        return folders.union(*(include.folders() for include in self.includes))
+
+    @property
+    def paths(self) -> set[Path]:
+        """The files, and those that the patterns match now."""
+        matching = {path.absolute() for include in self.includes for path in include.files()}
+        return matching | self.files
 
     @property
     def trees(self) -> set[Path]:
@@ -113,9 +123,10 @@ def what_to_watch(settings: Settings, file: Path | None, route_map: RouteMap | N
     files = {path.absolute() for path in named if path is not None}
     if route_map is None:
         return Watched(frozenset(files), ())
-    modules = (module_file(entry, route_map) for entry in route_map.entries)
+    files.update(path.absolute() for path in route_map.files)
+    modules = (module_file(entry, route_map) for entry in route_map.modules)
     files.update(module for module in modules if module is not None)
-    return Watched(frozenset(files), builds_of(route_map))
+    return Watched(frozenset(files), builds_of(route_map), route_map.includes)
 
 
 def _build_missing(settings: Settings, file: Path, on_error: OnError) -> None:
@@ -170,7 +181,8 @@ class _Watcher:
         self._changes: queue.Queue[set[Path]] = queue.Queue()
         self._watched = what_to_watch(settings, file, None)
         self._read_watched()
-        self._versions = {path: version_of(path) for path in self._watched.files}
+        self._versions = self._current_versions()
+        self._folders: set[Path] = set()  # that are being watched
         self._stop = threading.Event()  # ends the current watching threads
 
     def run(self) -> None:
@@ -196,7 +208,8 @@ class _Watcher:
         A file that changes before the new threads really watch is found by ``_modified``.
         """
         before, self._stop = self._stop, threading.Event()
-        for paths, recursive in ((self._watched.folders, False), (self._watched.trees, True)):
+        self._folders = self._watched.folders
+        for paths, recursive in ((self._folders, False), (self._watched.trees, True)):
             if paths:
                 arguments = (paths, recursive, self._stop)
                 threading.Thread(target=self._watch, args=arguments, daemon=True).start()
@@ -238,26 +251,31 @@ class _Watcher:
                 changed = {Path(path) for _, path in changes}
                 self._changes.put(changed if recursive else changed & self._watched.files)
 
+    def _current_versions(self) -> dict[Path, object]:
+        return {path: version_of(path) for path in self._watched.paths}
+
     def _modified(self) -> set[Path]:
         """The files that have changed since this was last called."""
-        versions = {path: version_of(path) for path in self._watched.files}
-        modified = {path for path in versions if versions[path] != self._versions.get(path)}
-        self._versions = versions
-        return modified
+        before, self._versions = self._versions, self._current_versions()
+        paths = before.keys() | self._versions.keys()
+        return {path for path in paths if before.get(path) != self._versions.get(path)}
 
     def _changed(self, changed: set[Path]) -> None:
-        changed = changed | self._modified()
+        modified = self._modified()
+        changed = changed | modified
         stale = [
             build
             for build in self._watched.builds
             if any(path.is_relative_to(source) for path in changed for source in build.sources)
         ]
         built = self._on_error is not None and _build(stale, self._on_error)
-        if built or changed & self._watched.files:
+        if built or modified or changed & self._watched.files:
             self._read_watched()
             self._modified()  # the reload reads all changes up to now
             self._start_watching()
             self._reload()
+        elif self._watched.folders != self._folders:  # a new one, in which a pattern may match
+            self._start_watching()
 
     def _reload(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -23,7 +23,7 @@ from wagi.gateway import explanation
 from wagi.gateway.admission import Overloaded
 from wagi.gateway.explanation import GuestFacts
 from wagi.gateway.gateway import Gateway
-from wagi.gateway.route import Route
+from wagi.gateway.route import Route, StaticRoute
 from wagi.guest.budget import Lease
 from wagi.guest.guest import Guest
 from wagi.guest.outcome import Exit, Trap
@@ -37,6 +37,7 @@ from wagi.observe.failure import Failure
 from wagi.observe.module_log import Stderr
 from wagi.observe.text import one_line, paragraph
 from wagi.routing import HEALTH_PATH, Match
+from wagi.static.responder import StaticResponder
 
 _CLIENT_CLOSED_REQUEST = 499  # nginx's status 499, for the access log only
 _QUICK_CPU_S = 0.01  # CPU time during which output waits for the guest to end
@@ -99,6 +100,8 @@ class RequestCycle:
         is_health_check: Whether it asks for the health of the gateway itself.
     """
 
+    _responder: StaticResponder | None = None  # of a route to static files
+
     def __init__(self, gateway: Gateway, request: Request) -> None:
         # Shared
         self._gateway = gateway
@@ -115,7 +118,7 @@ class RequestCycle:
         self._stage = _RECEIVED
         # From _ROUTED on
         self._target: Target
-        self._match: Match[Route]
+        self._match: Match[Route | StaticRoute]
         self._route: Route
         self._body: BodyReader | None  # None if the request has none
         self._argv: bytes
@@ -137,6 +140,8 @@ class RequestCycle:
             ConnectionError: The client has disconnected.
         """
         if not self._find_route():
+            if self._responder is not None:
+                await self._send_file(self._responder)
             return
         await self._receive_body()
         self._build_environment()
@@ -210,7 +215,8 @@ class RequestCycle:
         """Find the route.
 
         Returns:
-            False if the gateway itself has answered the request.
+            Whether it leads to a handler. Otherwise the gateway itself has answered the request,
+            or the route leads to static files.
         """
         head = self._request.head
         try:
@@ -225,10 +231,21 @@ class RequestCycle:
         match = self._gateway.table.match(target.path)
         if match is None:
             raise HTTPError(HTTPStatus.NOT_FOUND, "No route matches this path.")
-        self._target, self._match, self._route = target, match, match.target
+        route = match.target
+        self._target, self._match = target, match
         self.exchange.route = match.pattern.text
-        self.exchange.module = match.target.handler.spec.name
+        if route.responder is not None:
+            self._responder = route.responder
+            self.exchange.module = route.responder.site.name
+            return False
+        self._route = route
+        self.exchange.module = route.handler.spec.name
         return True
+
+    async def _send_file(self, responder: StaticResponder) -> None:
+        """Answer the request with a static file."""
+        path_info = self._match.raw_path_info
+        await responder.answer(self._request, self._target, path_info, self.exchange)
 
     async def _receive_body(self) -> None:
         """Open the body. If its length is unknown, read it to its end."""

@@ -9,7 +9,7 @@ from itertools import count
 from wagi.config.values import HostPort
 from wagi.gateway.admission import Admission
 from wagi.gateway.concurrency import WorkerLimits
-from wagi.gateway.route import Route
+from wagi.gateway.route import Route, StaticRoute
 from wagi.guest.budget import MemoryAccount
 from wagi.guest.scheduler import FairScheduler
 from wagi.http.body import BodyLimits
@@ -38,7 +38,7 @@ class Gateway:
 
     def __init__(
         self,
-        table: RouteTable[Route],
+        table: RouteTable[Route | StaticRoute],
         default_host: HostPort | None,
         body_limits: BodyLimits,
         slots: int,
@@ -64,7 +64,10 @@ class Gateway:
         self.table = table
         self.default_host = default_host
         self.body_limits = body_limits
-        self.admission = Admission(slots, {route.share for _, route in table}, account, limits)
+        self._handlers = [route for _, route in table if isinstance(route, Route)]
+        self.admission = Admission(
+            slots, {route.share for route in self._handlers}, account, limits
+        )
         self.scheduler = FairScheduler()
         self.access_log = access_log
         self.records_guests = records_guests
@@ -72,6 +75,9 @@ class Gateway:
         self.request_ids: Iterator[str] = map(f"{secrets.token_hex(6)}-{{}}".format, count(1))
 
     async def close(self) -> None:
-        """Close the outbound clients of the routes."""
-        for client in {route.client for _, route in self.table if route.client}:
+        """Release what the routes use in the background."""
+        for client in {route.client for route in self._handlers if route.client}:
             await client.close()
+        for _, route in self.table:
+            if route.responder is not None:
+                await route.responder.close()

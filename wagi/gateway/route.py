@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from wagi.cgi.environment import RouteVariables
 from wagi.config.values import HostPort
@@ -14,6 +15,8 @@ from wagi.limits import Limits
 from wagi.observe.module_log import ModuleLog
 from wagi.outbound.client import OutboundClient
 from wagi.routing import RoutePattern
+from wagi.static.responder import StaticResponder
+from wagi.static.site import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,42 @@ class PlannedRoute:
     allowed_hosts: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """The module, for logs and lists."""
+        return self.spec.name
+
+    @property
+    def entrypoint(self) -> str:
+        """The exported function that is called."""
+        return self.spec.calls[-1].decode()
+
+    @property
     def limits(self) -> Limits:
         """The limits of the entry."""
         return self.spec.limits
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStatic:
+    """A route to static files as it is to be served, fit to be sent to another process.
+
+    Attributes:
+        pattern: Which paths it matches.
+        site: The directory and how it is served.
+    """
+
+    pattern: RoutePattern
+    site: Site
+
+    @property
+    def name(self) -> str:
+        """The directory, for logs and lists."""
+        return self.site.name
+
+    @property
+    def entrypoint(self) -> str:
+        """What lists show in place of an exported function."""
+        return "(static files)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +101,21 @@ class Plan:
         certificate: Certificate chain and key (PEM), if it is served with TLS.
     """
 
-    routes: tuple[PlannedRoute, ...]
+    routes: tuple[PlannedRoute | PlannedStatic, ...]
     default_host: str | None
     listen: HostPort | None
     warnings: tuple[Problem, ...]
     certificate: tuple[bytes, bytes] | None = None
 
     @property
+    def handlers(self) -> tuple[PlannedRoute, ...]:
+        """The routes to handlers: all but those to static files."""
+        return tuple(route for route in self.routes if isinstance(route, PlannedRoute))
+
+    @property
     def limited_entries(self) -> set[str]:
         """The routes of the entries that have a ``max_concurrency``."""
-        return {r.entry_route for r in self.routes if r.limits.max_concurrency is not None}
+        return {r.entry_route for r in self.handlers if r.limits.max_concurrency is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +133,10 @@ class Route:
         share: The entry's share of the slots for guests and of their memory.
         log: Where the stderr of its guests goes.
         client: Sends the outbound requests of the entry's guests; None if they may send none.
+        responder: None, which distinguishes it from a ``StaticRoute``.
     """
 
+    responder: ClassVar[None] = None
     pattern: RoutePattern
     handler: Handler
     variables: RouteVariables
@@ -103,3 +146,14 @@ class Route:
     share: Share
     log: ModuleLog
     client: OutboundClient | None
+
+
+@dataclass(frozen=True, slots=True)
+class StaticRoute:
+    """A route to static files.
+
+    Attributes:
+        responder: Answers its requests.
+    """
+
+    responder: StaticResponder

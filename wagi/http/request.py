@@ -69,6 +69,10 @@ class Channel(Protocol):
     def is_draining(self) -> bool:
         """Whether the server is draining, so that the connection closes after this request."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """The file descriptor of the socket; None if it is closed."""
+
     def dispatch(self, request: Request) -> None:
         """Start to answer a request of this connection."""
 

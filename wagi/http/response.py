@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -234,17 +235,33 @@ def send_text(
         ConnectionError: The client has disconnected.
     """
     body = text.encode()
-    head = request.head
     fields = [
         ("Content-Type", "text/plain; charset=utf-8"),
-        ("Server", "wagi"),
         *headers,
         ("Content-Length", str(len(body))),
-        ("Date", _date()),
     ]
-    lines = [f"{head.protocol} {status.value} {status.phrase}"]
-    lines += [f"{name}: {value}" for name, value in fields]
-    last = _connection_field(request.channel, head.protocol, head.keep_alive and not closes)
-    text = "\r\n".join(lines) + "\r\n" + last + "\r\n"
-    request.channel.write(text.encode() + (b"" if head.method == "HEAD" else body))
+    head = format_head(request, status, fields, closes)
+    request.channel.write(head + (b"" if request.head.method == "HEAD" else body))
     return len(body)
+
+
+def format_head(
+    request: Request,
+    status: HTTPStatus,
+    fields: Iterable[tuple[str, str]],
+    closes: bool = False,
+) -> bytes:
+    """Format the head of a response that the gateway generates.
+
+    Args:
+        request: The request to answer.
+        status: Status of the response.
+        fields: Header fields. Server, Date and Connection are added.
+        closes: Whether to close the connection after the response.
+    """
+    head = request.head
+    lines = [f"{head.protocol} {status.value} {status.phrase}", "Server: wagi"]
+    lines += [f"{name}: {value}" for name, value in fields]
+    lines.append(f"Date: {_date()}")
+    last = _connection_field(request.channel, head.protocol, head.keep_alive and not closes)
+    return ("\r\n".join(lines) + "\r\n" + last + "\r\n").encode()

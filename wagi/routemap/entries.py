@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +27,7 @@ from pydantic import (
 from wagi.config.values import HostPort, check_variable, parse_size
 from wagi.errors import Problem
 from wagi.limits import LimitField, Limits, Unit, limit_fields
+from wagi.routemap.include import Include
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,12 @@ class Location:
     def in_file(self) -> str:
         """File and line, such as ``modules.toml:2``; empty without a line."""
         return "" if self.file is None or self.line is None else f"{self.file.name}:{self.line}"
+
+    def seen_from(self, other: Location) -> str:
+        """How a message about another place refers to this one."""
+        if self.file != other.file:
+            return str(self.file) if self.line is None else f"{self.file}:{self.line}"
+        return str(self)
 
     def __str__(self) -> str:
         """How a message about another place in the same file refers to this one."""
@@ -99,6 +106,36 @@ class Table(BaseModel):
     """A table in which unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Entry(Table):
+    """One ``[[module]]``: a route and what is behind it."""
+
+    route: StrictStr = Field(
+        description="The path that this entry answers; with `/...` at its end, all paths below it,"
+        " too."
+    )
+
+    _location: Location = PrivateAttr(default=Location())
+    _key_locations: Mapping[str, Location] = PrivateAttr(default_factory=dict)
+
+    def located(
+        self, location: Location, key_locations: Mapping[str, Location] | None = None
+    ) -> Self:
+        """Return a copy that knows where it is written.
+
+        Args:
+            location: Where the entry is.
+            key_locations: Where those of its keys are that have a place of their own.
+        """
+        entry = self.model_copy()
+        entry._location = location
+        entry._key_locations = key_locations or {}
+        return entry
+
+    def location(self, key: str = "") -> Location:
+        """Where a key is written, or else the whole entry."""
+        return self._key_locations.get(key, self._location)
 
 
 def _check_seconds(value: object) -> object:
@@ -179,18 +216,18 @@ def _volume(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
-class ModuleEntry(Defaults):
+class ModuleEntry(Defaults, Entry):
     """One ``[[module]]``: a route and the module behind it."""
 
     UNSUPPORTED_KEYS: ClassVar[Mapping[str, str]] = {
         "host": "routes do not depend on the host name: remove it, and for virtual hosts run a"
         " wagi for each behind a server such as nginx, which selects one by its server_name",
+        **dict.fromkeys(
+            ("index", "fallback", "not_found", "cache_control"),
+            "it applies to static files: write `static` in place of `module`",
+        ),
     }
 
-    route: StrictStr = Field(
-        description="The path that this entry answers; with `/...` at its end, all paths below it,"
-        " too."
-    )
     module: NonEmptyText = Field(
         description="A path to a .wasm or .wat file, or a reference: `file:`, `oci:`, `bindle:`,"
         " `https:`."
@@ -252,27 +289,6 @@ class ModuleEntry(Defaults):
         default=None, description="Reserved by the original Wagi; ignored."
     )
 
-    _location: Location = PrivateAttr(default=Location())
-    _key_locations: Mapping[str, Location] = PrivateAttr(default_factory=dict)
-
-    def located(
-        self, location: Location, key_locations: Mapping[str, Location] | None = None
-    ) -> ModuleEntry:
-        """Return a copy that knows where it is written.
-
-        Args:
-            location: Where the entry is.
-            key_locations: Where those of its keys are that have a place of their own.
-        """
-        entry = self.model_copy()
-        entry._location = location
-        entry._key_locations = key_locations or {}
-        return entry
-
-    def location(self, key: str = "") -> Location:
-        """Where a key is written, or else the whole entry."""
-        return self._key_locations.get(key, self._location)
-
     @field_validator("volumes")
     @classmethod
     def _check_volumes(cls, value: dict[str, Volume]) -> dict[str, Volume]:
@@ -288,17 +304,37 @@ class RouteMap:
 
     Attributes:
         entries: The entries, in the order in which their routes are tried.
-        folder: Where relative paths start.
+        folder: The project: the directory of the map.
         location: Where the whole map is written.
         default_host: The host and port of requests whose Host header lacks them, if the map
             names one.
         listen: Where to listen, if the map names an address.
         warnings: What may be wrong with the map.
+        files: The files that were read, in order.
+        includes: Patterns of further files.
     """
 
-    entries: Sequence[ModuleEntry]
+    entries: Sequence[Entry]
     folder: Path
     location: Location
     default_host: str | None = None
     listen: HostPort | None = None
     warnings: tuple[Problem, ...] = ()
+    files: tuple[Path, ...] = ()
+    includes: tuple[Include, ...] = ()
+
+    @property
+    def modules(self) -> list[ModuleEntry]:
+        """The entries that have a module."""
+        return [entry for entry in self.entries if isinstance(entry, ModuleEntry)]
+
+    def position(self, problem: Problem) -> tuple[int, bool, int]:
+        """Return a key that sorts problems by file and line, those without a line last."""
+        files = (None, *self.files)
+        order = files.index(problem.file) if problem.file in files else len(files)
+        return order, problem.line is None, problem.line or 0
+
+    def folder_of(self, entry: Entry) -> Path:
+        """Return where the relative paths of an entry start: the directory of its file."""
+        file = entry.location().file
+        return self.folder if file is None else file.absolute().parent

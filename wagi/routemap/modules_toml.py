@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tomli
-from pydantic import BeforeValidator, Field, StrictStr, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StrictStr,
+    Tag,
+    ValidationError,
+    field_validator,
+)
 
-from wagi.config.text import read_text
+from wagi.config.text import read_text, suggest_file
 from wagi.config.validation import KeyPath, dotted, explain_validation_error
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem
-from wagi.routemap.entries import Defaults, Location, ModuleEntry, RouteMap, Table
-from wagi.routemap.lines import toml_lines
+from wagi.routemap.entries import (
+    Defaults,
+    Entry,
+    Location,
+    ModuleEntry,
+    NonEmptyText,
+    RouteMap,
+    Table,
+)
+from wagi.routemap.include import Include
+from wagi.routemap.lines import LineMap, toml_lines
+from wagi.routemap.static_entry import StaticEntry
+
+D = TypeVar("D", bound=Defaults)
 
 
 def _check_is_array(value: object) -> object:
@@ -22,34 +43,34 @@ def _check_is_array(value: object) -> object:
     return value
 
 
+def _kind_of(value: object) -> str:
+    """Return the tag of an entry."""
+    return "[StaticEntry]" if isinstance(value, dict) and "static" in value else "[ModuleEntry]"
+
+
+_AnyEntry = Annotated[
+    Annotated[ModuleEntry, Tag("[ModuleEntry]")] | Annotated[StaticEntry, Tag("[StaticEntry]")],
+    Discriminator(_kind_of),
+]
+
+
 class ModulesToml(Table):
-    """The whole file."""
+    """A whole file."""
 
     default_host: StrictStr | None = Field(
         default=None,
         description="The host and port of requests whose Host header lacks them.",
     )
+    include: list[NonEmptyText] = Field(
+        default_factory=list,
+        description="Patterns of further files, relative to this one, whose entries follow.",
+    )
     defaults: Defaults = Field(
         default_factory=Defaults, description="Defaults for all entries, which may override them."
     )
-    module: Annotated[list[ModuleEntry], BeforeValidator(_check_is_array)] = Field(
+    module: Annotated[list[_AnyEntry], BeforeValidator(_check_is_array)] = Field(
         default_factory=list, description="The routes, in the order in which they are tried."
     )
-
-    @property
-    def entries(self) -> list[ModuleEntry]:
-        """The entries, completed by ``[defaults]``."""
-        given = self.defaults.model_fields_set
-        environment = self.defaults.environment
-        return [
-            entry.model_copy(
-                update={
-                    **{key: getattr(self.defaults, key) for key in given - entry.model_fields_set},
-                    "environment": {**environment, **entry.environment},
-                }
-            )
-            for entry in self.module
-        ]
 
     @field_validator("default_host")
     @classmethod
@@ -60,11 +81,114 @@ class ModulesToml(Table):
 
 
 def read_modules_toml(path: Path) -> RouteMap:
-    """Read and check modules.toml.
+    """Read and check modules.toml, and the files that it includes.
 
     Raises:
-        ConfigurationError: With every mistake in the file, each with its line.
+        ConfigurationError: With every mistake in all files, each with its file and line.
     """
+    reader = _Reader(path.absolute().parent)
+    default_host = reader.read(path, Defaults(), ())
+    if reader.problems:
+        raise ConfigurationError(reader.problems)
+    return RouteMap(
+        reader.entries,
+        reader.project,
+        Location(path),
+        default_host,
+        warnings=tuple(reader.warnings),
+        files=tuple(reader.files),
+        includes=tuple(reader.includes),
+    )
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads a file and those that it includes, and collects what they contain.
+
+    Attributes:
+        project: The directory of the main file, which all others have to be in.
+        files: The files that were read.
+    """
+
+    project: Path
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    includes: list[Include] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    def read(self, path: Path, inherited: Defaults, chain: tuple[Path, ...]) -> str | None:
+        """Read a file.
+
+        Args:
+            path: The file.
+            inherited: The defaults of the file that includes it.
+            chain: The files that lead to it, the main file first.
+
+        Returns:
+            Its ``default_host``.
+        """
+        self.files.append(path)
+        try:
+            lines, parsed = _parse(path)
+        except ConfigurationError as error:
+            self.problems += error.problems
+            return None
+        if chain and parsed.default_host is not None:
+            message = f"default_host: expected only in {chain[0]}, which includes this file"
+            self.problems.append(Problem(message, path, lines.line(("default_host",))))
+        defaults = _with_defaults(parsed.defaults, inherited)
+        for index, written in enumerate(parsed.module):
+            place = ("module", index)
+            keys = {
+                key: Location(path, lines.line((*place, key))) for key in written.model_fields_set
+            }
+            entry = written
+            if isinstance(entry, ModuleEntry):
+                entry = _with_defaults(entry, defaults)
+            self.entries.append(entry.located(Location(path, lines.line(place)), keys))
+        location = Location(path, lines.line(("include",)))
+        for pattern in parsed.include:
+            include = Include(path.parent, pattern)
+            self.includes.append(include)
+            for file in self._matches(include, location):
+                self._include(file, location, defaults, (*chain, path))
+        return parsed.default_host
+
+    def _matches(self, include: Include, location: Location) -> list[Path]:
+        files = include.files()
+        if files:
+            return files
+        if include.has_wildcard:
+            message = f"include: no file matches {include.pattern!r}"
+            self.warnings.append(location.problem(message))
+            return []
+        path = include.folder / include.pattern
+        if path.is_dir():
+            reason = (
+                f"{path} is a directory: write a pattern such as {include.pattern + '/*.toml'!r}"
+            )
+        else:
+            reason = f"no such file: {path}{suggest_file(path)}"
+        self.problems.append(location.problem(f"include: {reason}"))
+        return []
+
+    def _include(
+        self, path: Path, location: Location, defaults: Defaults, chain: tuple[Path, ...]
+    ) -> None:
+        resolved = path.resolve()
+        if not resolved.is_relative_to(self.project.resolve()):
+            message = f"include: {path} is outside of the project {self.project}: move it there"
+            self.problems.append(location.problem(message))
+        elif any(resolved == file.resolve() for file in chain):
+            cycle = " → ".join(map(str, (*chain, path)))
+            self.problems.append(location.problem(f"include: {path} includes itself: {cycle}"))
+        elif all(resolved != file.resolve() for file in self.files):
+            self.read(path, defaults, chain)
+
+
+def _parse(path: Path) -> tuple[LineMap, ModulesToml]:
+    """Read one file. Raises: ConfigurationError with every mistake in it."""
     text = read_text(path)
     # tomli reads universal line ends and rejects the bare CR at which str.splitlines would split.
     try:
@@ -75,7 +199,7 @@ def read_modules_toml(path: Path) -> RouteMap:
         ) from None
     lines = toml_lines(text)
     try:
-        parsed = ModulesToml.model_validate(content)
+        return lines, ModulesToml.model_validate(content)
     except ValidationError as error:
         problems = [
             Problem(mistake.message, path, lines.line(mistake.path))
@@ -83,12 +207,13 @@ def read_modules_toml(path: Path) -> RouteMap:
         ]
         raise ConfigurationError(sorted(problems, key=lambda item: item.line or 0)) from None
 
-    entries = []
-    for index, (entry, written) in enumerate(zip(parsed.entries, parsed.module, strict=True)):
-        place = ("module", index)
-        keys = {key: Location(path, lines.line((*place, key))) for key in written.model_fields_set}
-        entries.append(entry.located(Location(path, lines.line(place)), keys))
-    return RouteMap(entries, path.absolute().parent, Location(path), parsed.default_host)
+
+def _with_defaults(item: D, defaults: Defaults) -> D:
+    """Return a copy of an entry, or of the defaults of a file, completed by other defaults."""
+    missing = defaults.model_fields_set - item.model_fields_set
+    values = {key: getattr(defaults, key) for key in missing}
+    environment = {**defaults.environment, **item.environment}
+    return item.model_copy(update={**values, "environment": environment})
 
 
 def _name(path: KeyPath) -> str:

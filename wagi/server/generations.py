@@ -29,7 +29,7 @@ class Generation:
         self.plan = plan
         self._files: dict[str, int] = {}
         try:
-            for spec in (route.spec for route in plan.routes):
+            for spec in (route.spec for route in plan.handlers):
                 for key in spec.artefacts:
                     if key not in self._files:
                         path = find(key)

@@ -184,7 +184,7 @@ def local_gateway(
         kept = stack.enter_context(assembly.stores(settings))
         log_dir = stack.enter_context(temporary_folder("logs"))
         plan = assembly.load(settings, file, kept, log_dir, report)
-        keys = {key for route in plan.routes for key in route.spec.artefacts}
+        keys = {key for route in plan.handlers for key in route.spec.artefacts}
         found = {key: kept.artefacts.find(key) for key in keys}
         artefacts = {key: path for key, path in found.items() if path is not None}
         logs = ModuleLogs(log_dir, settings.log_size)
