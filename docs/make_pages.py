@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from docs import commands
-from wagi.templates import LANGUAGES
+from wagi.templates import LANGUAGES, STATIC_COMMANDS
 
 DOCS = Path(__file__).parent
 
@@ -159,6 +159,18 @@ def quickstart() -> str:
             "wagi serve --watch",
             "```",
         ]
+    parts += [
+        "",
+        "## Static site",
+        "",
+        "Needs nothing else. [Static files](static.md) describes how files are served.",
+        "",
+        "```text",
+        "wagi new hello --lang static",
+        "cd hello",
+        *STATIC_COMMANDS,
+        "```",
+    ]
     return "\n".join(parts) + "\n"
 
 

@@ -53,6 +53,28 @@ def test_from_nothing_to_a_passing_test(tmp_path: Path, lang: str) -> None:
         assert "NAME" not in text
 
 
+def test_a_static_site(tmp_path: Path) -> None:
+    done = run_wagi(tmp_path, "new", "hello", "--lang", "static")
+    assert (done.returncode, done.stderr) == (0, "")
+    change, test, serve = re.findall(r"^  (.+)$", done.stdout, re.M)
+    assert (change, test, serve) == ("cd hello", "wagi test cases", "wagi serve")
+    project = tmp_path / "hello"
+    assert f"$ {test}\n$ {serve}\n" in (project / "README.md").read_text()
+    shown = f"wagi new hello --lang static\n{change}\n{test}\n{serve}\n"
+    assert shown in (ROOT / "docs/quickstart.md").read_text()
+    tested = run_wagi(project, *test.split()[1:])
+    assert (tested.returncode, tested.stdout) == (0, "2 passed, 0 failed\n")
+    with serving(project) as server:
+        page = server.get("/")
+        assert (page.status, page.header("Cache-Control")) == (200, "no-cache")
+        assert "<h1>hello</h1>" in page.text
+        for link in re.findall(r'href="([^"]+)"', page.text):
+            assert server.get(link).status == 200
+        assert "Page not found" in server.get("/missing").text
+    for path in project.rglob("*"):
+        assert path.is_dir() or not re.search(r"\{\{|NAME", path.read_text())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from wagi.templates import LANGUAGES, create
+from wagi.templates import LANGUAGES, STATIC, STATIC_COMMANDS, create, create_static
 
 
 @click.command(
@@ -17,17 +17,23 @@ from wagi.templates import LANGUAGES, create
     Examples:
       wagi new hello --lang rust
       wagi new hello            (prompts for the language)
+      wagi new site --lang static
     """,
 )
 @click.argument("name", metavar="NAME")
 @click.option(
     "--lang",
-    type=click.Choice(list(LANGUAGES)),
+    type=click.Choice([*LANGUAGES, STATIC]),
     prompt="Language",
-    help="Language of the handler.",
+    help="Language of the handler, or static for a site without a handler.",
 )
 def new(name: str, lang: str) -> None:
     """Create a project."""
+    if lang == STATIC:
+        create_static(name, Path())
+        commands = "\n".join(f"  {command}" for command in STATIC_COMMANDS)
+        click.echo(f"{name}: a static site.\n\n  cd {name}\n{commands}")
+        return
     create(name, lang, Path())
     language = LANGUAGES[lang]
     click.echo(

@@ -1,8 +1,9 @@
-"""Templates of new projects: a handler, its build, a route map and a test, in each language."""
+"""Templates of new projects: a handler with its build and a test in each language, or a site."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -87,6 +88,20 @@ LANGUAGES = {
 }
 
 
+STATIC = "static"
+"""The template of a site without a handler."""
+STATIC_COMMANDS = ("wagi test cases", "wagi serve")
+"""The commands that test and serve a new site, in its directory."""
+
+
+def create_static(name: str, parent: Path) -> Path:
+    """Create a project with static files. Arguments, result and exceptions are as in ``create``."""
+    folder = _new_folder(name, parent)
+    commands = "\n".join(f"$ {command}" for command in STATIC_COMMANDS)
+    _copy_all((STATIC,), folder, {"NAME": name, "COMMANDS": commands})
+    return folder
+
+
 def create(name: str, lang: str, parent: Path) -> Path:
     """Create a project.
 
@@ -102,6 +117,21 @@ def create(name: str, lang: str, parent: Path) -> Path:
         ConfigurationError: If the name is invalid, or the directory is not empty.
         WagiError: If the project cannot be written.
     """
+    folder = _new_folder(name, parent)
+    language = LANGUAGES[lang]
+    words = {
+        "NAME": name,
+        "TITLE": language.title,
+        "BUILD": language.build,
+        "MODULE": language.module,
+        "SOURCES": ", ".join(f'"{path}"' for path in language.sources),
+        "NEEDS": language.needs,
+    }
+    _copy_all(("common", lang), folder, words)
+    return folder
+
+
+def _new_folder(name: str, parent: Path) -> Path:
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
             Problem(
@@ -113,22 +143,15 @@ def create(name: str, lang: str, parent: Path) -> Path:
         raise ConfigurationError(
             Problem(f"{folder} already exists: expected a new or empty directory")
         )
-    language = LANGUAGES[lang]
-    words = {
-        "NAME": name,
-        "TITLE": language.title,
-        "BUILD": language.build,
-        "MODULE": language.module,
-        "SOURCES": ", ".join(f'"{path}"' for path in language.sources),
-        "NEEDS": language.needs,
-    }
-    templates = files("wagi.templates")
+    return folder
+
+
+def _copy_all(templates: Iterable[str], folder: Path, words: dict[str, str]) -> None:
     try:
-        for template in (templates / "common", templates / lang):
-            _copy(template, folder, words)
+        for template in templates:
+            _copy(files("wagi.templates") / template, folder, words)
     except OSError as error:
         raise WagiError(f"{error.filename or folder}: {error.strerror}") from None
-    return folder
 
 
 def _copy(template: Traversable, folder: Path, words: dict[str, str]) -> None:
