@@ -6,6 +6,7 @@ All mistakes are collected, so that one run shows them all.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -236,6 +237,7 @@ class _PlanBuilder:
                 entry_route=entry.route,
                 entry_location=entry.location().in_file,
                 source=fetched.resolved,
+                digest=hashlib.sha256(fetched.content).hexdigest(),
                 is_dynamic=route_pattern is not pattern,
                 pattern=route_pattern,
                 spec=spec,

@@ -536,6 +536,42 @@ def test_a_postponed_start_is_forgotten_after_a_stop() -> None:
     assert run.fleet.is_finished
 
 
+def test_a_delayed_stop_keeps_accepting_until_it_is_due() -> None:
+    run = serving()
+    run.fleet = replace(run.fleet, shutdown_delay=5.0)
+    assert run.send(StopRequested()) == [Log(logging.INFO, "shutting down in 5 s")]
+    assert run.fleet.condition is Condition.STOPPING
+    assert run.fleet.next_due == run.now + 5
+    assert run.wait(4) == []
+    assert run.send(ReloadRequested()) == []
+    run.send(died(1))
+    assert run.wait(0) == [StartWorker(2, 0, 1)]
+    assert run.wait(1) == [CloseListeners(), Terminate(2)]
+    assert run.fleet.phase is Phase.STOPPING
+
+
+def test_a_second_request_ends_the_delay() -> None:
+    run = serving()
+    run.fleet = replace(run.fleet, shutdown_delay=5.0)
+    run.send(StopRequested())
+    assert run.send(StopRequested()) == [CloseListeners(), Terminate(1)]
+
+
+def test_a_stop_during_the_start_is_not_delayed() -> None:
+    run = Run()
+    run.fleet = replace(run.fleet, shutdown_delay=5.0)
+    assert run.send(StopRequested()) == [CloseListeners(), CancelLoad()]
+
+
+def test_ready_workers_are_counted_by_listener() -> None:
+    run = serving(workers=2)
+    assert run.fleet.ready_workers == 2
+    run.send(ReloadRequested(), LoadSucceeded(2, 2))
+    assert run.fleet.ready_workers == 2  # each listener keeps a worker during a reload
+    run.send(died(2))
+    assert run.fleet.ready_workers == 1
+
+
 # Immutability and documentation
 
 

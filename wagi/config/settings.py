@@ -87,8 +87,6 @@ def _format_default(value: object, metavar: str) -> str:
         return ""
     if isinstance(value, int) and metavar.startswith("SIZE"):
         return format_size(value)
-    if isinstance(value, HostPort):
-        return f"{value.host}:{value.port}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -162,6 +160,13 @@ class Settings(BaseModel):
         HostPort("127.0.0.1", 3000),
         description="Address to listen on: HOST:PORT, :PORT, [IPV6]:PORT or"
         " unix:/path[,mode=0660][,group=NAME].",
+    )
+    admin_listen: Annotated[
+        HostPort | UnixPath | None, _parsed(parse_listen), Flag("ADDRESS"), Topic.LISTENING
+    ] = Field(
+        None,
+        description="Address for probes, metrics and the routes in force (/livez, /readyz,"
+        " /metrics, /config); none by default.",
     )
     hostname: Annotated[
         HostPort | None,
@@ -307,6 +312,11 @@ class Settings(BaseModel):
     )
     shutdown_timeout: Annotated[Seconds, Field(ge=0), Topic.PROCESSES] = Field(
         30.0, description="Grace period for running requests after SIGTERM."
+    )
+    shutdown_delay: Annotated[Seconds, Field(ge=0), Topic.PROCESSES] = Field(
+        0.0,
+        description="Time after SIGTERM in which the service is not ready but still accepts"
+        " connections, before the grace period begins.",
     )
     reload_on_change: Annotated[Switch, Topic.PROCESSES] = Field(
         False,

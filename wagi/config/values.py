@@ -96,6 +96,9 @@ class HostPort:
             ipaddress.IPv6Address(match[1][1:-1])
         return cls(match[1], port)
 
+    def __str__(self) -> str:
+        return self.host if self.port is None else f"{self.host}:{self.port}"
+
     @property
     def address(self) -> str:
         """The host as a socket wants it: without brackets."""
@@ -115,6 +118,9 @@ class UnixPath:
     path: Path
     mode: int = 0o660
     group: str = ""
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
 
     @classmethod
     def parse(cls, text: str) -> UnixPath:

@@ -104,7 +104,7 @@ class Admission:
         account: MemoryAccount,
         limits: WorkerLimits,
     ) -> None:
-        self._free = slots
+        self._slots = self._free = slots
         self._share_factor = _SHARE_FACTOR if len(shares) > 1 else slots
         self._account = account
         self._limits = limits
@@ -114,6 +114,21 @@ class Admission:
         self._timer_due = 0.0  # in seconds of the loop's clock
         for share in shares:
             share.leases.share_factor = _SHARE_FACTOR if len(shares) > 1 else None
+
+    @property
+    def running(self) -> int:
+        """Number of running guests."""
+        return self._slots - self._free
+
+    @property
+    def queued(self) -> int:
+        """Number of requests that wait for a slot or for memory."""
+        return sum(len(share.waiting) for share in self._queue)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that the running guests hold."""
+        return self._account.used
 
     async def acquire(self, share: Share) -> Lease:
         """Acquire a slot and memory for a guest, waiting for them if necessary.

@@ -26,7 +26,7 @@ from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Route, StaticRoute
 from wagi.guest.budget import Lease
 from wagi.guest.guest import Guest
-from wagi.guest.outcome import Exit, Trap
+from wagi.guest.outcome import Exit, Trap, outcome_name
 from wagi.http.body import BodyReader
 from wagi.http.errors import RETRY_SOON, HTTPError
 from wagi.http.request import Request, Target, make_request_head
@@ -173,6 +173,7 @@ class RequestCycle:
         if self._stage >= _RUNNING:
             guest, exchange = self._guest, self.exchange
             exchange.cpu_seconds = guest.cpu_seconds
+            exchange.outcome = exchange.outcome or outcome_name(guest.outcome)
             exchange.status, exchange.sent = self._response.status, self._response.sent
             if exchange.guest is not None:
                 exchange.guest.finish(guest.outcome, guest.memory_size)
@@ -185,6 +186,7 @@ class RequestCycle:
         if self._stage >= _ADMITTED:
             self._gateway.admission.release(self._route.share, self._lease)
         if self._stage >= _ROUTED and self._body is not None:
+            self.exchange.body_size = self._body.received
             self._body.close()
 
     def answer_error(self, error: HTTPError) -> None:
@@ -279,6 +281,7 @@ class RequestCycle:
         lease = admission.try_acquire(share)
         if lease is None:
             await enter_task()
+            queued_at = time.perf_counter()
             try:
                 lease = await admission.acquire(share)
             except Overloaded as error:
@@ -288,6 +291,8 @@ class RequestCycle:
                     f"too many requests are running: {error}",
                     RETRY_SOON,
                 ) from None
+            finally:
+                self.exchange.queue_seconds = time.perf_counter() - queued_at
         self._lease = lease
         self._stage = _ADMITTED
 
@@ -429,6 +434,7 @@ class RequestCycle:
 
     def _to_http_error(self, error: BadResponse) -> HTTPError:
         """Return the error response to invalid output."""
+        self.exchange.outcome = "invalid_output"
         if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             failure = explanation.explain_output(self._facts(), error.reason)
         else:
@@ -443,6 +449,7 @@ class RequestCycle:
             limit: Its name in a sentence.
             key: Its key.
         """
+        self.exchange.outcome = key
         reason = f"the handler exceeded its {limit} of {seconds or 0:g} s ({key})"
         if self._response.is_started:
             failure = Failure(reason)

@@ -29,6 +29,7 @@ class PlannedRoute:
         entry_location: Where the entry is written, such as ``modules.toml:2``; empty for a single
             module and for a bindle.
         source: The file, or the reference that will always lead to the module.
+        digest: The SHA-256 of the module file, in hexadecimal.
         is_dynamic: Whether ``_routes`` of the module has named it.
         pattern: Which paths it matches.
         spec: Which function of the module is run, with its volumes and the limits of the entry.
@@ -42,6 +43,7 @@ class PlannedRoute:
     entry_route: str
     entry_location: str
     source: str
+    digest: str
     is_dynamic: bool
     pattern: RoutePattern
     spec: HandlerSpec

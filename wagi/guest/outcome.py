@@ -50,3 +50,23 @@ class Trap:
 
 
 Outcome = Returned | Exit | Trap
+
+
+def outcome_name(outcome: Outcome | None) -> str:
+    """Return how a guest ended, in one word.
+
+    Args:
+        outcome: The outcome; None if it was cancelled.
+
+    Returns:
+        ``completed``, ``exit`` (a status other than 0), ``trap`` or ``cancelled``.
+    """
+    match outcome:
+        case Returned() | Exit(0):
+            return "completed"
+        case Exit():
+            return "exit"
+        case Trap():
+            return "trap"
+        case None:
+            return "cancelled"

@@ -29,6 +29,7 @@ class BodyStream:
     Attributes:
         is_complete: Whether the whole body has arrived.
         last_arrival: Time of the last arrival, in seconds of ``time.monotonic``.
+        received: Bytes of the body that have arrived.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class BodyStream:
         "_waiter",
         "is_complete",
         "last_arrival",
+        "received",
     )
 
     def __init__(self, is_complete: bool, on_drain: Callable[[], None]) -> None:
@@ -53,6 +55,7 @@ class BodyStream:
         self.last_arrival = time.monotonic()
         self._pieces: deque[bytes] = deque()
         self._size = 0
+        self.received = 0
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -71,6 +74,7 @@ class BodyStream:
         if data:
             self._pieces.append(data)
             self._size += len(data)
+            self.received += len(data)
             self.last_arrival = time.monotonic()
         self.is_complete = is_last
         if data or is_last:
@@ -166,6 +170,11 @@ class BodyReader:
     def is_complete(self) -> bool:
         """Whether the client has sent the whole body."""
         return self._stream.is_complete
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body that have arrived."""
+        return self._stream.received
 
     @property
     def is_exhausted(self) -> bool:

@@ -91,6 +91,11 @@ class HttpServer:
         """Number of requests that are being answered."""
         return sum(connection.is_answering for connection in self._connections)
 
+    @property
+    def connection_count(self) -> int:
+        """Number of open connections."""
+        return len(self._connections)
+
     def close_idle(self) -> int:
         """Close connections that are not answering a request.
 

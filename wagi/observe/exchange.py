@@ -74,7 +74,11 @@ class Exchange:
     Attributes:
         headers: The request headers, two of which are in the access log.
         sent: Size of the response body in bytes.
+        body_size: Received bytes of the request body.
         cpu_seconds: CPU time of the guest.
+        queue_seconds: Time that the request waited for a slot or for memory.
+        outcome: How the guest ended: ``completed``, ``exit``, ``trap``, ``cancelled``,
+            ``invalid_output``, or the time limit that was exceeded; empty if none was started.
         guest: The record of the guest; None if it is not recorded.
         failure: Why the gateway answered with an error, or broke off the response.
         received: When the request arrived, in seconds since the epoch.
@@ -91,7 +95,10 @@ class Exchange:
     module: str = ""
     status: int = 0
     sent: int = 0
+    body_size: int = 0
     cpu_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    outcome: str = ""
     guest: GuestRecord | None = None
     failure: Failure | None = None
     received: float = field(default_factory=time.time)

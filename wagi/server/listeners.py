@@ -50,7 +50,7 @@ def listen(
         # The message of an error from asyncio or Python repeats the address.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         hint = _hint(address, error.errno, option)
-        raise WagiError(f"cannot listen on {_describe(address)}: {reason}{hint}") from None
+        raise WagiError(f"cannot listen on {address}: {reason}{hint}") from None
     inode = address.path.stat().st_ino if isinstance(address, UnixPath) else None
     try:
         yield sockets
@@ -238,12 +238,6 @@ def _listening_inodes(address: HostPort | UnixPath, proc: Path) -> Iterator[str]
                         yield fields[6]
                 elif fields[3] == _LISTENING and int(fields[1].split(":")[1], 16) == address.port:
                     yield fields[9]
-
-
-def _describe(address: HostPort | UnixPath) -> str:
-    if isinstance(address, UnixPath):
-        return f"unix:{address.path}"
-    return f"{address.host}:{address.port}"
 
 
 def url(listener: socket.socket, tls: bool) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import platform
 import resource
 import socket
 import sys
@@ -17,18 +18,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+from wagi import __version__
 from wagi.assembly import Stores, http_options, load, make_gateway, memory_budget, stores
 from wagi.config.settings import Settings
+from wagi.config.values import HostPort, UnixPath
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.gateway.concurrency import ConcurrencyLimits
 from wagi.gateway.route import Plan
+from wagi.guest import compatibility, core
 from wagi.guest.budget import CELLS_PER_WORKER
 from wagi.http.errors import HTTPError
 from wagi.observe.access_log import AccessLog
 from wagi.observe.exchange import Exchange
+from wagi.observe.metrics.memory import MetricsMemory
+from wagi.observe.metrics.recorder import RequestMetrics
 from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
 from wagi.server import listeners
+from wagi.server.admin import admin_listener
+from wagi.server.status import AdminState
 from wagi.server.supervisor import Supervisor, WorkerSpec
 from wagi.server.systemd import Notifier, activated_socket
 from wagi.server.tls import read_certificate, tls_context
@@ -119,6 +127,7 @@ def serve(
                 address = plan.listen
             return stack.enter_context(listeners.listen(address, settings.worker_count))
 
+        admin = _open_admin(settings, stack) if settings.admin_listen else None
         development: Development | None = None
         if develop:
             folder = log_dir or stack.enter_context(temporary_folder("dev"))
@@ -135,12 +144,21 @@ def serve(
             load=lambda: _load(settings, file, kept, log_dir, report),
             listen=listen,
             find=kept.artefacts.find,
-            work=lambda spec: _work(settings, spec, log_dir, development, inherited is not None),
+            work=lambda spec: _work(
+                settings,
+                spec,
+                log_dir,
+                development,
+                None if admin is None else admin.metrics,
+                inherited is not None,
+            ),
             on_ready=on_ready,
             budget=memory_budget(settings),
             limits=ConcurrencyLimits(CELLS_PER_WORKER * settings.worker_count),
             notifier=notifier,
             retries_reloads=settings.reload_on_change,
+            shutdown_delay=settings.shutdown_delay,
+            admin=admin,
             on_load=development.report_problem if development else None,
         )
         # Workers share these objects by copy-on-write: keep their garbage collectors away.
@@ -163,6 +181,7 @@ def _work(
     spec: WorkerSpec,
     log_dir: Path | None,
     development: Development | None,
+    metrics: MetricsMemory | None,
     is_activated: bool,
 ) -> int:
     """Run a worker, in its own process.
@@ -172,6 +191,7 @@ def _work(
         spec: What the worker serves.
         log_dir: The folder of the modules' logs; None for no files.
         development: The development mode, if any.
+        metrics: The metrics of the service, if there is an admin listener.
         is_activated: Whether the listening socket outlives the service (socket activation).
 
     Returns:
@@ -189,6 +209,9 @@ def _work(
                 record = development.recorder(access_log)
                 url = listeners.url(spec.listener, tls is not None)
                 development.publish_routes(spec.plan, url)
+            page = metrics.page(spec.page) if metrics and spec.page is not None else None
+            if page is not None:
+                record = RequestMetrics(page, record)
             gateway = make_gateway(
                 settings,
                 spec.plan,
@@ -204,13 +227,53 @@ def _work(
             _log.error("%s", error)
             return error.exit_status
         worker = Worker(
-            gateway, http_options(settings), settings.shutdown_timeout, leaves_backlog=is_activated
+            gateway,
+            http_options(settings),
+            settings.shutdown_timeout,
+            page,
+            leaves_backlog=is_activated,
         )
         gc.collect()
         gc.freeze()
         with _event_loop(settings) as runner:
             runner.run(worker.run(spec.listener, tls, spec.on_ready, spec.lifeline))
     return 0
+
+
+def _open_admin(settings: Settings, stack: contextlib.ExitStack) -> AdminState:
+    """Serve the admin listener until the stack is closed.
+
+    Raises:
+        WagiError: The address cannot be used.
+    """
+    address = settings.admin_listen
+    assert address is not None
+    if _overlap(address, settings.listen):
+        problem = f"--admin-listen {address}: expected another address than that of --listen"
+        raise ConfigurationError(Problem(f"{problem}: probes and metrics are not for the public"))
+    state = AdminState(CELLS_PER_WORKER * settings.worker_count)
+    budget = settings.memory_budget_size
+    stack.enter_context(admin_listener(address, state, budget, _versions()))
+    return state
+
+
+def _overlap(one: HostPort | UnixPath, other: HostPort | UnixPath) -> bool:
+    """Whether two addresses cannot both be listened on."""
+    if isinstance(one, HostPort) and isinstance(other, HostPort):
+        is_everywhere = bool({one.host, other.host} & {"", "0.0.0.0", "[::]"})
+        return (
+            bool(one.port) and one.port == other.port and (is_everywhere or one.host == other.host)
+        )
+    return one == other
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "version": __version__,
+        "wasmtime": compatibility.installed_version(),
+        "python": platform.python_version(),
+        "core": core.DESCRIPTION,
+    }
 
 
 def _inherited_socket(settings: Settings) -> socket.socket | None:

@@ -46,6 +46,7 @@ from wagi.server.signals import (
     reset_signals,
     signals_blocked,
 )
+from wagi.server.status import AdminState
 from wagi.server.systemd import Notifier
 
 _log = logging.getLogger("wagi")
@@ -61,6 +62,7 @@ class WorkerSpec:
         artefacts: The compiled modules by their keys.
         account: Its part of the memory budget.
         limits: Its part of the limits of entries.
+        page: The number of its page of metrics; None without metrics.
         listener: Its listening socket.
         lifeline: A pipe that reaches its end when the supervisor dies.
         on_ready: To be called when the worker accepts connections.
@@ -70,6 +72,7 @@ class WorkerSpec:
     artefacts: dict[str, Path]
     account: MemoryAccount
     limits: WorkerLimits
+    page: int | None
     listener: socket.socket
     lifeline: int
     on_ready: Callable[[], None]
@@ -82,6 +85,7 @@ class _Process:
     process: ForkProcess
     account: MemoryAccount
     limits: WorkerLimits
+    page: int | None
 
 
 class Supervisor:
@@ -97,6 +101,8 @@ class Supervisor:
         limits: The ``max_concurrency`` of all entries.
         notifier: Reports the state of the service to systemd.
         retries_reloads: Whether a failed reload is retried.
+        shutdown_delay: Seconds from a request to stop to the drain.
+        admin: What the admin listener shows; None without one.
         on_load: Called after each load with its error, or an empty string if it succeeded. With it,
             the service waits if the first load fails; without, it ends.
     """
@@ -112,6 +118,8 @@ class Supervisor:
         limits: ConcurrencyLimits,
         notifier: Notifier,
         retries_reloads: bool = False,
+        shutdown_delay: float = 0.0,
+        admin: AdminState | None = None,
         on_load: Callable[[str], None] | None = None,
     ) -> None:
         self._load = load
@@ -124,7 +132,8 @@ class Supervisor:
         self._on_load = on_load
         self._notifier = notifier
         self._notified = Condition.STARTING
-        self._fleet = Fleet(on_load is not None, retries_reloads)
+        self._admin = admin
+        self._fleet = Fleet(on_load is not None, retries_reloads, shutdown_delay)
         # The objects behind the numbers in the fleet.
         self._listeners: list[socket.socket] = []
         self._generations: dict[int, Generation] = {}
@@ -202,6 +211,9 @@ class Supervisor:
         item.process.join()
         self._budget.close_account(item.account)
         self._limits.close_worker(item.limits)
+        if self._admin is not None:
+            worker = next(worker for worker in self._fleet.workers if worker.number == number)
+            self._admin.record_exit(item.page, has_died=not worker.is_leaving)
         return events.WorkerExited(number, item.process.pid or 0, item.process.exitcode or 0)
 
     def _load_result(self, loader: Loader) -> Event:
@@ -228,6 +240,8 @@ class Supervisor:
             self._fleet, decided = decide(self._fleet, pending.pop(0), time.monotonic())
             pending += filter(None, [self._perform(action) for action in decided])
         self._notify()
+        if self._admin is not None:
+            self._admin.publish(self._fleet)
         for number in self._generations.keys() - self._fleet.generations:
             self._generations.pop(number).close()
 
@@ -241,6 +255,8 @@ class Supervisor:
             case actions.CancelLoad():
                 self._cancel_load()
             case actions.ReportLoad(problem):
+                if self._admin is not None:
+                    self._admin.record_load(problem)
                 if self._on_load is not None:
                     self._on_load(problem)
             case actions.StartWorker():
@@ -258,7 +274,7 @@ class Supervisor:
         return None
 
     def _notify(self) -> None:
-        """Report a changed condition of the fleet to systemd."""
+        """Report a changed condition of the fleet to systemd and the admin listener."""
         condition = self._fleet.condition
         if condition is self._notified:
             return
@@ -269,6 +285,8 @@ class Supervisor:
                 if failures := self._fleet.failed_reloads:
                     status += f", reload failed ({failures} in a row)"
                 self._notifier.ready(status)
+                if self._admin is not None:
+                    self._admin.publish_plan(self._current.plan)
             case Condition.RELOADING:
                 self._notifier.reloading()
             case Condition.STOPPING:
@@ -288,6 +306,7 @@ class Supervisor:
             if limits is not None:
                 self._limits.close_worker(limits)
             return events.StartPostponed(action.worker)
+        page = self._admin.metrics.open_page() if self._admin is not None else None
         listener = self._listeners[action.listener]
 
         def on_ready() -> None:
@@ -298,6 +317,7 @@ class Supervisor:
             generation.artefacts,
             account,
             limits,
+            page,
             listener,
             self._lifeline,
             on_ready,
@@ -313,7 +333,7 @@ class Supervisor:
         process = _fork.Process(target=run, name="wagi worker")
         with signals_blocked():
             process.start()
-        self._processes[action.worker] = _Process(process, account, limits)
+        self._processes[action.worker] = _Process(process, account, limits, page)
         return None
 
     def _enter_child(self) -> None:

@@ -20,6 +20,13 @@ from wagi.gateway.cycle import answer, reject
 from wagi.gateway.gateway import Gateway
 from wagi.http.connection import HttpOptions
 from wagi.http.server import HttpServer
+from wagi.observe.metrics.families import (
+    CONNECTIONS,
+    GUEST_MEMORY,
+    QUEUE_LENGTH,
+    RUNNING_GUESTS,
+)
+from wagi.observe.metrics.memory import Page
 from wagi.server.listeners import BACKLOG
 from wagi.server.signals import RETIRE
 from wagi.server.tls_gate import TlsGate
@@ -38,6 +45,7 @@ _HANDSHAKE_GRACE_S = 0.02  # for TCP handshakes in progress to complete
 _CANCEL_GRACE_S = 0.05  # for cancelled requests to end
 _ACCEPT_LOOP_PASSES = 5  # of the event loop, from an accepted socket to its connection
 _DRAIN_POLL_INTERVAL_S = 0.02
+_REPORT_INTERVAL_S = 0.5  # of the gauges and the heartbeat
 _ACCEPT_ERROR_INTERVAL_S = 60.0  # at most one report of failed accepts in this time
 
 
@@ -48,6 +56,7 @@ class Worker:
         gateway: Answers the requests.
         options: Limits and time-outs of HTTP.
         shutdown_timeout: The grace period of running requests at the end, in seconds.
+        metrics: Its page of metrics; None without metrics.
         leaves_backlog: Whether pending connections are left in the accept backlog when the worker
             is stopped, because the listening socket outlives it.
     """
@@ -57,11 +66,13 @@ class Worker:
         gateway: Gateway,
         options: HttpOptions,
         shutdown_timeout: float,
+        metrics: Page | None = None,
         leaves_backlog: bool = False,
     ) -> None:
         self._gateway = gateway
         self._options = options
         self._shutdown_timeout = shutdown_timeout
+        self._metrics = metrics
         self._leaves_backlog = leaves_backlog
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()  # stop was called a second time
@@ -94,7 +105,9 @@ class Worker:
         backlog = listener.dup()  # asyncio closes the original
         gate = None if tls is None else TlsGate(http, self._gateway, tls, self._options)
         acceptor = await _accept(gate or http, listener)
-        watcher = asyncio.create_task(http.watch_paused())
+        tasks = [asyncio.create_task(http.watch_paused())]
+        if self._metrics is not None:
+            tasks.append(asyncio.create_task(self._report(self._metrics, http)))
         on_ready()
         try:
             await self._stop.wait()
@@ -113,7 +126,8 @@ class Worker:
                 await _serve_accepted(connection, http, gate)
             await _finish_accepting()
             await self._drain(http, gate)
-            watcher.cancel()
+            for task in tasks:
+                task.cancel()
             await self._gateway.close()
 
     def stop(self) -> None:
@@ -132,6 +146,17 @@ class Worker:
         asyncio.get_running_loop().remove_reader(lifeline)
         _log.error("the supervisor has died: shutting down")
         self.stop()
+
+    async def _report(self, page: Page, http: HttpServer) -> None:
+        """Publish that the event loop runs, and the gauges. Runs until cancelled."""
+        admission = self._gateway.admission
+        while True:
+            page.beat()
+            page.set(RUNNING_GUESTS, admission.running)
+            page.set(QUEUE_LENGTH, admission.queued)
+            page.set(GUEST_MEMORY, admission.memory)
+            page.set(CONNECTIONS, http.connection_count)
+            await asyncio.sleep(_REPORT_INTERVAL_S)
 
     async def _drain(self, http: HttpServer, gate: TlsGate | None) -> None:
         """Answer the requests of accepted connections, within the grace period."""

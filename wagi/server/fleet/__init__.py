@@ -26,9 +26,10 @@ WorkerExited        before it was ready:  restart it             restart it     
                     fail; after that:                                                   finished
                     restart it
 StartPostponed      start it after START_RETRY_S                                        forget it
-StopRequested       close listeners, cancel the load, terminate workers → STOPPING      terminate
-                                                                                        them again
-Tick                start the workers whose delay has passed; retry a failed reload     –
+StopRequested       close listeners, cancel the load, terminate workers → STOPPING;     terminate
+                    the first one with --shutdown-delay: only after the delay           them again
+Tick                start the workers whose delay has passed; retry a failed reload;    –
+                    stop after the delay
 ==================  ====================  =====================  =====================  ============
 
 *fail* is StopRequested with an exit status or an error. A worker that was retired or terminated is

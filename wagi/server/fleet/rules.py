@@ -66,11 +66,13 @@ def decide(fleet: Fleet, event: Event, now: float) -> Decision:
             return _load_succeeded(fleet, event, now)
         case LoadFailed(error):
             return _load_failed(fleet, error, now)
+        case ReloadRequested() if fleet.stop_at is not None:
+            return fleet, []
         case ReloadRequested():
             fleet, actions = _load(fleet)
             return fleet, [Log(logging.INFO, "reloading"), *actions]
         case StopRequested():
-            return _stop(fleet)
+            return _request_stop(fleet, now)
         case WorkerReady(number):
             return _worker_ready(fleet, number, now)
         case WorkerExited():
@@ -203,6 +205,8 @@ def _start_postponed(fleet: Fleet, number: int, now: float) -> Decision:
 
 
 def _tick(fleet: Fleet, now: float) -> Decision:
+    if fleet.stop_at is not None and now >= fleet.stop_at:
+        return _stop(fleet)
     fleet, actions = _start_due(fleet, now)
     if fleet.reload_at is not None and now >= fleet.reload_at:
         fleet, more = _load(fleet)
@@ -248,6 +252,15 @@ def _start(fleet: Fleet, index: int, now: float) -> tuple[Fleet, Action]:
     worker = Worker(number, generation, started=now)
     fleet = fleet.with_listener(index, workers=(*fleet.listeners[index].workers, worker))
     return replace(fleet, next_number=number + 1), StartWorker(number, index, generation)
+
+
+def _request_stop(fleet: Fleet, now: float) -> Decision:
+    """Stop after the delay, if there is one; a second request, or one during the start, at once."""
+    if not fleet.shutdown_delay or fleet.stop_at is not None or fleet.phase is Phase.STARTING:
+        return _stop(fleet)
+    message = f"shutting down in {fleet.shutdown_delay:g} s"
+    stop_at = now + fleet.shutdown_delay
+    return replace(fleet, stop_at=stop_at, reload_at=None), [Log(logging.INFO, message)]
 
 
 def _stop(fleet: Fleet) -> Decision:

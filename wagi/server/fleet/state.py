@@ -71,6 +71,8 @@ class Fleet:
     Attributes:
         waits_for_change: Whether a failed first load is not fatal (``--watch``).
         retries_reloads: Whether a failed reload is retried (``--reload-on-change``).
+        shutdown_delay: Seconds between the first request to stop and the drain; meanwhile the
+            service is not ready, but accepts connections (``--shutdown-delay``).
         phase: What the fleet as a whole is doing.
         listeners: One per worker that is to run; empty before the first plan.
         generation: The number of the current plan; None before the first one.
@@ -78,12 +80,14 @@ class Fleet:
         reload_pending: Whether a reload was requested during the current load.
         failed_reloads: How many reloads in a row have failed.
         reload_at: When a failed reload is to be retried; None if it is not.
+        stop_at: When the delayed stop is due; None if no stop was requested.
         failure: Why the service ends: an error or an exit status; None if a signal stopped it.
         next_number: The number of the next worker.
     """
 
     waits_for_change: bool = False
     retries_reloads: bool = False
+    shutdown_delay: float = 0.0
     phase: Phase = Phase.STARTING
     listeners: tuple[Listener, ...] = ()
     generation: int | None = None
@@ -91,6 +95,7 @@ class Fleet:
     reload_pending: bool = False
     failed_reloads: int = 0
     reload_at: float | None = None
+    stop_at: float | None = None
     failure: WagiError | int | None = None
     next_number: int = 1
 
@@ -106,9 +111,16 @@ class Fleet:
         return current | {worker.generation for worker in self.workers}
 
     @property
+    def ready_workers(self) -> int:
+        """How many listeners have a worker that accepts connections."""
+        return sum(
+            any(worker.is_ready for worker in listener.workers) for listener in self.listeners
+        )
+
+    @property
     def condition(self) -> Condition:
         """What the fleet is doing, as service managers see it."""
-        if self.phase is Phase.STOPPING:
+        if self.phase is Phase.STOPPING or self.stop_at is not None:
             return Condition.STOPPING
         if self.phase is Phase.STARTING:
             return Condition.STARTING
@@ -117,10 +129,11 @@ class Fleet:
 
     @property
     def next_due(self) -> float | None:
-        """When the next worker is due to start, or a reload to be retried; None for neither."""
+        """When the next start, retry of a reload or delayed stop is due; None for none of them."""
         if self.phase is Phase.STOPPING:
             return None
-        times = (self.reload_at, *(listener.start_at for listener in self.listeners))
+        starts = (listener.start_at for listener in self.listeners)
+        times = (self.reload_at, self.stop_at, *starts)
         return min((time for time in times if time is not None), default=None)
 
     @property

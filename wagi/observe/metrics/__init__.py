@@ -1,0 +1,1 @@
+"""Metrics of all processes of a service, in shared memory, and their exposition for Prometheus."""

@@ -1,0 +1,158 @@
+"""The admin listener: probes, metrics and the routes in force, on an address of its own.
+
+A separate process serves it, so that it answers whatever the workers and the supervisor do. It
+reads what they publish in shared memory, and sends them nothing.
+
+======== ==================================================================================
+/livez   200 if the event loop of every worker has run within the last 10 s, otherwise 503
+/readyz  200 if all workers accept connections, 503 before that and from SIGTERM on
+/metrics the metrics, in the format that the client accepts
+/config  the routes in force, as JSON; without the values of variables
+======== ==================================================================================
+
+With ``?verbose``, the probes list what they have checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wagi.config.values import HostPort, UnixPath
+from wagi.server import listeners
+from wagi.server.signals import HANDLED, reset_signals
+from wagi.server.status import AdminState
+
+_PARENT_POLL_INTERVAL_S = 0.5
+_STALE_AFTER_S = 10.0  # age of a heartbeat after which a worker is not alive
+_fork = multiprocessing.get_context("fork")
+
+
+@contextlib.contextmanager
+def admin_listener(
+    address: HostPort | UnixPath,
+    state: AdminState,
+    memory_budget: int,
+    build: Mapping[str, str],
+) -> Iterator[None]:
+    """Serve the admin listener while the block runs. Must be entered before other forks.
+
+    Args:
+        address: Where to listen.
+        state: What the supervisor publishes.
+        memory_budget: Size of the memory budget in bytes; 0 if it is unlimited.
+        build: Names and versions of the software.
+
+    Raises:
+        WagiError: The address cannot be used.
+    """
+    with listeners.listen(address, 1, "--admin-listen") as (listener,):
+        admin = _Admin(listener, state, memory_budget, build)
+        process = _fork.Process(target=admin.run, name="wagi admin", daemon=True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the supervisor handles them
+        process.start()
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.join()
+
+
+class _Admin:
+    """The process that serves the admin listener. It ends with its parent, the supervisor."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        state: AdminState,
+        memory_budget: int,
+        build: Mapping[str, str],
+    ) -> None:
+        self._listener = listener
+        self._metrics = state.metrics
+        self._board = state.board
+        self._memory_budget = memory_budget
+        self._build = build
+        self._parent = os.getpid()
+
+    def run(self) -> None:
+        """Serve until the parent terminates this process or dies."""
+        reset_signals()
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        from aiohttp import web
+
+        from wagi.observe.metrics.exposition import Exposition, ServiceFacts
+
+        facts = ServiceFacts(self._memory_budget or None, self._build, self._parent)
+        exposition = Exposition(self._metrics, facts)
+
+        async def write_metrics(request: web.Request) -> web.Response:
+            text, media_type = exposition.write(request.headers.get("Accept", ""))
+            return web.Response(body=text, headers={"Content-Type": media_type})
+
+        async def hide_versions(_: web.Request, response: web.StreamResponse) -> None:
+            response.headers["Server"] = "wagi"
+
+        app = web.Application()
+        app.on_response_prepare.append(hide_versions)
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", write_metrics)
+        app.router.add_get("/config", self._config)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.SockSite(runner, self._listener).start()
+        while os.getppid() == self._parent:  # noqa: ASYNC110 - the supervisor sends no event
+            await asyncio.sleep(_PARENT_POLL_INTERVAL_S)
+
+    async def _livez(self, request: Any) -> Any:
+        now = time.monotonic()
+        ages = [now - beat for beat in self._metrics.heartbeats()]
+        checks = {
+            f"worker {number}": age <= _STALE_AFTER_S
+            or f"its event loop has not run for {age:.0f} s"
+            for number, age in enumerate(ages, 1)
+        }
+        return _probe(request, checks)
+
+    async def _readyz(self, request: Any) -> Any:
+        status = self._board.status
+        serves = status.condition in ("ready", "reloading")
+        checks: dict[str, bool | str] = {
+            "service": serves or f"it is {status.condition}",
+            "workers": status.ready_workers == status.workers
+            or f"{status.ready_workers} of {status.workers} are ready",
+        }
+        return _probe(request, checks)
+
+    async def _config(self, _: Any) -> Any:
+        from aiohttp import web
+
+        return web.Response(text=self._board.config + "\n", content_type="application/json")
+
+
+def _probe(request: Any, checks: Mapping[str, bool | str]) -> Any:
+    """Answer a probe.
+
+    Args:
+        request: The request; its query may have ``verbose``.
+        checks: For each check True, or why it failed.
+    """
+    from aiohttp import web
+
+    failed = {name: why for name, why in checks.items() if why is not True}
+    if "verbose" in request.query:
+        lines = [f"{name}: {'ok' if why is True else why}" for name, why in checks.items()]
+    else:
+        lines = [f"{name}: {why}" for name, why in failed.items()] or ["ok"]
+    status = 503 if failed else 200
+    return web.Response(status=status, text="".join(f"{line}\n" for line in lines))
