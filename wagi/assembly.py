@@ -85,8 +85,8 @@ def load(
     if file is None:
         from wagi.sources.fetch import fetch_invoice  # imports an HTTP client
 
-        invoice, warning = fetch_invoice(name, kept.modules, options, report)
-        route_map = bindle_route_map(invoice, options.bindle_server, warning)
+        invoice = fetch_invoice(name, kept.modules, options, report)
+        route_map = bindle_route_map(invoice, options.bindle_server)
     else:
         route_map = read_route_map(file)
     modules = fetch_modules(module_requests(route_map), kept.modules, options, report)

@@ -170,6 +170,7 @@ class _PlanBuilder:
         self._runtime = runtime
         self._memory_budget = memory_budget
         self._patterns: dict[str, Entry] = {}  # the first entry of each
+        self._fetch_warnings: set[str] = set()  # each is reported for the first entry only
 
     def parse_module(
         self, entry: ModuleEntry, fetched: FetchedModule | WagiError
@@ -178,8 +179,10 @@ class _PlanBuilder:
         try:
             if isinstance(fetched, WagiError):
                 raise fetched
-            if fetched.warning:
-                self._warn(fetched.warning, entry, "module")
+            for warning in fetched.warnings:
+                if warning not in self._fetch_warnings:
+                    self._fetch_warnings.add(warning)
+                    self._warn(warning, entry, "module")
             return parse(entry.module, fetched.content, entry.limits.memory_limit)
         except WagiError as error:
             if entry.build is not None and isinstance(error, SourceError):

@@ -26,11 +26,11 @@ def parcel(**features: str) -> dict[str, Any]:
     }
 
 
-def route_map(*parcels: dict[str, Any], warning: str = "") -> RouteMap:
+def route_map(*parcels: dict[str, Any]) -> RouteMap:
     invoice = Invoice.model_validate(
         {"bindle": {"name": "site", "version": "1.0.0"}, "parcel": parcels}
     )
-    return bindle_route_map(invoice, "http://localhost/v1", warning)
+    return bindle_route_map(invoice, "http://localhost/v1")
 
 
 def problems(*parcels: dict[str, Any]) -> list[str]:
@@ -57,13 +57,12 @@ def test_features_are_keys() -> None:
 
 
 def test_locations() -> None:
-    found = route_map(parcel(route="/"), warning="not the newest")
+    found = route_map(parcel(route="/"))
     name = "bindle:site/1.0.0, parcel hello.wasm"
     (entry,) = found.entries
     assert str(entry.location("route")) == name
     problem = entry.location("module").problem("oops")
     assert (str(problem), problem.exit_status) == (f"{name}: oops", 1)
-    assert [str(warning) for warning in found.warnings] == ["bindle:site/1.0.0: not the newest"]
 
 
 def test_a_feature_that_is_not_valid() -> None:
@@ -76,13 +75,3 @@ def test_a_feature_that_is_not_valid() -> None:
 def test_a_bindle_without_handlers() -> None:
     (problem,) = problems(parcel(entrypoint="run"))
     assert problem.startswith("bindle:site/1.0.0: no parcel is a handler: expected application/")
-
-
-def test_unknown_keys_are_warnings() -> None:
-    """``member_of`` is in the documentation of the original."""
-    spelt = {**parcel(route="/"), "conditions": {"member_of": ["x"]}}
-    assert [str(warning) for warning in route_map(spelt, warning="old").warnings] == [
-        "bindle:site/1.0.0: old",
-        "bindle:site/1.0.0: invoice: unknown key 'parcel.0.conditions.member_of' is ignored: did"
-        " you mean 'memberOf'?",
-    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,93 @@ def test_a_server(tmp_path: Path) -> None:
         moved = f"/v1/_i/{NAME}"
         server.content["/elsewhere"] = server.content.pop(moved)
         server.redirects[moved] = "/elsewhere"
-        assert_all_is_there(get(tmp_path, BINDLE_URL=server.url + "/"))
-    # The server is gone, but a version never changes.
-    assert_all_is_there(get(tmp_path, "--bindle-url", server.url))
+        cache = str(tmp_path / "another")
+        assert_all_is_there(get(tmp_path, BINDLE_URL=server.url + "/", WAGI_MODULE_CACHE=cache))
+
+
+def test_what_is_cached_is_not_requested(tmp_path: Path) -> None:
+    """The invoice once for all its handlers, each parcel once; then the server may be gone."""
+    manifest = "".join(
+        f'[[module]]\nroute = "/{name}"\nmodule = "bindle:{NAME}"\n' for name in "abc"
+    )
+    write_files(tmp_path, {"modules.toml": manifest})
+    with bindle_server() as server:
+        server.add(NAME, parcels(), GROUPS)
+        bindle = ("check", "-b", NAME, "--bindle-url", server.url)
+        references = ("check", "--bindle-url", server.url)
+        for command, cache in ((bindle, "one"), (references, "two")):
+            server.requests.clear()
+            variables = {"WAGI_MODULE_CACHE": str(tmp_path / cache)}
+            assert run_wagi(tmp_path, *command, environment=variables).returncode == 0
+            assert server.requests.count(f"/v1/_i/{NAME}") == 1
+            assert len(server.requests) == len(set(server.requests))
+            server.requests.clear()
+            assert run_wagi(tmp_path, *command, environment=variables).returncode == 0
+            assert server.requests == []
+    for command, cache in ((bindle, "one"), (references, "two")):
+        variables = {"WAGI_MODULE_CACHE": str(tmp_path / cache)}
+        done = run_wagi(tmp_path, *command, environment=variables)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_edited_standalone_bindle(tmp_path: Path) -> None:
+    """A directory is read again."""
+    own = write_standalone(tmp_path / "bindles", NAME, [handler(module("root"), "/")])
+    command = ("routes", "-b", NAME, "--bindle-path", "bindles")
+    assert run_wagi(tmp_path, *command, environment=environment(tmp_path)).stdout.startswith("/\t")
+    text = (own / "invoice.toml").read_text()
+    (own / "invoice.toml").write_text(text.replace('route = "/"', 'route = "/new"'))
+    done = run_wagi(tmp_path, *command, environment=environment(tmp_path))
+    assert done.stdout.startswith("/new\t")
+
+
+@pytest.mark.parametrize("options", [("-b", NAME), ()])
+def test_unknown_keys_of_an_invoice(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Once, also for references; ``member_of`` is in the documentation of the original."""
+    own = write_standalone(tmp_path / "bindles", NAME, parcels(), GROUPS)
+    text = (own / "invoice.toml").read_text()
+    (own / "invoice.toml").write_text(text.replace("memberOf", "member_of", 1))
+    digest = parcels()[1]["sha256"]
+    manifest = "".join(
+        f'[[module]]\nroute = "/{name}"\nmodule = "bindle:{NAME}{parcel}"\n'
+        for name, parcel in (("a", ""), ("b", ""), ("c", f"#{digest}"))
+    )
+    write_files(tmp_path, {"modules.toml": manifest})
+    done = run_wagi(
+        tmp_path, "check", *options, "--bindle-path", "bindles", environment=environment(tmp_path)
+    )
+    assert done.returncode == 0
+    place = f"bindle:{NAME}, parcel root.wasm" if options else "modules.toml:3"
+    assert done.stderr == (
+        f"warning: {place}: module: invoice of {NAME}: unknown key"
+        " 'parcel.0.conditions.member_of' is ignored: did you mean 'memberOf'?\n"
+    )
+
+
+def test_commands_without_a_server(tmp_path: Path) -> None:
+    """wagi call, run and test take the options of a bindle."""
+    write_standalone(tmp_path / "bindles", NAME, parcels(), GROUPS)
+    case = '[request]\ntarget = "/deep/x"\n[response]\nbody = "deep"\n'
+    write_files(tmp_path, {"case.toml": case, "m.wat": "(module)", "other.toml": ""})
+    bindle = ("-b", NAME, "--bindle-path", "bindles")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = run_wagi(tmp_path, *arguments, environment=environment(tmp_path))
+        return done.returncode, done.stdout or done.stderr
+
+    assert run("call", *bindle, "/files?a.txt") == (0, "file a")
+    assert run("run", *bindle) == (0, "root")
+    assert run("run", *bindle, "POST", "/deep/x") == (0, "deep")
+    assert run("test", *bindle, "case.toml") == (0, "1 passed, 0 failed\n")
+    for arguments, message in (
+        (("run", *bindle, "m.wat"), f"either a module or a bindle, found both m.wat and {NAME}"),
+        (("call", *bindle, "-c", "other.toml", "/"), "either a modules.toml or a bindle"),
+        (("test", "-b", NAME, "case.toml"), "no Bindle server given"),
+        (("run",), "expected a module (.wasm, .wat), found nothing"),
+    ):
+        status, output = run(*arguments)
+        assert status == 2
+        assert message in output
 
 
 def test_a_handler_that_checks_credentials(tmp_path: Path) -> None:
@@ -155,7 +240,8 @@ def test_credentials_are_sent_to_one_server_only(tmp_path: Path) -> None:
             (("--bindle-url", "http://127.0.0.1:1/v1"), 2),
             (("--bindle-url", "http://127.0.0.1:1/v1", "--bindle-path", "."), 2),
         ):
-            done = run_wagi(tmp_path, "check", *user, *options, environment=environment(tmp_path))
+            cache = {"WAGI_MODULE_CACHE": tempfile.mkdtemp(dir=tmp_path)}
+            done = run_wagi(tmp_path, "check", *user, *options, environment=cache)
             assert done.returncode == status, done.stderr
 
 

@@ -213,6 +213,8 @@ def test_unknown_keys() -> None:
         NAME,
         f"""bindleVersion = "1.0.0"
 yanked = false
+yanked_reason = "x"
+yanked_signature = []
 annotation = 1
 [annotations]
 anything = "x"
@@ -231,6 +233,8 @@ satisfiedBy = "allOf"
 size = 1
 media_type = "application/wasm"
 origin = "x"
+sha512 = "x"
+signature = []
 [parcel.label.feature.wagi]
 anything = "x"
 [parcel.conditions]

@@ -73,8 +73,8 @@ def fetch_one(reference: str, sha256: str, settings: Settings) -> FetchedModule:
         )
     if isinstance(fetched, WagiError):
         raise fetched
-    if fetched.warning:
-        print_error("warning", fetched.warning)
+    for warning in fetched.warnings:
+        print_error("warning", warning)
     return fetched
 
 

@@ -16,13 +16,12 @@ _FEATURES = ("route", "entrypoint", "argv")
 _BOOLEANS = {"true": True, "false": False}  # features are strings
 
 
-def bindle_route_map(invoice: Invoice, server: str, warning: str) -> RouteMap:
+def bindle_route_map(invoice: Invoice, server: str) -> RouteMap:
     """Make the route map of an invoice.
 
     Args:
         invoice: The invoice of the bindle.
         server: URL or directory of the Bindle server.
-        warning: What to report about how the invoice was fetched; empty for nothing.
 
     Raises:
         ConfigurationError: With every handler that is not valid, or if there is no handler.
@@ -52,10 +51,7 @@ def bindle_route_map(invoice: Invoice, server: str, warning: str) -> RouteMap:
         )
     if problems:
         raise ConfigurationError(problems)
-    messages = [warning] if warning else []
-    messages += (f"invoice: {message}" for message in invoice.unknown_keys())
-    warnings = tuple(whole.problem(message) for message in messages)
-    return RouteMap(entries, Path.cwd(), whole, warnings=warnings)
+    return RouteMap(entries, Path.cwd(), whole)
 
 
 def _entry(handler: Parcel, bindle: str, server: str) -> ModuleEntry:

@@ -13,7 +13,7 @@ import aiohttp
 from wagi.sources.cache import ModuleCache, digest_of
 from wagi.sources.credentials import Credential
 from wagi.sources.downloader import Digest, Downloader
-from wagi.sources.errors import FetchError, SourceError, UnreachableError
+from wagi.sources.errors import FetchError, SourceError
 from wagi.sources.invoices import Invoice, Label, parse_invoice
 from wagi.sources.references import origin_of
 
@@ -146,30 +146,26 @@ def is_server_url(place: str) -> bool:
     return False
 
 
-async def read_invoice(origin: Origin, name: str, cache: ModuleCache) -> tuple[Invoice, str]:
-    """Read an invoice. If the server cannot be reached, fall back to the cached one.
+async def read_invoice(origin: Origin, name: str, cache: ModuleCache) -> Invoice:
+    """Read an invoice.
 
-    A version of a bindle never changes, so a cached invoice is not outdated.
-
-    Returns:
-        The invoice, and a warning if it is from the cache, otherwise an empty text.
+    A version of a bindle never changes, so the invoice is requested from a server only once. The
+    files of a directory are read again: they are at hand, and whoever makes them may change them.
 
     Raises:
         SourceError: There is no such bindle, or access is denied.
         FetchError: The invoice is invalid, or the server fails or cannot be reached.
     """
+    if isinstance(origin, BindleDirectory):
+        return parse_invoice(name, await origin.invoice(name))
     key = f"bindle:{name} from {origin.url}"
-    try:
-        content = await origin.invoice(name)
-    except UnreachableError as error:
-        known = cache.find_tag(key)
-        kept = cache.find(known) if known else None
-        if kept is None:
-            raise
-        return parse_invoice(name, kept), f"{error}: using the invoice in the module cache"
+    known = cache.find_tag(key)
+    if known and (kept := cache.find(known)) is not None:
+        return parse_invoice(name, kept)
+    content = await origin.invoice(name)
     invoice = parse_invoice(name, content)
     cache.store_tag(key, cache.add(content))
-    return invoice, ""
+    return invoice
 
 
 async def fetch_parcel(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +29,7 @@ from wagi.sources.images import (
     module_of,
     parse_manifest,
 )
-from wagi.sources.invoices import Invoice
+from wagi.sources.invoices import Invoice, Label
 from wagi.sources.module_request import (
     FetchedModule,
     FetchOptions,
@@ -72,20 +73,15 @@ def fetch_remote_modules(
     return asyncio.run(run())
 
 
-def fetch_invoice(
-    name: str, cache: ModuleCache, options: FetchOptions, report: Report
-) -> tuple[Invoice, str]:
+def fetch_invoice(name: str, cache: ModuleCache, options: FetchOptions, report: Report) -> Invoice:
     """Fetch the invoice of the bindle NAME/VERSION.
-
-    Returns:
-        The invoice, and a warning if it is from the cache, otherwise an empty text.
 
     Raises:
         SourceError: There is no such bindle, or access is denied.
         FetchError: The invoice is invalid, or the server fails or cannot be reached.
     """
 
-    async def run() -> tuple[Invoice, str]:
+    async def run() -> Invoice:
         async with Downloader.start(options.max_size, report) as downloader:
             fetcher = _Fetcher(cache, downloader, options)
             with error_context(BindleReference(name)):
@@ -113,7 +109,7 @@ class _Fetcher:
         self._downloader = downloader
         self._options = options
         self._registries: dict[str, Registry] = {}
-        self._downloads: dict[str, asyncio.Lock] = {}
+        self._downloads: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def fetch(self, request: ModuleRequest) -> FetchedModule:
         reference = parse_reference(request.reference)
@@ -158,7 +154,7 @@ class _Fetcher:
         title = f"#{image.title}" if image.title else ""
         resolved = f"{replace(image, tag='', digest=digest_of(content))}{title}"
         module = await self._fetch_layer(registry, image, manifest, pull)
-        return FetchedModule(module, resolved, warning=warning)
+        return FetchedModule(module, resolved, warnings=(warning,) if warning else ())
 
     async def _resolve_tag(
         self, registry: Registry, image: ImageReference, pull: Pull
@@ -196,7 +192,7 @@ class _Fetcher:
         self, registry: Registry, image: ImageReference, manifest: Manifest, pull: Pull
     ) -> bytes:
         layer = choose_layer(image.title, manifest)
-        async with self._downloads.setdefault(layer.digest, asyncio.Lock()):
+        async with self._downloads[layer.digest]:
             content = self._cache.find(layer.digest)
             if content is None:
                 if pull == "never":
@@ -217,16 +213,23 @@ class _Fetcher:
             raise SourceError("no Bindle server given: set bindle_server, or pass --bindle-url")
         cache, limit = self._cache, self._options.max_size
         origin = self.bindle_origin(place, request.folder)
-        invoice, warning = await read_invoice(origin, reference.id, cache)
+        async with self._downloads[f"{reference.id} from {origin.url}"]:
+            invoice = await read_invoice(origin, reference.id, cache)
         parcel = invoice.module(reference.parcel)
         files = invoice.files(parcel)
-        content = await fetch_parcel(origin, reference.id, parcel.label, cache, limit)
+
+        async def fetch(label: Label) -> bytes:
+            async with self._downloads[label.digest]:
+                return await fetch_parcel(origin, reference.id, label, cache, limit)
+
+        content = await fetch(parcel.label)
         for label in files.values():
-            await fetch_parcel(origin, reference.id, label, cache, limit)
+            await fetch(label)
         digests = {path: label.digest for path, label in files.items()}
         folder = cache.folder_of(digests) if files else None
         resolved = str(BindleReference(reference.id, parcel.label.sha256))
-        return FetchedModule(content, resolved, folder, warning)
+        warnings = (f"invoice of {reference.id}: {text}" for text in invoice.unknown_keys())
+        return FetchedModule(content, resolved, folder, tuple(warnings))
 
     async def _fetch_web(self, reference: WebReference, request: ModuleRequest) -> FetchedModule:
         name = str(reference)

@@ -47,7 +47,7 @@ class _Table(BaseModel):
 class Label(_Table):
     """The description of a parcel: sha256 as hex, size in bytes, media type, name and features."""
 
-    IGNORED = frozenset(("annotations", "origin"))
+    IGNORED = frozenset(("annotations", "origin", "sha512", "signature"))
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
@@ -106,7 +106,17 @@ class Bindle(_Table):
 class Invoice(_Table):
     """The contents of a bindle."""
 
-    IGNORED = frozenset(("annotations", "bindleVersion", "signature", "yanked", "yankedSignature"))
+    IGNORED = frozenset(
+        (
+            "annotations",
+            "bindleVersion",
+            "signature",
+            "yanked",
+            # The specification and its implementation do not agree in their spelling.
+            *("yanked_reason", "yankedReason"),
+            *("yanked_signature", "yankedSignature"),
+        )
+    )
 
     bindle: Bindle
     group: list[Group] = Field(default_factory=list)

@@ -45,13 +45,13 @@ class FetchedModule:
         content: The module.
         resolved: The file, or a reference that will always lead to this content.
         files: A directory that guests see as ``/``, if files come with the module.
-        warning: Why this may not be the newest version; empty if it is.
+        warnings: What may be wrong, such as that this may not be the newest version.
     """
 
     content: bytes
     resolved: str
     files: Path | None = None
-    warning: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
