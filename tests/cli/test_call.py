@@ -135,6 +135,8 @@ def test_record_and_replay(folder: Path) -> None:
     assert done.returncode == 1
     assert done.stdout == (
         "FAILED cases/two.toml\n"
+        "  --- expected\n"
+        "  +++ received\n"
         "  -Content-Type: text/plain\n"
         "  +Content-Type: text/html\n"
         "  @@ -1 +1 @@\n"

@@ -1,11 +1,9 @@
-"""The JSON schema of modules.toml for editors, and completion for shells."""
+"""The JSON schema of modules.toml, for editors, and the help of every command."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,7 @@ import jsonschema
 import pytest
 import tomli
 
-from tests.support.server import ENVIRONMENT, ROOT, run_wagi, write_files
-from tests.support.toolchains import tool
+from tests.support.server import ROOT, run_wagi, write_files
 
 GOOD = '[[module]]\nroute = "/"\nmodule = "m.wasm"\n'
 
@@ -56,34 +53,6 @@ def test_the_schema_rejects_invalid_files(
         jsonschema.validate(tomli.loads(text), schema)
     write_files(tmp_path, {"modules.toml": text})
     assert run_wagi(tmp_path, "check").returncode == 2
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [("wagi ser", "serve"), ("wagi serve --wat", "--watch"), ("wagi push --layout c", "cncf")],
-)
-def test_bash_completion(tmp_path: Path, line: str, expected: str) -> None:
-    """In a real bash that has sourced the script."""
-    words = line.split()
-    write_files(tmp_path, {"wagi": f'#!/bin/sh\nexec {sys.executable} -m wagi "$@"\n'})
-    (tmp_path / "wagi").chmod(0o755)
-    script = (
-        f'PATH={tmp_path}:$PATH; eval "$(wagi completion bash)";'
-        f" COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1};"
-        ' _wagi_completion wagi; echo "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(
-        [tool("bash"), "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == [expected]
-
-
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_accept_the_script(tmp_path: Path, shell: str) -> None:
-    done = run_wagi(tmp_path, "completion", shell)
-    write_files(tmp_path, {"script": done.stdout})
-    assert "_WAGI_COMPLETE" in done.stdout
-    subprocess.run([tool(shell), "-n", str(tmp_path / "script")], check=True)
 
 
 def test_every_command_has_help_with_examples() -> None:

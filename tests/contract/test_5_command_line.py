@@ -456,6 +456,42 @@ def test_method_of_call(tmp_path: Path) -> None:
     assert "expected one method, found both POST and -X PUT" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("-e", "A=1", "B=2", "/env"), {"A": "1", "B": "2"}),
+        (("-e", "A=1", "B=x y", "--env", "C=3", "D=4", "GET", "/env?e=5"), {"A": "1", "D": "4"}),
+        (("--env-file", "a.env", "b.env", "-i", "/env"), {"A": "b", "B": "b"}),
+        (("--env-file", "a.env", "b.env", "/env"), {"A": "b", "B": "b"}),
+        (("--env-file", "b.env", "a.env", "-e", "A=1", "/env"), {"A": "1", "B": "b"}),
+        (("-e", "A=1", "--", "/env"), {"A": "1"}),
+        (("--env=A=1", "/env?X=1"), {"A": "1"}),
+    ],
+)
+def test_several_values_of_one_option(
+    tmp_path: Path, arguments: tuple[str, ...], expected: dict[str, str]
+) -> None:
+    """-e A=1 B=2 and --env-file a b, as in the original; other words are still arguments."""
+    text = (ROOT / "examples/wat/environment.wat").read_text()
+    write_files(tmp_path, {"env.wat": text, "modules.toml": manifest_of({"env.wat": text})})
+    write_files(tmp_path, {"a.env": "A=a\n", "b.env": "A=b\nB=b\n"})
+    done = run_wagi(tmp_path, "call", *arguments)
+    assert done.returncode == 0, done.stderr
+    variables = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert expected.items() <= variables.items()
+
+
+def test_several_values_before_the_route_map(tmp_path: Path) -> None:
+    """A route map is never taken for a value."""
+    write_files(tmp_path, {**MODULES, "other.toml": MANIFEST, "a.env": "", "b.env": ""})
+    for words in (("-e", "A=1", "B=2"), ("--env-file", "a.env", "b.env")):
+        done = run_wagi(tmp_path, "check", *words, "other.toml")
+        assert (done.returncode, done.stdout) == (0, "other.toml: 1 route, no problems\n")
+    done = run_wagi(tmp_path, "check", "--env-file", "a.env", "absent.env")
+    assert done.returncode == 2
+    assert "no such file: absent.env" in done.stderr
+
+
 def test_console_script() -> None:
     """The installed `wagi` script runs this package."""
     (script,) = entry_points(group="console_scripts", name="wagi")

@@ -43,6 +43,7 @@ _COMMANDS = {
     "routes": "routes",
     "test": "test",
     "test-server": "test_server",
+    "logs": "logs",
     "inspect": "inspect",
     "compile": "compile",
     "snapshot": "snapshot",

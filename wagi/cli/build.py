@@ -12,15 +12,14 @@ from pathlib import Path
 import click
 
 from wagi.builds import Build, builds_of, run_build
+from wagi.cli.completion import complete_build
 from wagi.cli.console import print_error
 from wagi.cli.options import manifest_path
 from wagi.config.settings import Settings
 from wagi.errors import ConfigurationError
 from wagi.observe.text import one_line
 from wagi.routemap.entries import ModuleEntry, RouteMap
-from wagi.routemap.reader import read_route_map
-
-_ROUTE_MAPS = (".toml", ".yaml", ".yml")
+from wagi.routemap.reader import ROUTE_MAP_SUFFIXES, read_route_map
 
 
 @click.command(
@@ -41,7 +40,9 @@ _ROUTE_MAPS = (".toml", ".yaml", ".yml")
       wagi build deploy/modules.toml /hello /form
     """,
 )
-@click.argument("words", nargs=-1, metavar="[MODULES_TOML] [NAME]...")
+@click.argument(
+    "words", nargs=-1, metavar="[MODULES_TOML] [NAME]...", shell_complete=complete_build
+)
 @click.option(
     "-c",
     "--config",
@@ -68,7 +69,7 @@ def build(words: tuple[str, ...], config: Path | None) -> None:
 
 def _is_route_map(word: str) -> bool:
     path = Path(word)
-    return path.suffix in _ROUTE_MAPS or (path / "modules.toml").is_file()
+    return path.suffix in ROUTE_MAP_SUFFIXES or (path / "modules.toml").is_file()
 
 
 def _select(route_map: RouteMap, names: Sequence[str]) -> list[Build]:

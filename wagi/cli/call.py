@@ -11,8 +11,17 @@ from typing import Any, TypeVar
 
 import click
 
+from wagi.cli.completion import complete_module, complete_path
 from wagi.cli.console import print_error, show_progress
-from wagi.cli.options import LOCAL, SettingsCommand, map_option, setting_options, settings_from
+from wagi.cli.options import (
+    LOCAL,
+    SettingsCommand,
+    manifest_path,
+    map_option,
+    setting_options,
+    settings_from,
+)
+from wagi.config.settings import Settings
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.guest.backtrace import enable_lines
 from wagi.observe.exchange import Exchange, describe
@@ -78,22 +87,25 @@ def _request_options(command: F) -> F:
       wagi call --record cases/hello.toml /hello
     """,
 )
-@click.argument("words", nargs=-1, required=True, metavar="[METHOD] PATH")
+@click.argument(
+    "words", nargs=-1, required=True, metavar="[METHOD] PATH", shell_complete=complete_path
+)
 @map_option
 @_request_options
-def call(words: tuple[str, ...], config: Path, method: str | None, **options: Any) -> None:
+def call(words: tuple[str, ...], config: Path | None, method: str | None, **options: Any) -> None:
     """Call a route."""
     if len(words) > 2:
         raise click.UsageError(f"expected [METHOD] PATH, found {' '.join(words)}")
     *given, path = words
-    _call(config, _method(given, method), path, **options)
+    settings, request = _split(options)
+    _call(settings, manifest_path(None, config, settings), _method(given, method), path, **request)
 
 
 @click.command(
     cls=SettingsCommand,
     short_help="Send one request to a module, without a modules.toml.",
     help="""Send one request to the module in FILE, which is mapped to every path. Otherwise like
-    `wagi call`.
+    `wagi call`. With -b, send it to the routes of a bindle, without a FILE.
 
     \b
     Examples:
@@ -102,17 +114,32 @@ def call(words: tuple[str, ...], config: Path, method: str | None, **options: An
       wagi run -i -d @body.json hello.wasm POST /
     """,
 )
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
-@click.argument("words", nargs=-1, metavar="[[METHOD] PATH]")
+@click.argument("words", nargs=-1, metavar="FILE [[METHOD] PATH]", shell_complete=complete_module)
 @_request_options
-def run(file: Path, words: tuple[str, ...], method: str | None, **options: Any) -> None:
+def run(words: tuple[str, ...], method: str | None, **options: Any) -> None:
     """Call a module."""
+    settings, request = _split(options)
+    file = None
+    if words and Path(words[0]).suffix in MODULE_SUFFIXES:
+        file, words = Path(words[0]), words[1:]
+    elif settings.bindle is None:
+        found = words[0] if words else "nothing"
+        raise click.UsageError(f"expected a module (.wasm, .wat), found {found}")
+    if file and settings.bindle:
+        raise click.UsageError(
+            f"expected either a module or a bindle, found both {file} and {settings.bindle}"
+        )
     if len(words) > 2:
-        raise click.UsageError(f"expected FILE [METHOD] PATH, found {' '.join(words)}")
-    if file.suffix not in MODULE_SUFFIXES:
-        raise click.UsageError(f"expected a module (.wasm, .wat), found {file}")
+        raise click.UsageError(f"expected [METHOD] PATH, found {' '.join(words)}")
     *given, path = words or ("/",)
-    _call(file, _method(given, method), path, **options)
+    _call(settings, file, _method(given, method), path, **request)
+
+
+def _split(options: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """Separate the settings of the gateway from the options of the request."""
+    names = Settings.model_fields.keys()
+    request = {name: value for name, value in options.items() if name not in names}
+    return settings_from({k: v for k, v in options.items() if k in names}), request
 
 
 def _method(words: list[str], option: str | None) -> str | None:
@@ -122,7 +149,8 @@ def _method(words: list[str], option: str | None) -> str | None:
 
 
 def _call(
-    file: Path,
+    settings: Settings,
+    file: Path | None,
     method: str | None,
     target: str,
     headers: tuple[str, ...],
@@ -130,9 +158,7 @@ def _call(
     include: bool,
     verbose: bool,
     record: Path | None,
-    **options: Any,
 ) -> None:
-    settings = settings_from(options)
     if not target.startswith("/"):
         raise click.UsageError(f"expected a path such as /hello, found {target!r}")
     fields = [_header(text) for text in headers]

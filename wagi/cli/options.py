@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ from wagi.config.settings import Settings, Topic
 from wagi.config.validation import KeyPath, explain_validation_error
 from wagi.config.values import parse_port
 from wagi.errors import ConfigurationError, Problem
+from wagi.routemap.reader import ROUTE_MAP_SUFFIXES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +35,7 @@ SOURCES = (
 """The settings of commands that fetch modules without serving them."""
 
 
-LOCAL = ("env", "env_file", "hostname", "artefact_cache", *SOURCES)
+LOCAL = ("env", "env_file", "hostname", "artefact_cache", "bindle", *SOURCES)
 """The settings of commands that handle requests without a server."""
 
 
@@ -88,13 +91,55 @@ def by_topic(
 
 
 class SettingsCommand(click.Command):
-    """A command whose help groups its options by topic."""
+    """A command with options for settings: its help groups them by topic."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line, where ``-e`` and ``--env-file`` may have several values."""
+        return super().parse_args(ctx, _repeat_flags(args))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each topic."""
         for title, records in by_topic(self.get_params(ctx), ctx):
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+def _repeat_flags(arguments: Sequence[str]) -> list[str]:
+    """Write ``-e A=1 B=2`` as ``-e A=1 -e B=2``.
+
+    The original takes all words up to the next option as values, but it has no arguments that might
+    follow. Here, further words are values only if they look like values.
+    """
+    repeated: list[str] = []
+    flag = ""  # of the values that are being read
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            return [*repeated, word, *words]
+        if word in _IS_FURTHER_VALUE:
+            flag = word
+            repeated += [word, *islice(words, 1)]
+        elif flag and _IS_FURTHER_VALUE[flag](word):
+            repeated += [flag, word]
+        else:
+            flag = ""
+            repeated.append(word)
+    return repeated
+
+
+def _is_pair(word: str) -> bool:
+    return _PAIR.match(word) is not None
+
+
+def _is_env_file(word: str) -> bool:
+    return Path(word).is_file() and Path(word).suffix not in ROUTE_MAP_SUFFIXES
+
+
+_PAIR = re.compile(r"[A-Za-z_]\w*=")
+_IS_FURTHER_VALUE = {
+    **dict.fromkeys(("-e", "--env"), _is_pair),
+    "--env-file": _is_env_file,
+}
 
 
 def setting_options(*names: str) -> Callable[[F], F]:
@@ -140,9 +185,8 @@ map_option = click.option(
     "-c",
     "--config",
     type=click.Path(path_type=Path),
-    default=Path("modules.toml"),
     metavar="FILE",
-    help="Route map: a modules.toml, a pod manifest or a module.",
+    help="Route map: a modules.toml, a pod manifest or a module.  [default: modules.toml]",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def read_text(path: Path) -> str:
         raise ConfigurationError(
             Problem("expected UTF-8 text, found other bytes", path, line)
         ) from None
+
+
+def format_toml(value: object) -> str:
+    """Format a value for a TOML file: text, numbers, paths, and lists and tables of these."""
+    if isinstance(value, dict):
+        items = (f"{format_toml(key)} = {format_toml(item)}" for key, item in value.items())
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(format_toml, value))}]"
+    # ensure_ascii would write surrogate pairs, which TOML does not have.
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 
 
 def suggest_file(path: Path) -> str:

@@ -141,6 +141,7 @@ def _dev_mode(settings: Settings, file: Path | None, log_dir: Path) -> Iterator[
     mode = DevMode(log_dir / _PROBLEM_FILE)
     mode.report_problem("")
     with contextlib.ExitStack() as stack:
+        stack.callback(mode.report_problem, "")  # an empty log directory is removed
         if settings.dev:
             from wagi.dev.page import check_loopback, dev_page
 

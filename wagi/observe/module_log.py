@@ -6,12 +6,12 @@ See docs/contract.md, "End of a run".
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from wagi.observe.log_files import ROUTE_NAME, log_path
 from wagi.observe.text import one_line
 from wagi.observe.writer import Output, Writer
 
@@ -44,8 +44,8 @@ class ModuleLogs:
         """Open the log of a route: ``<log dir>/<sha256 of the route>/module.stderr``."""
         if self._folder is None:
             return ModuleLog(route, None, self._writer, None)
-        path = self._folder / hashlib.sha256(route.encode()).hexdigest() / "module.stderr"
-        file = _RotatedFile(path, self._size_limit)
+        path = log_path(self._folder, route)
+        file = _RotatedFile(path, route, self._size_limit)
         output: Output[bytes] = Output(str(path), file.append, b"".join)
         self._outputs.append(output)
         return ModuleLog(route, path, self._writer, output)
@@ -83,20 +83,28 @@ class ModuleLog:
 
 
 class _RotatedFile:
-    def __init__(self, path: Path, size_limit: int) -> None:
+    def __init__(self, path: Path, route: str, size_limit: int) -> None:
         self._path = path
+        self._route = route
         self._size_limit = size_limit
 
     def append(self, data: bytes) -> None:
         # Opened each time: the file or its directory may have been moved or removed.
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
+        with self._open() as file:
             # Other processes may be writing to the same file, or rotating it.
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(data)
             file.flush()
             if file.tell() >= self._size_limit and self._is_current(file):
                 self._path.replace(self._path.with_name(self._path.name + ".1"))
+
+    def _open(self) -> IO[bytes]:
+        try:
+            return self._path.open("ab")
+        except FileNotFoundError:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.with_name(ROUTE_NAME).write_text(self._route, "utf-8")  # for `wagi logs`
+            return self._path.open("ab")
 
     def _is_current(self, file: IO[bytes]) -> bool:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from wagi.config.validation import KeyPath
 
@@ -29,35 +30,51 @@ class LineMap:
         return self._lines[path]
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A key with its value, or the header of a table.
+
+    Attributes:
+        path: The key or the table.
+        first: Its first line, counted from 1.
+        last: Its last line, which is another one if the value spans several lines.
+    """
+
+    path: KeyPath
+    first: int
+    last: int
+
+
 def toml_lines(text: str) -> LineMap:
+    """Find the lines of the keys of a TOML document; see ``toml_statements``."""
+    return LineMap({item.path: item.first for item in toml_statements(text)})
+
+
+def toml_statements(text: str) -> Iterator[Statement]:
     """Find the keys of a TOML document.
 
     The scanner knows just enough of TOML for that: table headers, and keys at the start of a
-    statement. A key in an inline table has the line of that table.
+    statement. A key in an inline table has the place of that table.
 
     Args:
         text: A document that tomli has accepted.
     """
-    return LineMap(dict(_scan(text)))
-
-
-def _scan(text: str) -> Iterator[tuple[KeyPath, int]]:
     table: KeyPath = ()
     counts: dict[KeyPath, int] = {}
-    for line, statement in _statements(text):
+    for first, last, statement in _statements(text):
         if statement.startswith("[["):
             name = _parts(statement[2:])
             index = counts.get(name, 0)
             counts[name] = index + 1
             if index == 0:
-                yield name, line
+                yield Statement(name, first, last)
             table = (*name, index)
-            yield table, line
+            yield Statement(table, first, last)
         elif statement.startswith("["):
             table = _parts(statement[1:])
-            yield table, line
+            yield Statement(table, first, last)
         else:
-            yield (*table, *_parts(statement)), line
+            yield Statement((*table, *_parts(statement)), first, last)
 
 
 def _parts(text: str) -> KeyPath:
@@ -67,15 +84,15 @@ def _parts(text: str) -> KeyPath:
     return tuple(part.strip("\"'") for part in _PART.findall(match[1]))
 
 
-def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Each statement with the line on which it starts: a value may span several lines."""
-    depth, delimiter, start = 0, "", 0
+def _statements(text: str) -> Iterator[tuple[int, int, str]]:
+    """The first and the last line of each statement, and the text of the first one."""
+    depth, delimiter, start, head = 0, "", 0, ""
     for number, line in enumerate(text.splitlines(), 1):
         if depth == 0 and not delimiter:
-            start = number
-            if line.strip() and not line.lstrip().startswith("#"):
-                yield start, line.strip()
+            start, head = number, line.strip()
         depth, delimiter = _end_of_line(line, depth, delimiter)
+        if depth == 0 and not delimiter and head and not head.startswith("#"):
+            yield start, number, head
 
 
 _TOKEN = re.compile(r"\"\"\"|'''|\"(?:[^\"\\]|\\.)*\"|'[^']*'|#|[\[\]{}]|\\.", re.ASCII)

@@ -10,6 +10,7 @@ from wagi.routemap.entries import Location, ModuleEntry, RouteMap
 from wagi.routemap.modules_toml import read_modules_toml
 
 MODULE_SUFFIXES = (".wasm", ".wat")
+ROUTE_MAP_SUFFIXES = (".toml", ".yaml", ".yml", *MODULE_SUFFIXES)
 _LANGUAGES = {
     ".c": "C",
     ".cc": "C++",

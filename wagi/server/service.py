@@ -30,8 +30,12 @@ from wagi.guest.budget import CELLS_PER_WORKER
 from wagi.http.errors import HTTPError
 from wagi.observe.access_log import AccessLog
 from wagi.observe.exchange import Exchange
+<<<<<<< HEAD
 from wagi.observe.metrics.memory import MetricsMemory
 from wagi.observe.metrics.recorder import RequestMetrics
+=======
+from wagi.observe.log_files import temporary_name
+>>>>>>> 063d531 (Add wagi logs)
 from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
 from wagi.server import listeners
@@ -111,7 +115,7 @@ def serve(
     notifier = Notifier()
     with (
         server_log() as log,
-        _log_dir(settings) as log_dir,
+        _log_dir(settings, file) as log_dir,
         stores(settings) as kept,
         contextlib.ExitStack() as stack,
     ):
@@ -308,7 +312,7 @@ def _prepare_process() -> None:
 
 
 @contextlib.contextmanager
-def _log_dir(settings: Settings) -> Iterator[Path | None]:
+def _log_dir(settings: Settings, file: Path | None) -> Iterator[Path | None]:
     if settings.log_dir == "none":
         yield None
         return
@@ -319,7 +323,7 @@ def _log_dir(settings: Settings) -> Iterator[Path | None]:
             raise WagiError(f"--log-dir {settings.log_dir}: {error.strerror}") from None
         yield settings.log_dir
         return
-    path = new_folder("logs")
+    path = new_folder(temporary_name(str(file.resolve()) if file else str(settings.bindle)))
     try:
         yield path
     finally:

@@ -120,8 +120,21 @@ def find_cases(paths: Sequence[Path]) -> list[CaseFile]:
 
 
 def _read(path: Path) -> Case:
+    return parse_case(path, read_text(path))
+
+
+def parse_case(path: Path, text: str) -> Case:
+    """Parse a case.
+
+    Args:
+        path: Its file, for messages.
+        text: The content of the file.
+
+    Raises:
+        ConfigurationError: It has a problem for each mistake.
+    """
     try:
-        return Case.model_validate(tomli.loads(read_text(path)))
+        return Case.model_validate(tomli.loads(text))
     except tomli.TOMLDecodeError as error:
         problem = Problem(f"not valid TOML: {error.msg}", path, error.lineno)
         raise ConfigurationError(problem) from None
@@ -151,10 +164,17 @@ def differences(expected: RecordedResponse, answer: Answer) -> Iterator[str]:
             expected.body.splitlines(), text.splitlines(), lineterm="", n=2
         )
         yield from list(lines)[2:] or ["-body with different line ends"]
-    pattern = expected.body_matches
-    if pattern is not None and not re.fullmatch(pattern.pattern, text, re.S):
-        yield f"-body_matches = {pattern.pattern!r}"
+    if not is_matched(expected, answer):
+        assert expected.body_matches is not None
+        yield f"-body_matches = {expected.body_matches.pattern!r}"
         yield f"+body = {text[:500]!r}"
+
+
+def is_matched(expected: RecordedResponse, answer: Answer) -> bool:
+    """Whether the body matches the pattern ``body_matches``, if there is one."""
+    text = answer.body.decode(errors="backslashreplace")
+    pattern = expected.body_matches
+    return pattern is None or re.fullmatch(pattern.pattern, text, re.S) is not None
 
 
 def format_case(
@@ -167,29 +187,33 @@ def format_case(
         "[request]",
         f"method = {_text(method)}",
         f"target = {_text(target)}",
-        *_headers(headers),
-        *(_body(body) if body else ()),
+        *_assign("headers", format_headers(headers), bool(headers)),
+        *_assign(*format_body(body), bool(body)),
         "",
         "[response]",
         f"status = {answer.status}",
-        *_headers(kept),
-        *_body(answer.body),
+        *_assign("headers", format_headers(kept), bool(kept)),
+        *_assign(*format_body(answer.body)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _headers(headers: Sequence[tuple[str, str]]) -> list[str]:
-    if not headers:
-        return []
-    rows = [f"    [{_text(name)}, {_text(value)}]," for name, value in headers]
-    return ["headers = [", *rows, "]"]
+def _assign(key: str, value: str, is_given: bool = True) -> list[str]:
+    return [f"{key} = {value}"] if is_given else []
 
 
-def _body(body: bytes) -> list[str]:
+def format_headers(headers: Sequence[tuple[str, str]]) -> str:
+    """Format the value of the key ``headers``."""
+    rows = "".join(f"    [{_text(name)}, {_text(value)}],\n" for name, value in headers)
+    return f"[\n{rows}]" if rows else "[]"
+
+
+def format_body(body: bytes) -> tuple[str, str]:
+    """Format a body. Returns: the key, ``body`` or ``body_base64``, and its value."""
     try:
-        return [f"body = {_text(body.decode())}"]
+        return "body", _text(body.decode())
     except UnicodeDecodeError:
-        return [f'body_base64 = "{base64.b64encode(body).decode()}"']
+        return "body_base64", f'"{base64.b64encode(body).decode()}"'
 
 
 _ESCAPED = re.compile(r'[\x00-\x08\x0a-\x1f\x7f"\\]')

@@ -168,6 +168,8 @@ class TestServer:
 
 
 def _entry(root: Path, marker: pytest.Mark) -> str:
+    from wagi.config.text import format_toml
+
     keys = {"route": "/...", **marker.kwargs}
     if marker.args:
         keys["module"] = marker.args[0]
@@ -177,22 +179,15 @@ def _entry(root: Path, marker: pytest.Mark) -> str:
         keys["module"] = str(root / keys["module"])
     if "volumes" in keys:
         keys["volumes"] = {guest: _volume(root, host) for guest, host in keys["volumes"].items()}
-    return "[[module]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items())
+    return "[[module]]\n" + "".join(
+        f"{key} = {format_toml(value)}\n" for key, value in keys.items()
+    )
 
 
 def _volume(root: Path, host: Any) -> Any:
     if isinstance(host, dict):
         return {**host, "path": str(root / host["path"])} if "path" in host else host
     return str(root / host)
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_toml(k)} = {_toml(v)}' for k, v in value.items())}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    # ensure_ascii would write surrogate pairs, which TOML does not have.
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 
 
 @pytest.fixture(scope="session")
