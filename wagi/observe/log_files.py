@@ -44,7 +44,7 @@ def temporary_folders(served: str) -> list[Path]:
     for path in Path(tempfile.gettempdir()).glob(f"wagi-{temporary_name(served)}-*"):
         with contextlib.suppress(OSError):
             status = path.lstat()
-            # Anybody can create a directory of this name, but not one that this user owns.
+            # Other users can create a directory of this name, but not one that this user owns.
             if status.st_uid == os.geteuid() and path.is_dir():
                 found.append((status.st_mtime, path))
     return [path for _, path in sorted(found, reverse=True)]
@@ -105,7 +105,7 @@ class LogReader:
             except OSError:
                 return b""
         if os.fstat(self._file.fileno()).st_size < self._file.tell():
-            self._file.seek(0)  # somebody has truncated it
+            self._file.seek(0)  # the file was truncated
         return self._file.read()
 
     def _is_replaced(self) -> bool:

@@ -30,12 +30,9 @@ from wagi.guest.budget import CELLS_PER_WORKER
 from wagi.http.errors import HTTPError
 from wagi.observe.access_log import AccessLog
 from wagi.observe.exchange import Exchange
-<<<<<<< HEAD
+from wagi.observe.log_files import temporary_name
 from wagi.observe.metrics.memory import MetricsMemory
 from wagi.observe.metrics.recorder import RequestMetrics
-=======
-from wagi.observe.log_files import temporary_name
->>>>>>> 063d531 (Add wagi logs)
 from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
 from wagi.server import listeners

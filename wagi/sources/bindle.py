@@ -150,7 +150,7 @@ async def read_invoice(origin: Origin, name: str, cache: ModuleCache) -> Invoice
     """Read an invoice.
 
     A version of a bindle never changes, so the invoice is requested from a server only once. The
-    files of a directory are read again: they are at hand, and whoever makes them may change them.
+    files of a directory are read again, so that changes to them take effect.
 
     Raises:
         SourceError: There is no such bindle, or access is denied.
