@@ -231,13 +231,14 @@ def test_the_routes_in_force(tmp_path: Path) -> None:
         assert routes["/hello"]["sha256"] == digest
         assert routes["/spin"]["limits"]["cpu_timeout"] == 0.1
         assert "secret-value" not in text
-        (tmp_path / "modules.toml").write_text('[[module]]\nroute = "/x"\nmodule = "hello.wat"\n')
+        (tmp_path / "public").mkdir()
+        (tmp_path / "modules.toml").write_text('[[module]]\nroute = "/x/..."\nstatic = "public"\n')
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: '"/x"' in admin.get("/config")[1])
+        wait_until(lambda: '"/x/..."' in admin.get("/config")[1])
         (tmp_path / "modules.toml").write_text("nonsense")
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: admin.value("wagi_config_last_reload_successful") == 0)
-        assert '"/x"' in admin.get("/config")[1]
+        assert '"/x/..."' in admin.get("/config")[1]
         assert admin.get("/readyz")[0] == 200
 
 

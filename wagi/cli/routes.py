@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,37 +40,12 @@ def routes(file: Path | None, config: Path | None, as_json: bool, **options: Any
     settings = settings_from(options)
     plan, _ = load(settings, manifest_path(file, config, settings))
     if as_json:
-        click.echo(json.dumps([_row(route) for route in plan.routes], indent=2))
+        click.echo(json.dumps([route.describe() for route in plan.routes], indent=2))
     elif sys.stdout.isatty():
         _print_table(plan)
     else:
         for cells in map(_cells, plan.routes):
             click.echo("\t".join(map(one_line, cells)))
-
-
-def _row(route: PlannedRoute | PlannedStatic) -> dict[str, Any]:
-    if isinstance(route, PlannedStatic):
-        site = route.site
-        return {
-            "route": route.pattern.text,
-            "static": str(site.folder),
-            "index": site.index,
-            "fallback": site.fallback,
-            "not_found": site.not_found,
-            "cache_control": dict(site.cache_control),
-        }
-    spec = route.spec
-    return {
-        "route": route.pattern.text,
-        "module": route.name,
-        "entrypoint": route.entrypoint,
-        "source": route.source,
-        "dynamic": route.is_dynamic,
-        "argv": route.argv,
-        "volumes": {item.guest_path: item.host_path for item in spec.preopens},
-        "allowed_hosts": list(route.allowed_hosts),
-        "limits": asdict(route.limits),
-    }
 
 
 def _print_table(plan: Plan) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 from wagi.cgi.environment import RouteVariables
 from wagi.config.values import HostPort
@@ -67,6 +67,21 @@ class PlannedRoute:
         """The limits of the entry."""
         return self.spec.limits
 
+    def describe(self) -> dict[str, Any]:
+        """Describe the route for operators, as JSON; without the values of variables."""
+        return {
+            "route": self.pattern.text,
+            "module": self.name,
+            "sha256": self.digest,
+            "entrypoint": self.entrypoint,
+            "source": self.source,
+            "dynamic": self.is_dynamic,
+            "argv": self.argv,
+            "volumes": {item.guest_path: item.host_path for item in self.spec.preopens},
+            "allowed_hosts": list(self.allowed_hosts),
+            "limits": asdict(self.limits),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedStatic:
@@ -89,6 +104,17 @@ class PlannedStatic:
     def entrypoint(self) -> str:
         """What lists show in place of an exported function."""
         return "(static files)"
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the route for operators, as JSON."""
+        return {
+            "route": self.pattern.text,
+            "static": str(self.site.folder),
+            "index": self.site.index,
+            "fallback": self.site.fallback,
+            "not_found": self.site.not_found,
+            "cache_control": dict(self.site.cache_control),
+        }
 
 
 @dataclass(frozen=True, slots=True)

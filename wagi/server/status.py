@@ -8,9 +8,8 @@ import struct
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from wagi.gateway.route import Plan, PlannedRoute
+from wagi.gateway.route import Plan
 from wagi.observe.metrics.families import RELOAD_SUCCESSFUL, RELOAD_TIME, WORKER_DEATHS, WORKERS
 from wagi.observe.metrics.memory import MetricsMemory
 from wagi.server.fleet.state import Fleet
@@ -64,23 +63,8 @@ class StatusBoard:
 
     def publish_plan(self, plan: Plan) -> None:
         """Publish the routes in force."""
-        rows = [_describe(route) for route in plan.routes]
+        rows = [route.describe() for route in plan.routes]
         self._config.write(json.dumps({"routes": rows}, indent=2))
-
-
-def _describe(route: PlannedRoute) -> dict[str, Any]:
-    """A route for operators: no values of variables, and no paths of the host but the source."""
-    return {
-        "route": route.pattern.text,
-        "module": route.spec.name,
-        "sha256": route.digest,
-        "entrypoint": route.spec.calls[-1].decode(),
-        "source": route.source,
-        "dynamic": route.is_dynamic,
-        "volumes": [item.guest_path for item in route.spec.preopens],
-        "allowed_hosts": list(route.allowed_hosts),
-        "limits": asdict(route.limits),
-    }
 
 
 class AdminState:
