@@ -58,7 +58,7 @@ def main(module: Path) -> dict[str, float]:
         kept = stack.enter_context(assembly.stores(settings))
         plan = assembly.load(settings, route_map, kept, folder, lambda text: None)
         artefacts = {
-            key: kept.artefacts.find(key) for route in plan.routes for key in route.spec.artefacts
+            key: kept.artefacts.find(key) for route in plan.handlers for key in route.spec.artefacts
         }
         logs = ModuleLogs(folder, settings.log_size)
         stack.callback(logs.close)
