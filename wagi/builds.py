@@ -39,6 +39,10 @@ class Build:
     modules: tuple[Path, ...]
     entries: tuple[ModuleEntry, ...]
 
+    def source_files(self) -> Iterator[Path]:
+        """All files of the sources that exist."""
+        return (path for source in self.sources for path in _files(source))
+
 
 def builds_of(route_map: RouteMap) -> tuple[Build, ...]:
     """List the builds of a route map in the order of its entries.

@@ -35,6 +35,7 @@ Examples:
 
 _COMMANDS = {
     "new": "new",
+    "add": "add",
     "serve": "serve",
     "build": "build",
     "check": "check",
@@ -51,6 +52,7 @@ _COMMANDS = {
     "pull": "pull",
     "schema": "schema",
     "completion": "completion",
+    "doctor": "doctor",
     "version": "version",
     "help": "help",
 }
