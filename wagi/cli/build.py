@@ -26,12 +26,12 @@ from wagi.routemap.reader import ROUTE_MAP_SUFFIXES, read_route_map
     short_help="Build the modules.",
     help="""Run the `build` commands in MODULES_TOML (default: ./modules.toml), each once.
 
-    With NAMEs, run only those of these entries. The name of an entry is its route, or its module
-    with or without directory and extension.
+    With NAMEs, run only the commands of these entries. The name of an entry is its route, or its
+    module with or without directory and extension.
 
-    `wagi serve --watch` builds by itself. This command is for CI, and for `wagi call`, `wagi test`
-    and pytest, which do not build. Builds write their output to stderr. If one fails, the others
-    still run, and the exit status is 1.
+    `wagi serve --watch` builds automatically. This command is for CI, and for `wagi call`,
+    `wagi test` and pytest, which do not build. Builds write their output to stderr. If one fails,
+    the others still run, and the exit status is 1.
 
     \b
     Examples:

@@ -197,7 +197,7 @@ class Settings(BaseModel):
         int | Literal["auto"], _parsed(parse_workers), Flag("N|auto"), Topic.PROCESSES
     ] = Field(
         "auto",
-        description="Worker processes; auto is one for each core, or each core of a CPU quota.",
+        description="Worker processes; auto is one per core, or per core of a CPU quota.",
     )
     artefact_cache: Annotated[DirectoryPath, Topic.MODULES] = Field(
         None,
