@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -88,7 +88,7 @@ async def _measure(gateway: Gateway, settings: Settings) -> dict[str, float]:
     await _serve(connections, transports, _COUNT // 10)
     gc.collect()
     gc.freeze()
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for (owner, method), step in _STEPS.items():
         setattr(owner, method, _timed(getattr(owner, method), step, seconds))
     total = await _serve(connections, transports, _COUNT)
@@ -117,7 +117,9 @@ async def _serve(
     return (time.perf_counter() - began) / count
 
 
-def _timed(method: Callable[..., Any], step: str, seconds: Counter[str]) -> Callable[..., Any]:
+def _timed(
+    method: Callable[..., Any], step: str, seconds: defaultdict[str, float]
+) -> Callable[..., Any]:
     """A method that adds the time of its calls, which do not wait, to those of a step."""
 
     if asyncio.iscoroutinefunction(method):
@@ -141,7 +143,7 @@ def _timed(method: Callable[..., Any], step: str, seconds: Counter[str]) -> Call
 
 def _timer_cost() -> tuple[float, float]:
     """Seconds that a timer adds to what it measures, and besides."""
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     timed = _timed(lambda: None, "nothing", seconds)
     began = time.perf_counter()
     for _ in range(_COUNT):

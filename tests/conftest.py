@@ -1,21 +1,22 @@
-"""Configuration of the whole suite: what ``pytest -m fast`` skips."""
+"""Configuration of the whole suite: Hypothesis, and what ``pytest -m fast`` skips."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 _FAST_EXAMPLES = 25
 """Inputs for each property in ``pytest -m fast``; the whole suite takes Hypothesis' default."""
 
-settings.register_profile("fast", max_examples=_FAST_EXAMPLES)
+# No limits of time: they fail on a busy machine.
+settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fast", settings.get_profile("full"), max_examples=_FAST_EXAMPLES)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if _only_fast(config):
-        settings.load_profile("fast")
+    settings.load_profile("fast" if _only_fast(config) else "full")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

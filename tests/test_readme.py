@@ -13,7 +13,8 @@ from tests.support import toolchains
 from tests.support.registry import registry
 from tests.support.server import ROOT, run_wagi, write_files
 from tests.support.shell import BLOCK, Shell, environment_with
-from wagi.routemap.modules_toml import ModuleEntry, ModulesToml
+from wagi.routemap.entries import ModuleEntry
+from wagi.routemap.modules_toml import ModulesToml
 from wagi.routemap.static_entry import StaticEntry
 
 README = (ROOT / "README.md").read_text()

@@ -97,7 +97,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def arrivals(connection: socket.socket, pattern: bytes) -> list[float]:
     """Return the arrival time of each occurrence of the pattern."""
-    seen, times = b"", []
+    seen = b""
+    times: list[float] = []
     while piece := connection.recv(65536):
         seen += piece
         times += [time.monotonic()] * (seen.count(pattern) - len(times))

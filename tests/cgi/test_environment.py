@@ -104,7 +104,8 @@ def test_request_headers_override_header_like_configuration() -> None:
 @pytest.mark.parametrize("variable", sorted({*variables_of(scheme="https")}))
 def test_configuration_cannot_override_request_variables(variable: str) -> None:
     """Not even one that is unset for this request, such as HTTPS."""
-    assert environment([], **{variable: "configured"}) == environment([])
+    configured: dict[str, Any] = {variable: "configured"}
+    assert environment([], **configured) == environment([])
 
 
 def test_body_variables() -> None:

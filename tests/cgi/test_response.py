@@ -371,7 +371,7 @@ def test_hop_by_hop_headers() -> None:
 def test_equal_content_lengths_are_merged(values: list[str]) -> None:
     head = head_of("Status: 200\n" + "\n".join(f"Content-Length: {value}" for value in values))
     assert head.content_length == 4
-    assert head.headers == head.warnings == ()
+    assert (head.headers, head.warnings) == ((), ())
 
 
 @pytest.mark.parametrize(

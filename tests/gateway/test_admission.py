@@ -47,7 +47,12 @@ def admission_of(slots: int, *shares: Share) -> Admission:
     return Admission(slots, shares, unlimited_account(), NO_LIMITS)
 
 
-def accounts(limit: int, workers: int = 1) -> list[MemoryAccount]:
+def account(limit: int) -> MemoryAccount:
+    """The only account of a budget of ``limit`` MiB."""
+    return accounts(limit, 1)[0]
+
+
+def accounts(limit: int, workers: int) -> list[MemoryAccount]:
     """The workers' accounts of a budget of ``limit`` MiB."""
     budget = MemoryBudget(limit * MIB, workers)
     return [account for _ in range(workers) if (account := budget.open_account())]
@@ -136,7 +141,7 @@ def test_guests_wait_for_memory() -> None:
 
     async def scenario() -> None:
         large = of_memory(120)
-        admission = Admission(10, [large], *accounts(256), NO_LIMITS)
+        admission = Admission(10, [large], account(256), NO_LIMITS)
         tasks = await holders(admission, large, 4)
         assert [task.done() for task in tasks] == [True, True, False, False]
         assert large.held == 2
@@ -170,7 +175,7 @@ def test_guests_wait_for_memory_of_another_worker() -> None:
 def test_the_wait_for_memory_is_limited() -> None:
     async def scenario() -> None:
         large = of_memory(120, timeout=0.05)
-        admission = Admission(10, [large], *accounts(200), NO_LIMITS)
+        admission = Admission(10, [large], account(200), NO_LIMITS)
         lease = await admission.acquire(large)
         with pytest.raises(
             Overloaded,
@@ -190,7 +195,7 @@ def test_a_flood_of_large_guests_leaves_memory() -> None:
 
     async def scenario() -> None:
         flood, other = of_memory(64), of_memory(20)
-        admission = Admission(100, [flood, other], *accounts(256), NO_LIMITS)
+        admission = Admission(100, [flood, other], account(256), NO_LIMITS)
         await holders(admission, flood, 10)
         assert flood.held == 3
         assert all(task.done() for task in await holders(admission, other, 2))
@@ -201,7 +206,7 @@ def test_a_flood_of_large_guests_leaves_memory() -> None:
 def test_a_guest_that_needs_everything_gets_it() -> None:
     async def scenario() -> None:
         large, other = of_memory(250), of_memory(20)
-        admission = Admission(100, [large, other], *accounts(256), NO_LIMITS)
+        admission = Admission(100, [large, other], account(256), NO_LIMITS)
         lease = await admission.acquire(other)
         (waiting,) = await holders(admission, large, 1)
         assert not waiting.done()
@@ -216,7 +221,7 @@ def test_past_growth_is_reserved_for_new_guests() -> None:
 
     async def scenario() -> None:
         growing = of_memory(1)
-        admission = Admission(100, [growing], *accounts(256), NO_LIMITS)
+        admission = Admission(100, [growing], account(256), NO_LIMITS)
         lease = await admission.acquire(growing)
         assert lease.grow_limit() >= 120 * MIB
         lease.settle(120 * MIB)

@@ -119,7 +119,7 @@ def test_segments_contain_the_memory(pieces: list[tuple[int, bytes]]) -> None:
     assert again == memory
 
 
-BAD = {
+BAD: dict[str, tuple[str, str | bytes]] = {
     "no wasm at all": ("not a valid module", b"no wasm at all"),
     "no memory": ("does not define a memory", '(module (func (export "_initialize")))'),
     "two memories": (

@@ -90,11 +90,12 @@ def ask(server: Server, path: str, body: bytes | None = None) -> tuple[int, byte
         connection.close()
 
 
-def disconnect(server: Server, path: str) -> None:
+def disconnect(server: Server, path: str) -> bool:
     """Send a request and disconnect while it runs."""
     with server.connect() as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         time.sleep(random.uniform(0, 0.2))
+    return True
 
 
 def _exact(path: str, status: int, text: str) -> Callable[[Server], bool]:
@@ -115,7 +116,7 @@ def _echo(server: Server) -> bool:
 
 
 def _disconnects(path: str) -> Callable[[Server], bool]:
-    return lambda server: disconnect(server, path) is None
+    return lambda server: disconnect(server, path)
 
 
 # Each client's request, the number of such clients, and the pause between requests (seconds).

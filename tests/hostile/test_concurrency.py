@@ -162,7 +162,10 @@ module = "hello.wat"
 def counting(folder: Path, workers: int) -> Iterator[tuple[Server, Callable[[], int]]]:
     """Serve a handler that counts in a file; yield the server and a function to read the count."""
     (folder / "data").mkdir()
-    modules = {"counter.wasm": compiled(HANDLERS / "counter.c").read_bytes(), "hello.wat": HELLO}
+    modules: dict[str, str | bytes] = {
+        "counter.wasm": compiled(HANDLERS / "counter.c").read_bytes(),
+        "hello.wat": HELLO,
+    }
     with serving(folder, COUNTER, "--workers", str(workers), modules=modules) as server:
         yield server, lambda: int((folder / "data/number").read_text())
 

@@ -186,8 +186,8 @@ def send_byte_by_byte(connection: socket.socket, data: bytes) -> None:
 def test_connections_in_a_handshake_are_counted(tmp_path: Path) -> None:
     """They count towards --max-connections, like established connections."""
     certificate, key = certificate_of(tmp_path)
-    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--max-connections", "5")
-    options += ("--header-timeout", "60", *ONE_WORKER)
+    options = [*ONE_WORKER, "--tls-cert", str(certificate), "--tls-key", str(key)]
+    options += ["--max-connections", "5", "--header-timeout", "60"]
     with (
         serving(tmp_path, MANIFEST, *options, modules={"hello.wat": HELLO}) as server,
         ExitStack() as stack,

@@ -186,7 +186,7 @@ def test_a_body_timeout() -> None:
 def test_100_continue_is_sent_once() -> None:
     invited: list[None] = []
     body, _ = stream()
-    read = BodyReader(body, 5, BodyLimits(10, 10, 0), lambda: invited.append(None))
+    read = BodyReader(body, 5, BodyLimits(10, SpoolSpace(10), 0), lambda: invited.append(None))
     read.send_continue()
     read.send_continue()
     assert len(invited) == 1

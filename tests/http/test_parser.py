@@ -40,7 +40,9 @@ def add(found: list[object], event: Head | Data) -> None:
         if event.content_length != 0:
             found.append((b"", False))
         return
-    body, has_ended = found.pop()  # type: ignore[misc]
+    last = found.pop()
+    assert isinstance(last, tuple)
+    body, has_ended = last
     assert not has_ended
     found.append((body + event.data, event.is_last))
 
@@ -104,7 +106,8 @@ def test_sequences(name: str, size: int) -> None:
 )
 def test_events_do_not_depend_on_splits(parts: list[bytes], sizes: list[int]) -> None:
     data = b"".join(parts)
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     while at < len(data):
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(data[at : at + size])

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.fast
 def written(folder: Path, pieces: list[bytes], limit: int | None = None) -> bytes:
     logs = ModuleLogs(folder, 1024**3)
     log = logs.of("/")
+    assert log.path is not None
     log.path.unlink(missing_ok=True)
     stderr = Stderr(log, "id", limit)
     for piece in pieces:
@@ -31,7 +32,7 @@ def written(folder: Path, pieces: list[bytes], limit: int | None = None) -> byte
     return log.path.read_bytes() if log.path.exists() else b""
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(st.sampled_from([b"a", b"\n", b"\r\n", b"x" * 5000, b"y" * 20_000]), max_size=8),
     st.sampled_from([None, 10, 9000]),
@@ -58,14 +59,16 @@ def test_excess_stderr_is_dropped_and_counted(tmp_path: Path) -> None:
 def test_a_full_log_is_rotated(tmp_path: Path) -> None:
     logs = ModuleLogs(tmp_path, 1024)
     log = logs.of("/")
+    assert log.path is not None
+    path, rotated = log.path, log.path.with_name("module.stderr.1")
     for number in range(40):
         log.append([b"%d" % number * 50], "id")
-        wait_until(lambda: log.path.with_name("module.stderr.1").exists() or log.path.exists())
+        wait_until(lambda: rotated.exists() or path.exists())
         time.sleep(0.01)  # one write per line
     logs.close()
-    current = log.path.stat().st_size if log.path.exists() else 0
+    current = path.stat().st_size if path.exists() else 0
     assert current < 1024
-    assert 1024 <= log.path.with_name("module.stderr.1").stat().st_size < 3 * 1024
+    assert 1024 <= rotated.stat().st_size < 3 * 1024
 
 
 def wait_until(done: Callable[[], bool]) -> None:

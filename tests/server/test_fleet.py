@@ -63,6 +63,12 @@ class Run:
             self.actions += actions
         return self.actions
 
+    def phase(self) -> Phase:
+        return self.fleet.phase
+
+    def condition(self) -> Condition:
+        return self.fleet.condition
+
     def wait(self, seconds: float) -> list[Action]:
         self.now += seconds
         return self.send(Tick())
@@ -79,7 +85,7 @@ def serving(workers: int = 1) -> Run:
     """A fleet that serves generation 1 with the workers 1, 2, …"""
     run = Run()
     run.send(LoadSucceeded(1, workers), *ready(range(1, workers + 1)))
-    assert run.fleet.phase is Phase.SERVING
+    assert run.phase() is Phase.SERVING
     return run
 
 
@@ -105,7 +111,7 @@ def test_the_first_plan_starts_all_workers_at_once() -> None:
     run = Run()
     starts = [StartWorker(1, 0, 1), StartWorker(2, 1, 1), StartWorker(3, 2, 1)]
     assert run.send(LoadSucceeded(1, 3)) == [ReportLoad(""), *starts]
-    assert run.fleet.phase is Phase.STARTING
+    assert run.phase() is Phase.STARTING
     assert not run.fleet.is_loading
 
 
@@ -114,7 +120,7 @@ def test_the_service_is_announced_once_when_all_workers_are_ready() -> None:
     run.send(LoadSucceeded(1, 2))
     assert run.send(WorkerReady(2)) == []
     assert run.send(WorkerReady(1)) == [Announce()]
-    assert run.fleet.phase is Phase.SERVING
+    assert run.phase() is Phase.SERVING
     assert run.send(WorkerReady(1)) == []
 
 
@@ -135,7 +141,7 @@ def test_with_watch_an_invalid_first_plan_waits_for_a_change() -> None:
     run = Run(waits_for_change=True)
     message = f"cannot start, waiting for a change:\n    {ERROR}"
     assert run.send(LoadFailed(ERROR)) == [ReportLoad(str(ERROR)), Log(logging.ERROR, message)]
-    assert run.fleet.phase is Phase.STARTING
+    assert run.phase() is Phase.STARTING
     assert run.send(ReloadRequested())[-1] == Load()
     assert StartWorker(1, 0, 1) in run.send(LoadSucceeded(1, 1))
 
@@ -194,7 +200,7 @@ def test_a_worker_that_dies_is_restarted_immediately() -> None:
     run.send(died(2), Tick())
     message = "worker 1002 was killed by SIGKILL, its requests failed; starting another"
     assert run.actions == [Log(logging.ERROR, message), StartWorker(3, 1, 1)]
-    assert run.fleet.phase is Phase.SERVING
+    assert run.phase() is Phase.SERVING
 
 
 def test_a_death_before_readiness_is_logged_as_such() -> None:
@@ -270,17 +276,17 @@ def test_a_reload_loads_before_it_replaces_workers() -> None:
     run = serving()
     assert run.send(ReloadRequested()) == [Log(logging.INFO, "reloading"), Load()]
     assert run.fleet.is_loading
-    assert run.fleet.phase is Phase.SERVING
+    assert run.phase() is Phase.SERVING
 
 
 def test_a_reload_replaces_one_worker_after_the_other() -> None:
     run = serving(2)
     run.send(ReloadRequested())
     assert run.send(LoadSucceeded(2, 2)) == [ReportLoad(""), StartWorker(3, 0, 2)]
-    assert run.fleet.phase is Phase.ROLLING
+    assert run.phase() is Phase.ROLLING
     assert run.send(WorkerReady(3)) == [Retire(1), StartWorker(4, 1, 2)]
     assert run.send(WorkerReady(4)) == [Retire(2), RELOADED]
-    assert run.fleet.phase is Phase.SERVING
+    assert run.phase() is Phase.SERVING
 
 
 def test_a_retired_worker_is_not_restarted() -> None:
@@ -378,25 +384,25 @@ def test_a_failed_first_load_is_not_retried() -> None:
 
 def test_the_condition_for_service_managers() -> None:
     run = Run()
-    assert run.fleet.condition is Condition.STARTING
+    assert run.condition() is Condition.STARTING
     run.send(LoadSucceeded(1, 2), WorkerReady(1))
-    assert run.fleet.condition is Condition.STARTING
+    assert run.condition() is Condition.STARTING
     run.send(WorkerReady(2))
-    assert run.fleet.condition is Condition.READY
+    assert run.condition() is Condition.READY
     run.send(died(1))
-    assert run.fleet.condition is Condition.READY
+    assert run.condition() is Condition.READY
     run.send(Tick(), WorkerReady(3), ReloadRequested())
-    assert run.fleet.condition is Condition.RELOADING
+    assert run.condition() is Condition.RELOADING
     run.send(LoadFailed(ERROR))
-    assert run.fleet.condition is Condition.READY
+    assert run.condition() is Condition.READY
     run.send(ReloadRequested(), LoadSucceeded(2, 2))
-    assert run.fleet.condition is Condition.RELOADING
+    assert run.condition() is Condition.RELOADING
     run.send(WorkerReady(4))
-    assert run.fleet.condition is Condition.RELOADING
+    assert run.condition() is Condition.RELOADING
     run.send(WorkerReady(5))
-    assert run.fleet.condition is Condition.READY
+    assert run.condition() is Condition.READY
     run.send(StopRequested())
-    assert run.fleet.condition is Condition.STOPPING
+    assert run.condition() is Condition.STOPPING
 
 
 def test_a_reload_request_during_a_load_loads_again_afterwards() -> None:
@@ -487,7 +493,7 @@ def test_a_start_without_room_does_not_count_as_a_death() -> None:
 def test_a_stop_closes_the_listeners_before_the_workers_are_terminated() -> None:
     run = serving(2)
     assert run.send(StopRequested()) == [CloseListeners(), Terminate(1), Terminate(2)]
-    assert run.fleet.phase is Phase.STOPPING
+    assert run.phase() is Phase.STOPPING
     assert not run.fleet.is_finished
     assert run.send(died(1, 0), died(2, 0)) == []
     assert run.fleet.is_finished
@@ -524,7 +530,13 @@ def test_nothing_is_started_after_a_stop() -> None:
     run = serving(2)
     run.send(died(1), StopRequested())
     assert run.fleet.next_due is None
-    events = [Tick(), WorkerReady(2), ReloadRequested(), LoadSucceeded(2, 2), LoadFailed(ERROR)]
+    events: list[Event] = [
+        Tick(),
+        WorkerReady(2),
+        ReloadRequested(),
+        LoadSucceeded(2, 2),
+        LoadFailed(ERROR),
+    ]
     assert run.send(*events) == []
     assert run.send(died(2)) == []
     assert run.fleet.is_finished

@@ -53,14 +53,14 @@ class BackgroundRequest(threading.Thread):
 
     def __init__(self, server: Server, path: str) -> None:
         super().__init__(daemon=True)
-        self._ask = lambda: server.get(path)
+        self._server, self._path = server, path
         self.response: Response | None = None
         self.error: Exception | None = None
         self.start()
 
     def run(self) -> None:
         try:
-            self.response = self._ask()
+            self.response = self._server.get(self._path)
         except (OSError, http.client.HTTPException) as error:
             self.error = error
 

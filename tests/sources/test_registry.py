@@ -207,8 +207,8 @@ def archive(files: dict[str, bytes], zipped: bool = True) -> bytes:
 def put_image(
     registry: Registry, repository: str, media_type: str, content: bytes, tag: str = "1"
 ) -> str:
-    config = {"mediaType": "application/vnd.oci.image.config.v1+json"}
-    config |= registry.put_blob(repository, b"{}")
+    config_type = "application/vnd.oci.image.config.v1+json"
+    config = {"mediaType": config_type, **registry.put_blob(repository, b"{}")}
     layer = {"mediaType": media_type, **registry.put_blob(repository, content)}
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}
     return registry.put_manifest(repository, tag, manifest, MANIFEST)

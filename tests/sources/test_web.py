@@ -18,7 +18,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    asked = 0
+    requests = 0
 
     def do_GET(self) -> None:
         type(self).requests += 1
@@ -54,10 +54,10 @@ def test_a_download(tmp_path: Path, web: str) -> None:
     manifest += entry(f"{web}/moved", "/b", f'sha256 = "{SHA256}"')
     with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
         assert server.get("/a").text == server.get("/b").text == "from the web" + "." * 100_000
-    asked = Handler.requests
+    before = Handler.requests
     with serving(tmp_path, manifest, environment=cache(tmp_path)) as server:
         assert server.get("/a").status == 200
-    assert Handler.requests == asked
+    assert Handler.requests == before
 
 
 @pytest.mark.parametrize(
