@@ -247,7 +247,7 @@ MOVES = st.lists(
 UNIT = MIB
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=settings().max_examples * 4)
 @given(st.sampled_from([1, 10, 30, 100, 1000]), st.sampled_from([None, 4]), MOVES)
 def test_any_interleaving(limit: int, share_factor: int | None, moves: list[Move]) -> None:
     """The limit holds, the guests' memory is reserved, and all of it is released at the end."""

@@ -200,7 +200,9 @@ class AnySplit(RuleBasedStateMachine):
         self.loop.close()
 
 
-AnySplit.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+AnySplit.TestCase.settings = settings(
+    max_examples=settings().max_examples * 6 // 10, stateful_step_count=25
+)
 TestAnySplit = AnySplit.TestCase
 
 
