@@ -72,10 +72,11 @@ def test_the_group(folder: Path) -> None:
     assert not path.exists()
 
 
-def test_a_group_that_does_not_exist(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", ["no-such-group", "4294967295", "99999999999999999999"])
+def test_a_group_that_does_not_exist(tmp_path: Path, group: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        listeners._listen_unix(UnixPath(tmp_path / "x.sock", group="no-such-group"), "--listen")
-    expected = "--listen: this machine has no group 'no-such-group' (see getent group)"
+        listeners._listen_unix(UnixPath(tmp_path / "x.sock", group=group), "--listen")
+    expected = f"--listen: this machine has no group {group!r} (see getent group)"
     assert (str(caught.value), caught.value.exit_status) == (expected, 2)
     assert list(tmp_path.iterdir()) == []
 

@@ -34,7 +34,7 @@ def run_on_copy(folder: Path, script: str) -> str:
         What it printed.
     """
     require_root()
-    for name in ("unshare", "setpriv", "ip", "nginx", "curl", "openssl"):
+    for name in ("unshare", "setpriv", "ip", "nginx", "curl", "openssl", "systemd-analyze"):
         tool(name)
     path = folder / "script.sh"
     path.write_text("\n".join([*_preparations(), "exec 2>&1", script]))
@@ -55,7 +55,6 @@ def run_on_copy(folder: Path, script: str) -> str:
 
 
 def _preparations() -> list[str]:
-    python = Path(sys.base_prefix)
     lines = ["mount --make-rprivate /", "mount -t proc proc /proc", "ip link set lo up"]
     for number, name in enumerate(_COPIED):
         place = f"/mnt/{number}"
@@ -64,16 +63,16 @@ def _preparations() -> list[str]:
             f"mount --bind {place} {name}",
         ]
     lines += [f"mount -t tmpfs -o mode=755 tmpfs {name}" for name in _EMPTY if Path(name).exists()]
-    # Other users have to reach this Python, which may be in a private folder of root.
-    if python.is_relative_to("/root"):
-        lines += [
-            *(
-                "mount -t tmpfs tmpfs /mnt",
-                f"mkdir /mnt/python && mount --bind {python} /mnt/python",
-            ),
-            *("mount -t tmpfs -o mode=755 tmpfs /root", f"mkdir -p {python}"),
-            f"mount --bind /mnt/python {python}",
-        ]
+    # Other users have to reach Python and this checkout, which may be in a private folder of root.
+    needed = {Path(sys.base_prefix), Path(sys.prefix), ROOT}
+    private = sorted(path for path in needed if path.is_relative_to("/root"))
+    if private:
+        lines.append("mount -t tmpfs tmpfs /mnt")
+        for number, path in enumerate(private):
+            lines.append(f"mkdir /mnt/{number} && mount --bind {path} /mnt/{number}")
+        lines.append("mount -t tmpfs -o mode=755 tmpfs /root")
+        for number, path in enumerate(private):
+            lines.append(f"mkdir -p {path} && mount --bind /mnt/{number} {path}")
     command = f'{shlex.quote(sys.executable)} {shlex.quote(str(_SYSTEMCTL))} "$@"'
     return [*lines, f"systemctl() {{ {command}; }}"]
 

@@ -22,6 +22,7 @@ BACKLOG = 1024
 """Connections that wait to be accepted, per listening socket."""
 _LOCK_TIMEOUT_S = 5.0  # for another server that creates a socket in the same directory
 _LOCK_POLL_INTERVAL_S = 0.05
+_NO_GROUP = 2**32 - 1  # (gid_t)-1, with which chown leaves the group as it is
 
 
 @contextmanager
@@ -124,9 +125,12 @@ def _group_id(address: UnixPath, option: str) -> int | None:
     """The number of the group of a socket file; None if it is not to be changed."""
     if not address.group:
         return None
-    if address.group.isascii() and address.group.isdigit():
-        return int(address.group)
     try:
+        if address.group.isascii() and address.group.isdigit():
+            number = int(address.group)
+            if number >= _NO_GROUP:
+                raise KeyError(number)
+            return number
         return grp.getgrnam(address.group).gr_gid
     except KeyError:
         raise ConfigurationError(

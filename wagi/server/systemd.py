@@ -29,7 +29,7 @@ def activated_socket() -> socket.socket | None:
     pid, count, names = (
         os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
     )
-    if pid != str(os.getpid()) or not count.isdigit() or int(count) == 0:
+    if pid != str(os.getpid()) or not count.isdecimal() or int(count) == 0:
         return None
     if count != "1":
         raise ConfigurationError(
@@ -70,7 +70,7 @@ class Notifier:
         microseconds = os.environ.pop("WATCHDOG_USEC", "")
         pid = os.environ.pop("WATCHDOG_PID", "")
         self.interval: float | None = None
-        if microseconds.isdigit() and int(microseconds) and pid in ("", str(os.getpid())):
+        if microseconds.isdecimal() and int(microseconds) and pid in ("", str(os.getpid())):
             self.interval = int(microseconds) / 1e6 / 2  # as sd_watchdog_enabled(3) recommends
         self._pinged_at = -float("inf")
 
