@@ -159,7 +159,7 @@ def _outdated(route_map: RouteMap, entries: Iterable[ModuleEntry]) -> list[Probl
     if len(outdated) > 1:
         what = f"{len(outdated)} modules are older than their sources: for example, {what}"
     fix = "run `wagi build`" if entry.build else "build it again"
-    return [entry.location("module").problem(f"{what}: {fix}")]
+    return [entry.location("module").problem(f"{what}: {fix}", exit_status=1)]
 
 
 def _newer_source(entry: ModuleEntry, module: Path, route_map: RouteMap) -> Path | None:

@@ -104,7 +104,7 @@ def test_verbose_output(folder: Path) -> None:
         (("run", "modules.toml"), 2, "expected a module (.wasm, .wat)"),
         (("call", "--record", "modules.toml/x", "/hello"), 1, "--record modules.toml/x: "),
         (("test", "absent"), 2, "no such file: absent"),
-        (("test", "."), 2, "modules.toml: "),
+        (("test", "."), 2, "modules.toml:1: "),
     ],
 )
 def test_failures(folder: Path, arguments: tuple[str, ...], status: int, message: str) -> None:
@@ -184,7 +184,8 @@ def test_invalid_cases(folder: Path, case: str, message: str) -> None:
     write_files(folder, {"case.toml": case})
     done = run_wagi(folder, "test", "case.toml")
     assert done.returncode == 2
-    assert re.fullmatch(rf"error: case\.toml:(\d+:)? {re.escape(message)}.*\n", done.stderr)
+    excerpt = r"(\d+ \| .*\n +\| .*\n)?"
+    assert re.fullmatch(rf"error: case\.toml:\d+: {re.escape(message)}.*\n{excerpt}", done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_check_warns_about_the_syntax_of_other_routers(tmp_path: Path) -> None:
     done = run_wagi(tmp_path, "check")
     assert done.returncode == 0
     rest = "and read the rest of the path from PATH_INFO"
-    assert done.stderr.splitlines() == [
+    assert [line for line in done.stderr.splitlines() if line.startswith("warning")] == [
         f"warning: modules.toml:2: route: '/a/*' matches * only literally: write /a/..., {rest}",
         "warning: modules.toml:5: route: '/b/{id}' matches {id} only literally: write /b/...,"
         f" {rest}",
@@ -146,7 +146,7 @@ def test_check_warns_about_entries_that_never_match(tmp_path: Path) -> None:
     write_files(tmp_path, dict.fromkeys(names, HELLO))
     done = run_wagi(tmp_path, "check")
     assert done.returncode == 0
-    warnings = done.stderr.splitlines()
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning")]
     assert [line.split(": ")[1] for line in warnings] == [
         "modules.toml:12",
         "modules.toml:15",

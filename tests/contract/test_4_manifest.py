@@ -178,7 +178,8 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     )
     status, stderr = check(tmp_path, manifest)
     assert status == 2
-    assert [line.split(": ")[1:3] for line in stderr.splitlines()] == [
+    errors = [line for line in stderr.splitlines() if line.startswith("error")]
+    assert [line.split(": ")[1:3] for line in errors] == [
         ["modules.toml:2", "route"],
         ["modules.toml:3", "module"],
         ["modules.toml:4", "volumes"],

@@ -48,10 +48,12 @@ def test_locations(tmp_path: Path) -> None:
     found = read(tmp_path)
     path = tmp_path / "modules.toml"
     first, second = found.entries
-    assert (first.location(), first.location("route")) == (Location(path, 7), Location(path, 8))
-    assert first.location("memory_limit") == Location(path, 7)
-    assert second.location("timeout") == Location(path, 14)
-    assert second.location("environment") == Location(path, 11)
+    header = Location(path, 7, column=1, width=10, source="[[module]]")
+    route = Location(path, 8, column=9, width=4, source='route = "/a"')
+    assert (first.location(), first.location("route")) == (header, route)
+    assert first.location("memory_limit") == header
+    assert second.location("timeout").line == 14
+    assert second.location("environment").line == 15
     assert (found.location, found.folder) == (Location(path), tmp_path)
     assert (found.default_host, found.listen) == ("example.com", None)
 

@@ -136,7 +136,10 @@ def test_a_folder_that_cannot_be_served(tmp_path: Path, static: str, message: st
     assert status == 2
     assert errors.startswith("error: modules.toml:3: static: ")
     assert message.format(folder=project, parent=tmp_path) in errors
-    assert len(errors.splitlines()) == 1
+    assert errors.splitlines()[1:] == [
+        f'3 | static = "{static}"',
+        f"  |          {'^' * len(static)}^^",
+    ]
 
 
 def test_what_check_and_routes_print(tmp_path: Path) -> None:
@@ -146,6 +149,7 @@ def test_what_check_and_routes_print(tmp_path: Path) -> None:
     assert (status, output) == (0, "modules.toml: 2 routes, no problems\n")
     assert errors == (
         f"warning: modules.toml:7: fallback: no such file: {tmp_path}/public/app.html\n"
+        '7 | fallback = "app.html"\n  |            ^^^^^^^^^^\n'
     )
     write_files(tmp_path, {"public/app.html": ""})
     listed = run_wagi(tmp_path, "routes")

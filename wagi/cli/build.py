@@ -118,7 +118,7 @@ def _build(item: Build) -> bool:
 
 
 def _print_problem(item: Build, message: str) -> None:
-    print_error("error", item.entries[0].location("build").problem(message))
+    print_error("error", item.entries[0].location("build").problem(message, exit_status=1))
 
 
 def _relative(path: Path) -> str:

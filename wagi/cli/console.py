@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from shutil import get_terminal_size
 
 import click
 
+from wagi.errors import Problem
 from wagi.observe.text import paragraph
 
 COLOR = False if os.environ.get("NO_COLOR") else None
@@ -21,10 +23,26 @@ def print_error(kind: str, problem: object) -> None:
 
     Args:
         kind: ``error`` or ``warning``.
-        problem: The message, which may contain text from a module or a server.
+        problem: The message, which may contain text from a module or a server; with the line of
+            the file if it is a ``Problem`` with a place.
     """
-    label = click.style(f"{kind}:", fg="red" if kind == "error" else "yellow", bold=True)
-    click.echo(f"{label} {paragraph(str(problem))}", err=True, color=COLOR)
+    click.echo(format_error(kind, problem), err=True, color=COLOR)
+
+
+def uses_color() -> bool:
+    """Whether stderr is a terminal that may get colors."""
+    return COLOR is None and sys.stderr is not None and sys.stderr.isatty()
+
+
+def format_error(kind: str, problem: object) -> str:
+    """Format a problem as ``print_error`` prints it, with colors."""
+    color = "red" if kind == "error" else "yellow"
+    text = f"{click.style(f'{kind}:', fg=color, bold=True)} {paragraph(str(problem))}"
+    if not isinstance(problem, Problem):
+        return text
+    source, _, marker = problem.excerpt(get_terminal_size().columns).partition("\n")
+    lines = [text, source, click.style(marker, fg=color) if marker else ""]
+    return "\n".join(filter(None, lines))
 
 
 def show_progress(text: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import click
+
+from wagi.cli.console import format_error, uses_color
 from wagi.gateway.route import Plan
-from wagi.observe.text import paragraph
 
 
 def startup_message(url: str, plan: Plan, seconds: float, log_dir: Path | None) -> str:
@@ -18,7 +20,9 @@ def startup_message(url: str, plan: Plan, seconds: float, log_dir: Path | None) 
         seconds: How long loading took.
         log_dir: The directory of the module logs; None if there are none.
     """
-    lines = [f"warning: {paragraph(str(warning))}" for warning in plan.warnings]
+    lines = [format_error("warning", warning) for warning in plan.warnings]
+    if not uses_color():
+        lines = list(map(click.unstyle, lines))
     if sys.stderr is not None and sys.stderr.isatty():
         return "\n".join([*lines, _format_table(url, plan, seconds, log_dir)])
     lines += [f"route {route.pattern.text} -> {route.name}" for route in plan.routes]

@@ -48,10 +48,12 @@ class InvalidValue:
     Attributes:
         path: Where the value is, or would be if it were there.
         message: The name of the value, what was expected and what was found.
+        is_key: Whether the key is wrong, and not its value.
     """
 
     path: KeyPath
     message: str
+    is_key: bool = False
 
 
 def dotted(path: KeyPath) -> str:
@@ -90,7 +92,7 @@ def _explain(
         case "missing":
             return InvalidValue(path, f"required key {name(path)!r} is missing")
         case "extra_forbidden":
-            return InvalidValue(path, _explain_unknown_key(item["loc"], model))
+            return InvalidValue(path, _explain_unknown_key(item["loc"], model), is_key=True)
         case "value_error":
             message = str(context["error"])
             if message.startswith("expected ") and "found " not in message:
@@ -100,7 +102,8 @@ def _explain(
         case _:
             message = item["msg"][:1].lower() + item["msg"][1:]
     label = name(path)
-    return InvalidValue(path, f"{label}: {message}" if label else message)
+    text = f"{label}: {message}" if label else message
+    return InvalidValue(path, text, is_key=item["loc"][-1:] == ("[key]",))
 
 
 def _explain_unknown_key(path: KeyPath, model: type[BaseModel]) -> str:

@@ -39,12 +39,18 @@ class Location:
         line: The line, counted from 1; None for the whole file.
         name: What else messages name, such as a container.
         exit_status: 2 for a file of the user, 1 for a downloaded one (``Problem.exit_status``).
+        column: Its first character in the line, from 1; 0 if only the line is known.
+        width: The number of its characters in that line; 0 for all that follow.
+        source: The text of the line; empty if it is not known.
     """
 
     file: Path | None = None
     line: int | None = None
     name: str = ""
     exit_status: int = 2
+    column: int = 0
+    width: int = 1
+    source: str = ""
 
     def problem(self, message: str, exit_status: int = 2) -> Problem:
         """Report a problem here.
@@ -54,7 +60,9 @@ class Location:
             exit_status: 1 if it is not a mistake in the route map, such as a failed download.
         """
         text = f"{self.name}: {message}" if self.name else message
-        return Problem(text, self.file, self.line, min(exit_status, self.exit_status))
+        exit_status = min(exit_status, self.exit_status)
+        place = (self.column, self.width, self.source)
+        return Problem(text, self.file, self.line, exit_status, *place)
 
     @property
     def in_file(self) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import tomli
 from pydantic import (
     BeforeValidator,
     Discriminator,
@@ -31,7 +30,7 @@ from wagi.routemap.entries import (
     Table,
 )
 from wagi.routemap.include import Include
-from wagi.routemap.lines import LineMap, toml_lines
+from wagi.routemap.lines import LineMap, parse_toml, toml_lines
 from wagi.routemap.static_entry import StaticEntry
 
 D = TypeVar("D", bound=Defaults)
@@ -136,18 +135,16 @@ class _Reader:
             return None
         if chain and parsed.default_host is not None:
             message = f"default_host: expected only in {chain[0]}, which includes this file"
-            self.problems.append(Problem(message, path, lines.line(("default_host",))))
+            self.problems.append(lines.problem(message, path, ("default_host",)))
         defaults = _with_defaults(parsed.defaults, inherited)
         for index, written in enumerate(parsed.module):
             place = ("module", index)
-            keys = {
-                key: Location(path, lines.line((*place, key))) for key in written.model_fields_set
-            }
+            keys = {key: lines.location(path, (*place, key)) for key in written.model_fields_set}
             entry = written
             if isinstance(entry, ModuleEntry):
                 entry = _with_defaults(entry, defaults)
-            self.entries.append(entry.located(Location(path, lines.line(place)), keys))
-        location = Location(path, lines.line(("include",)))
+            self.entries.append(entry.located(lines.location(path, place), keys))
+        location = lines.location(path, ("include",))
         for pattern in parsed.include:
             include = Include(path.parent, pattern)
             self.includes.append(include)
@@ -190,19 +187,13 @@ class _Reader:
 def _parse(path: Path) -> tuple[LineMap, ModulesToml]:
     """Read one file. Raises: ConfigurationError with every mistake in it."""
     text = read_text(path)
-    # tomli reads universal line ends and rejects the bare CR at which str.splitlines would split.
-    try:
-        content = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        raise ConfigurationError(
-            Problem(f"not valid TOML: {error.msg} (column {error.colno})", path, error.lineno)
-        ) from None
+    content = parse_toml(text, path)
     lines = toml_lines(text)
     try:
         return lines, ModulesToml.model_validate(content)
     except ValidationError as error:
         problems = [
-            Problem(mistake.message, path, lines.line(mistake.path))
+            lines.problem(mistake.message, path, mistake.path, mistake.is_key)
             for mistake in explain_validation_error(error, ModulesToml, _name)
         ]
         raise ConfigurationError(sorted(problems, key=lambda item: item.line or 0)) from None

@@ -93,7 +93,7 @@ class _PodReader:
 
     def location(self, place: KeyPath) -> Location:
         """Return the location of a field, named after the container or volume that has it."""
-        return Location(self._path, self._document.lines.line(place), self._split(place)[0])
+        return self._document.lines.location(self._path, place, self._split(place)[0])
 
     def parse(self) -> Pod | None:
         """Validate the pod; return None if it has mistakes."""
@@ -155,8 +155,9 @@ class _PodReader:
                 location = locations.get(str(mistake.path[0]), self.location(place))
                 self.problems.append(location.problem(mistake.message))
             return None
-        line = self._document.lines.line((*_ANNOTATIONS, MODULES))
-        return entry.located(replace(self.location(place), line=line), locations)
+        annotation = self.location((*_ANNOTATIONS, MODULES))
+        location = replace(annotation, name=self.location(place).name)
+        return entry.located(location, locations)
 
     def _mounts(
         self, container: Container, place: KeyPath, volumes: dict[str, Volume]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tomli
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -28,6 +27,7 @@ from pydantic import (
 from wagi.config.text import read_text
 from wagi.config.validation import explain_validation_error
 from wagi.errors import ConfigurationError, Problem
+from wagi.routemap.lines import parse_toml, toml_lines
 from wagi.testing.local_gateway import Answer
 
 # They vary, or follow from the body.
@@ -134,13 +134,12 @@ def parse_case(path: Path, text: str) -> Case:
         ConfigurationError: It has a problem for each mistake.
     """
     try:
-        return Case.model_validate(tomli.loads(text))
-    except tomli.TOMLDecodeError as error:
-        problem = Problem(f"not valid TOML: {error.msg}", path, error.lineno)
-        raise ConfigurationError(problem) from None
+        return Case.model_validate(parse_toml(text, path))
     except ValidationError as error:
+        lines = toml_lines(text)
         raise ConfigurationError(
-            Problem(mistake.message, path) for mistake in explain_validation_error(error, Case)
+            lines.problem(mistake.message, path, mistake.path, mistake.is_key)
+            for mistake in explain_validation_error(error, Case)
         ) from None
 
 

@@ -13,6 +13,7 @@ The report of a failed test shows, for each response, how the guest ended and it
 
 from __future__ import annotations
 
+import difflib
 import json
 import subprocess
 import sys
@@ -91,10 +92,13 @@ class _Gateways:
         manifest = self.manifest(node)
         if manifest not in self._local:
             context = local_gateway(Settings(), self._file(manifest))
+            failure = ""
             try:
                 self._local[manifest] = self._stack.enter_context(context)
             except WagiError as error:
-                pytest.fail(str(error), pytrace=False)
+                failure = error.explain()
+            if failure:  # outside of the handler: pytest would print the exception as well
+                pytest.fail(failure, pytrace=False)
             _warn(node, self._local[manifest].warnings)
         return self._local[manifest]
 
@@ -169,10 +173,17 @@ class TestServer:
 
 def _entry(root: Path, marker: pytest.Mark) -> str:
     from wagi.config.text import format_toml
+    from wagi.routemap.entries import ModuleEntry
 
     keys = {"route": "/...", **marker.kwargs}
     if marker.args:
         keys["module"] = marker.args[0]
+    known = [*ModuleEntry.model_fields, "manifest"]
+    for key in keys:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
+            pytest.fail(f"@pytest.mark.wagi: unknown keyword {key!r}: {hint}", pytrace=False)
     if "module" not in keys:
         pytest.fail("@pytest.mark.wagi: expected module= or manifest=", pytrace=False)
     if ":" not in str(keys["module"]):

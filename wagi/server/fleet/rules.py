@@ -121,7 +121,7 @@ def _load_succeeded(fleet: Fleet, event: LoadSucceeded, now: float) -> Decision:
 
 
 def _load_failed(fleet: Fleet, error: WagiError, now: float) -> Decision:
-    actions: list[Action] = [ReportLoad(str(error))]
+    actions: list[Action] = [ReportLoad(error.explain())]
     if fleet.generation is not None:
         fleet, message = _reload_failed(fleet, now)
     elif fleet.waits_for_change:
@@ -130,7 +130,11 @@ def _load_failed(fleet: Fleet, error: WagiError, now: float) -> Decision:
         fleet, more = _fail(replace(fleet, is_loading=False), error)
         return fleet, [*actions, *more]
     fleet, again = _load_ended(fleet)
-    return fleet, [*actions, Log(logging.ERROR, paragraph(f"{message}:\n{error}")), *again]
+    return fleet, [
+        *actions,
+        Log(logging.ERROR, paragraph(f"{message}:\n{error.explain()}")),
+        *again,
+    ]
 
 
 def _reload_failed(fleet: Fleet, now: float) -> tuple[Fleet, str]:
