@@ -13,7 +13,7 @@ from wagi.config.settings import Settings
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.gateway.concurrency import WorkerLimits
-from wagi.gateway.gateway import Gateway, Notice
+from wagi.gateway.gateway import Gateway, Observer
 from wagi.gateway.route import Plan
 from wagi.guest.artefacts import Artefacts, default_folder
 from wagi.guest.budget import MemoryAccount, MemoryBudget
@@ -198,7 +198,7 @@ def make_gateway(
     limits: WorkerLimits,
     access_log: Callable[[Exchange], None],
     records_guests: bool = False,
-    notice: Notice | None = None,
+    observer: Observer | None = None,
 ) -> Gateway:
     """Make the gateway of this process.
 
@@ -211,7 +211,7 @@ def make_gateway(
         limits: The worker's part of the limits of entries.
         access_log: Called with the record of each request.
         records_guests: Whether records include what guests read and wrote.
-        notice: Returns additional text for an error page.
+        observer: Follows the requests for developers.
 
     Raises:
         EngineError: A compiled module cannot be used on this machine.
@@ -226,7 +226,8 @@ def make_gateway(
         limits,
         access_log,
         records_guests,
-        notice,
+        observer,
+        plan.unavailable,
     )
 
 

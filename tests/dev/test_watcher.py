@@ -95,13 +95,13 @@ def test_a_failed_reload_is_reported(tmp_path: Path) -> None:
         )
         assert server.get("/").text == "good"
         page = server.get("/nowhere").text
-        assert re.search(r"Reload failed:\nmodules.toml:3: module: m.wat: ", page)
+        assert re.search(r"Failed to load:\n    modules.toml:3: module: m.wat: ", page)
         write_files(tmp_path, {"modules.toml": "[[modul]]"})
         server.wait_for_log("unknown key 'modul'")
         write_files(tmp_path, {"modules.toml": MANIFEST})
         write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "better")})
         wait(server, "/", "better")
-        assert "Reload failed" not in server.get("/nowhere").text
+        assert "Failed to load" not in server.get("/nowhere").text
 
 
 def test_error_pages_hide_a_failed_reload_without_watch(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_error_pages_hide_a_failed_reload_without_watch(tmp_path: Path) -> None:
         write_files(tmp_path, {"m.wat": "(module (nonsense))"})
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_log("reload failed")
-        assert "Reload failed" not in server.get("/nowhere").text
+        assert "Failed to load" not in server.get("/nowhere").text
 
 
 def test_a_failed_start_waits_for_a_change(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_build(tmp_path: Path) -> None:
         (tmp_path / "src/hello.c").write_text("nonsense")
         server.wait_for_log("the build failed with status 1", seconds=60)
         assert server.get("/").text == before.replace("Hello", "Hallo")
-        assert "Reload failed:\nthe build failed with status 1" in server.get("/no").text
+        assert "Failed to load:\n    the build failed with status 1" in server.get("/no").text
         (tmp_path / "src/hello.c").write_text(source)
         wait(server, "/", before, seconds=60)
 

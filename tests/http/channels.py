@@ -43,6 +43,9 @@ class MemoryChannel:
     def dispatch(self, request: Request) -> None:
         raise NotImplementedError
 
+    def cancel(self) -> None:
+        raise NotImplementedError
+
     def close_after_response(self) -> None:
         self.closes = True
 

@@ -21,9 +21,11 @@ from wagi.server.fleet.actions import (
     Retire,
     StartWorker,
     Terminate,
+    UseFallback,
 )
 from wagi.server.fleet.events import (
     Event,
+    FallbackReady,
     LoadFailed,
     LoadSucceeded,
     ReloadRequested,
@@ -140,10 +142,45 @@ def test_an_invalid_first_plan_is_fatal() -> None:
 def test_with_watch_an_invalid_first_plan_waits_for_a_change() -> None:
     run = Run(waits_for_change=True)
     message = f"cannot start, waiting for a change:\n    {ERROR}"
-    assert run.send(LoadFailed(ERROR)) == [ReportLoad(str(ERROR)), Log(logging.ERROR, message)]
+    failed = [ReportLoad(str(ERROR)), Log(logging.ERROR, message)]
+    assert run.send(LoadFailed(ERROR)) == [*failed, UseFallback()]
     assert run.phase() is Phase.STARTING
     assert run.send(ReloadRequested())[-1] == Load()
     assert StartWorker(1, 0, 1) in run.send(LoadSucceeded(1, 1))
+
+
+def test_a_fallback_is_served_until_a_plan_is_loaded() -> None:
+    """It is not announced, and the workers of the first plan replace all of its workers at once."""
+    run = Run(waits_for_change=True)
+    run.send(LoadFailed(ERROR))
+    starts = [StartWorker(1, 0, 1), StartWorker(2, 1, 1)]
+    assert run.send(FallbackReady(1, 2)) == starts
+    assert run.send(*ready([1, 2])) == []
+    assert run.phase() is Phase.STARTING
+    run.send(ReloadRequested(), LoadFailed(ERROR))
+    assert run.logged()[-1].startswith("cannot start, waiting for a change")
+    assert UseFallback() not in run.actions
+    run.send(ReloadRequested())
+    successors = [StartWorker(3, 0, 2), StartWorker(4, 1, 2)]
+    assert run.send(LoadSucceeded(2, 2)) == [ReportLoad(""), *successors]
+    assert run.send(WorkerReady(3)) == [Retire(1)]
+    assert run.send(WorkerReady(4)) == [Retire(2), Announce()]
+    assert run.phase() is Phase.SERVING
+
+
+def test_a_worker_of_the_fallback_that_is_ready_late_retires_no_successor() -> None:
+    run = Run(waits_for_change=True)
+    run.send(LoadFailed(ERROR), FallbackReady(1, 1), ReloadRequested(), LoadSucceeded(2, 1))
+    assert run.started() == [1, 2]
+    assert run.send(WorkerReady(1)) == []
+    assert run.send(WorkerReady(2)) == [Retire(1), Announce()]
+
+
+def test_a_worker_of_the_fallback_is_restarted() -> None:
+    run = Run(waits_for_change=True)
+    run.send(LoadFailed(ERROR), FallbackReady(1, 1), WorkerReady(1), died(1), Tick())
+    assert run.started() == [1, 2]
+    assert run.send(StopRequested()) == [CloseListeners(), Terminate(2)]
 
 
 @pytest.mark.parametrize(
@@ -559,7 +596,7 @@ def test_a_delayed_stop_keeps_accepting_until_it_is_due() -> None:
     run.send(died(1))
     assert run.wait(0) == [StartWorker(2, 0, 1)]
     assert run.wait(1) == [CloseListeners(), Terminate(2)]
-    assert run.fleet.phase is Phase.STOPPING
+    assert run.phase() is Phase.STOPPING
 
 
 def test_a_second_request_ends_the_delay() -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from tests.support.toolchains import missing
+from tests.support.toolchains import CACHE, missing, tool
+
+_KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), "Space": (32, " ")}
 
 
 class Page:
@@ -45,8 +49,14 @@ class Page:
         self.wait("document.readyState == 'complete'")
 
     def evaluate(self, expression: str) -> Any:
-        """Evaluate an expression in the page."""
-        result = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Evaluate an expression in the page; if it is a promise, return its result."""
+        result = self.send(
+            "Runtime.evaluate",
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=True,
+            userGesture=True,
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
@@ -59,11 +69,41 @@ class Page:
 
     def press(self, key: str) -> None:
         """Press and release a key."""
-        codes = {"Tab": 9, "Enter": 13}
-        text = {"text": "\r"} if key == "Enter" else {}
-        common = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
-        self.send("Input.dispatchKeyEvent", type="keyDown", **common, **text)
+        code, text = _KEYS[key]
+        common = {"key": text or key, "code": key, "windowsVirtualKeyCode": code}
+        typed = {"text": text} if text else {}
+        self.send("Input.dispatchKeyEvent", type="keyDown", **common, **typed)
         self.send("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    def tab_to(self, condition: str, limit: int = 100) -> None:
+        """Press Tab until the focused element ``e`` satisfies an expression."""
+        for _ in range(limit):
+            self.press("Tab")
+            if self.evaluate(f"(e => {condition})(document.activeElement)"):
+                return
+        raise AssertionError(f"no element with {condition} within {limit} tab stops")
+
+    def prefer(self, scheme: str) -> None:
+        """Emulate a preference for the color scheme ``light`` or ``dark``."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.send("Emulation.setEmulatedMedia", features=features)
+
+    def allow_clipboard(self) -> None:
+        """Let pages read and write the clipboard."""
+        permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        self.send("Browser.grantPermissions", permissions=permissions)
+
+    def accessibility_problems(self) -> list[str]:
+        """Check the current state of the page with all rules of axe-core; return its findings."""
+        if not self.evaluate("typeof axe == 'object'"):
+            self.evaluate(_axe_core() + "; 0")
+        found = self.evaluate(
+            "axe.run(document, {resultTypes: ['violations', 'incomplete']}).then(result =>"
+            " result.violations.map(rule => rule.id + ': '"
+            " + rule.nodes.map(node => node.html + ' ' + node.failureSummary).join('; ')))"
+        )
+        assert isinstance(found, list)
+        return found
 
     def type(self, text: str) -> None:
         self.send("Input.insertText", text=text)
@@ -77,6 +117,21 @@ class Page:
     def screenshot(self, path: Path) -> None:
         data = self.send("Page.captureScreenshot", format="png")["data"]
         path.write_bytes(base64.b64decode(data))
+
+
+def _axe_core() -> str:
+    """Return the script of axe-core, which checks accessibility; npm installs it once."""
+    package = Path(__file__).parent / "axe/package.json"
+    folder = CACHE / f"axe-{hashlib.sha256(package.read_bytes()).hexdigest()[:16]}"
+    if not folder.exists():
+        CACHE.mkdir(mode=0o700, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            shutil.copy(package, scratch)
+            command = [tool("npm"), "install", "--no-audit", "--no-fund"]
+            subprocess.run(command, cwd=scratch, check=True, timeout=600)
+            with suppress(OSError):  # another process was faster
+                Path(scratch, "node_modules/axe-core").rename(folder)
+    return (folder / "axe.min.js").read_text()
 
 
 @contextmanager

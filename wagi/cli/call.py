@@ -253,7 +253,10 @@ def _record(
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(format_case(method, target, headers, body, answer), "utf-8")
+        case = format_case(
+            method, target, headers, body, answer.status, answer.headers, answer.body
+        )
+        path.write_text(case, "utf-8")
     except OSError as error:
         raise WagiError(f"--record {path}: {error.strerror}") from None
 

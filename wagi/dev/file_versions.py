@@ -47,3 +47,11 @@ def version_of(path: Path) -> tuple[str, int, int, int] | None:
     except OSError:
         return None
     return target, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def inode_of(path: Path) -> int | None:
+    """A value that differs after a folder was replaced by another; None if it does not exist."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None

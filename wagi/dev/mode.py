@@ -7,26 +7,29 @@ that a production server never loads it.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from wagi.config.settings import Settings
+from wagi.dev.problems import Problems
+from wagi.gateway.gateway import RunningRequest
 from wagi.gateway.route import Plan
 from wagi.guest.backtrace import enable_lines
+from wagi.http.error_page import ErrorDetails
 from wagi.http.errors import HTTPError
 from wagi.observe.exchange import Exchange, GuestRecord, describe
-from wagi.observe.text import paragraph
 from wagi.server.service import Develop, Watch
+from wagi.storage import temporary_folder
 
 if TYPE_CHECKING:
-    from wagi.dev.page import Publisher
+    from wagi.dev.publisher import Publisher
 
-_PROBLEM_FILE = "reload-problem.txt"
 _LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
@@ -35,12 +38,12 @@ class DevMode:
     """The state of ``--watch`` and ``--dev``, shared by the supervisor and its workers.
 
     Attributes:
-        problem_file: Holds the error of the last reload; absent if it succeeded.
+        problems: Why the last load and the last builds failed.
         publisher: Sends routes and exchanges to the dev page; None without ``--dev``.
         page_url: The URL of the dev page; empty without ``--dev``.
     """
 
-    problem_file: Path
+    problems: Problems
     publisher: Publisher | None = None
     page_url: str = ""
 
@@ -49,48 +52,49 @@ class DevMode:
         """Whether exchanges have to include what guests read and wrote."""
         return self.publisher is not None
 
-    def report_problem(self, problem: str) -> None:
-        """Store the error of a reload or a build for the workers and the dev page.
+    def report_load(self, problem: str) -> None:
+        """Store the result of a load for the workers and the dev page.
 
         Args:
-            problem: The error; empty to clear it.
+            problem: Its error; empty if it succeeded.
         """
-        with contextlib.suppress(OSError):
-            if problem:
-                self.problem_file.write_text(problem, encoding="utf-8")
-            else:
-                self.problem_file.unlink(missing_ok=True)
+        self.problems.report_load(problem)
 
-    def problem(self) -> str:
-        """The error of the last reload or build; empty if it succeeded."""
-        try:
-            return self.problem_file.read_text(encoding="utf-8")
-        except OSError:
-            return ""
+    def begin(self, request: RunningRequest) -> None:
+        """Show a request on the dev page while it is being answered."""
+        if self.publisher is not None:
+            self.publisher.begin(request)
 
-    def notice(self, exchange: Exchange, error: HTTPError) -> str:
-        """The text that an error page shows in addition.
+    def explain(self, exchange: Exchange, error: HTTPError) -> ErrorDetails:
+        """Return what an error page shows in addition, to clients on this machine.
 
-        A failed reload is shown to every client; why the handler failed (with ``--dev``) only to
-        clients on this machine.
+        With ``--watch``, that is why the last load or build failed; with ``--dev`` also why the
+        request failed, and what the handler received and printed.
         """
-        problem = self.problem()
-        notices = [f"Reload failed:\n{problem}"] if problem else []
-        if self.publisher and exchange.guest and _is_local(exchange):
-            notices.append(f"Why: {paragraph(error.reason)}")
-            notices += _printed(exchange.guest)
-            notices.append("\n".join(map("".join, describe(exchange, exchange.guest))))
-        return "\n\n".join(notices)
+        if not _is_local(exchange):
+            return ErrorDetails()
+        problem = self.problems.read()
+        sections = [("Failed to load", problem)] if problem else []
+        if self.publisher is None:
+            return ErrorDetails(tuple(sections))
+        if exchange.guest is not None:
+            sections.append(("Why", str(exchange.failure or error.reason)))
+            sections += _printed(exchange.guest)
+            lines = map("".join, describe(exchange, exchange.guest))
+            sections.append(("Request", "\n".join(lines)))
+        return ErrorDetails(
+            tuple(sections), f"{self.page_url}/#{quote(exchange.request_id, safe='')}"
+        )
 
     def publish_routes(self, plan: Plan, url: str) -> None:
-        """Show the routes on the dev page.
+        """Connect this worker to the dev page, and show the routes there.
 
         Args:
             plan: The routes.
             url: Where the server listens.
         """
         if self.publisher is not None:
-            self.publisher.publish_routes(plan, url)
+            self.publisher.open(plan, url)
 
     def recorder(self, access_log: Callable[[Exchange], None]) -> Callable[[Exchange], None]:
         """A function that records an exchange in the access log and on the dev page."""
@@ -136,30 +140,32 @@ def reload_on_change(settings: Settings, file: Path | None) -> Watch | None:
 
 
 @contextlib.contextmanager
-def _dev_mode(settings: Settings, file: Path | None, log_dir: Path) -> Iterator[DevMode]:
+def _dev_mode(settings: Settings, file: Path | None) -> Iterator[DevMode]:
     """Run the dev page and the watcher while the block runs."""
-    mode = DevMode(log_dir / _PROBLEM_FILE)
-    mode.report_problem("")
     with contextlib.ExitStack() as stack:
-        stack.callback(mode.report_problem, "")  # an empty log directory is removed
+        problems = Problems(stack.enter_context(temporary_folder("dev")))
+        mode = DevMode(problems)
         if settings.dev:
             from wagi.dev.page import check_loopback, dev_page
 
             enable_lines()
             check_loopback(settings.dev_listen)
-            publisher, url = stack.enter_context(dev_page(settings.dev_listen, mode.problem))
+            page = dev_page(settings.dev_listen, file, problems.read)
+            publisher, url = stack.enter_context(page)
             mode = replace(mode, publisher=publisher, page_url=url)
+            if sys.stderr is not None:  # now, as the first build may take long or fail
+                print(f"dev page on {url}", file=sys.stderr, flush=True)
         if file is not None:
             from wagi.dev.watcher import watching
 
-            stack.enter_context(watching(settings, file, mode.report_problem))
+            stack.enter_context(watching(settings, file, problems.report_build))
         yield mode
 
 
-def _printed(guest: GuestRecord) -> list[str]:
+def _printed(guest: GuestRecord) -> list[tuple[str, str]]:
     outputs = {"stderr": bytes(guest.stderr), "stdout": bytes(guest.stdout)}
     return [
-        f"{name}:\n    {paragraph(output.decode(errors='backslashreplace'))}"
+        (name, output.decode(errors="backslashreplace"))
         for name, output in outputs.items()
         if output
     ]

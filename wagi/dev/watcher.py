@@ -24,7 +24,8 @@ from pathlib import Path
 
 from wagi.builds import Build, builds_of, module_file, run_build
 from wagi.config.settings import Settings
-from wagi.dev.file_versions import folders_of, version_of
+from wagi.dev.file_versions import folders_of, inode_of, version_of
+from wagi.dev.terminal import plain_text
 from wagi.errors import WagiError
 from wagi.observe.server_log import server_log
 from wagi.routemap.entries import RouteMap
@@ -36,11 +37,12 @@ _QUIET_MS = 50  # changes are reported after this time without another one
 _DEBOUNCE_MAX_MS = 200  # the longest time that changes are held back
 _POLL_INTERVAL_MS = 500  # how often the parent is checked
 _CHECK_INTERVAL_S = 5.0  # how often files are compared, for changes that were not reported
+_OUTPUT_MAX = 16 * 1024  # bytes that are kept of the output of a build: its end
 _fork = multiprocessing.get_context("fork")
 _log = logging.getLogger("wagi")
 
 OnError = Callable[[str], None]
-"""Called with the error of a build."""
+"""Called with the errors of all builds that failed; an empty string if none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +93,17 @@ def watching(
         settings: The settings of the server.
         file: The route map; None for a bindle, of which only env files and certificates are
             watched.
-        on_error: Called with the error of a build; None to build nothing.
+        on_error: Called with the errors of builds; None to build nothing.
     """
-    if on_error is not None and file is not None:
+    builder = _Builder(on_error) if on_error is not None else None
+    if builder is not None and file is not None:
         before = signal.signal(signal.SIGTERM, _exit_on_signal)
         try:
-            _build_missing(settings, file, on_error)
+            _build_missing(settings, file, builder)
         finally:
             signal.signal(signal.SIGTERM, before)
     # Made before anything is loaded: it knows the files as they were then.
-    watcher = _Watcher(settings, file, os.getpid(), on_error)
+    watcher = _Watcher(settings, file, os.getpid(), builder)
     process = _fork.Process(target=watcher.run, name="wagi watcher", daemon=True)
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     process.start()
@@ -129,31 +132,65 @@ def what_to_watch(settings: Settings, file: Path | None, route_map: RouteMap | N
     return Watched(frozenset(files), builds_of(route_map), route_map.includes)
 
 
-def _build_missing(settings: Settings, file: Path, on_error: OnError) -> None:
+def _build_missing(settings: Settings, file: Path, builder: _Builder) -> None:
     with contextlib.suppress(WagiError):  # the supervisor reports it
         watched = what_to_watch(settings, file, read_route_map(file))
-        missing = [
-            build for build in watched.builds if not all(path.exists() for path in build.modules)
-        ]
-        _build(missing, on_error)
+        builder.run_missing(watched.builds)
 
 
-def _build(builds: list[Build], on_error: OnError) -> bool:
-    """Run builds, with their output on stderr.
+class _Builder:
+    """Runs builds, with their output on stderr, and remembers which of them failed.
 
-    Returns:
-        Whether any of them succeeded.
+    Args:
+        on_error: Called with the errors of all builds that failed.
     """
-    built = False
-    for build in builds:
+
+    def __init__(self, on_error: OnError) -> None:
+        self._on_error = on_error
+        self._errors: dict[tuple[str, Path], str] = {}  # by command and folder
+
+    def run(self, builds: list[Build]) -> bool:
+        """Run builds.
+
+        Returns:
+            Whether any of them succeeded.
+        """
+        succeeded = [build for build in builds if self._run(build)]
+        return bool(succeeded)
+
+    def run_missing(self, builds: tuple[Build, ...]) -> None:
+        """Run builds whose modules do not exist, unless the same command has failed already."""
+        for build in builds:
+            has_modules = all(path.exists() for path in build.modules)
+            if not has_modules and (build.command, build.folder) not in self._errors:
+                self._run(build)
+
+    def forget_others(self, builds: tuple[Build, ...]) -> None:
+        """Forget the errors of builds that are not in the route map any more."""
+        keys = {(build.command, build.folder) for build in builds}
+        self._errors = {key: error for key, error in self._errors.items() if key in keys}
+        self._report()
+
+    def _run(self, build: Build) -> bool:
+        output = bytearray()
+
+        def keep(data: bytes) -> None:
+            output.extend(data)
+            del output[:-_OUTPUT_MAX]
+
         print(f"building: {build.command}", file=sys.stderr, flush=True)
-        status = run_build(build)
+        status = run_build(build, keep)
+        key = build.command, build.folder
+        self._errors.pop(key, None)
         if status:
-            problem = f"the build failed with status {status}: {build.command}"
-            _log.error("%s", problem)
-            on_error(problem)
-        built = built or not status
-    return built
+            error = f"the build failed with status {status}: {build.command}"
+            _log.error("%s", error)
+            self._errors[key] = f"{error}\n{plain_text(bytes(output))}".rstrip()
+        self._report()
+        return not status
+
+    def _report(self) -> None:
+        self._on_error("\n".join(self._errors.values()))
 
 
 def _exit_on_signal(number: int, _: object) -> None:
@@ -168,14 +205,14 @@ class _Watcher:
         settings: The settings of the server.
         file: The route map.
         parent: The process ID of the supervisor, which gets SIGHUP after a change.
-        on_error: Called with the error of a build; None to build nothing.
+        builder: Runs the builds; None to build nothing.
     """
 
     def __init__(
-        self, settings: Settings, file: Path | None, parent: int, on_error: OnError | None
+        self, settings: Settings, file: Path | None, parent: int, builder: _Builder | None
     ) -> None:
         self._settings = settings
-        self._on_error = on_error
+        self._builder = builder
         self._file = file
         self._parent = parent
         self._changes: queue.Queue[set[Path]] = queue.Queue()
@@ -184,6 +221,7 @@ class _Watcher:
         self._versions = self._current_versions()
         self._folders: set[Path] = set()  # that are being watched
         self._stop = threading.Event()  # ends the current watching threads
+        self._watching: set[tuple[Path, int | None]] = set()  # folders and trees with their inodes
 
     def run(self) -> None:
         """Watch, build, and send SIGHUP to the parent."""
@@ -203,10 +241,15 @@ class _Watcher:
                 self._changed(changed)
 
     def _start_watching(self) -> None:
-        """Start new watching threads, and end the old ones.
+        """Start new watching threads and end the old ones, if there are other folders to watch.
 
         A file that changes before the new threads really watch is found by ``_modified``.
         """
+        paths = self._watched.folders | self._watched.trees
+        watching = {(path, inode_of(path)) for path in paths}
+        if watching == self._watching:  # a change of a source meanwhile would not be noticed
+            return
+        self._watching = watching
         before, self._stop = self._stop, threading.Event()
         self._folders = self._watched.folders
         for paths, recursive in ((self._folders, False), (self._watched.trees, True)):
@@ -221,7 +264,9 @@ class _Watcher:
         with contextlib.suppress(WagiError):  # the supervisor reports it
             route_map = read_route_map(self._file)
             watched = what_to_watch(self._settings, self._file, route_map)
-            self._watched = watched if self._on_error else replace(watched, builds=())
+            self._watched = watched if self._builder else replace(watched, builds=())
+            if self._builder is not None:
+                self._builder.forget_others(watched.builds)
 
     def _watch(self, paths: set[Path], recursive: bool, stop: threading.Event) -> None:
         """Report changes below some paths until ``stop`` is set."""
@@ -268,9 +313,11 @@ class _Watcher:
             for build in self._watched.builds
             if any(path.is_relative_to(source) for path in changed for source in build.sources)
         ]
-        built = self._on_error is not None and _build(stale, self._on_error)
+        built = self._builder is not None and self._builder.run(stale)
         if built or modified or changed & self._watched.files:
             self._read_watched()
+            if self._builder is not None:
+                self._builder.run_missing(self._watched.builds)
             self._modified()  # the reload reads all changes up to now
             self._start_watching()
             self._reload()

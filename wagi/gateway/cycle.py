@@ -28,6 +28,7 @@ from wagi.guest.budget import Lease
 from wagi.guest.guest import Guest
 from wagi.guest.outcome import Exit, Trap, outcome_name
 from wagi.http.body import BodyReader
+from wagi.http.error_page import error_page
 from wagi.http.errors import RETRY_SOON, HTTPError
 from wagi.http.request import Request, Target, make_request_head
 from wagi.http.response import ResponseWriter, send_text
@@ -60,9 +61,16 @@ async def answer(gateway: Gateway, request: Request) -> None:
             cycle.close()
     except HTTPError as error:
         cycle.answer_error(error)
-    except (asyncio.CancelledError, ConnectionError):
+    except (asyncio.CancelledError, ConnectionError) as error:
+        if cycle.cancel_reason and isinstance(error, asyncio.CancelledError):
+            message = "The request was cancelled."
+            unavailable = HTTPStatus.SERVICE_UNAVAILABLE
+            cycle.answer_error(HTTPError(unavailable, message, cycle.cancel_reason))
+            return
         if not cycle.has_responded:  # clients may close after a complete response
             cycle.exchange.status = _CLIENT_CLOSED_REQUEST
+            reason = "the client closed the connection, or the server is stopping"
+            cycle.exchange.failure = Failure(reason)
         raise
     except Exception:
         _log.exception("[%s] internal error in the gateway", cycle.exchange.request_id)
@@ -98,6 +106,7 @@ class RequestCycle:
     Attributes:
         exchange: Its record.
         is_health_check: Whether it asks for the health of the gateway itself.
+        cancel_reason: Why it was cancelled by ``cancel``; empty if it was not.
     """
 
     _responder: StaticResponder | None = None  # of a route to static files
@@ -115,6 +124,7 @@ class RequestCycle:
             request_id, head.method, head.target, head.protocol, client.address, head.headers
         )
         self.is_health_check = False
+        self.cancel_reason = ""
         self._stage = _RECEIVED
         # From _ROUTED on
         self._target: Target
@@ -143,6 +153,8 @@ class RequestCycle:
             if self._responder is not None:
                 await self._send_file(self._responder)
             return
+        if self._gateway.observer is not None:
+            self._gateway.observer.begin(self)
         await self._receive_body()
         self._build_environment()
         await self._admit()
@@ -168,6 +180,25 @@ class RequestCycle:
         """Whether a complete response has been sent, even if the guest is still running."""
         return self._stage == _RUNNING and self._response.is_complete
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its guest has been started."""
+        return self._stage == _RUNNING
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of its guest so far."""
+        return self._guest.cpu_seconds if self._stage == _RUNNING else 0.0
+
+    def cancel(self, reason: str) -> None:
+        """Answer the request with an error page at once.
+
+        Args:
+            reason: Message for the log.
+        """
+        self.cancel_reason = reason
+        self._request.channel.cancel()
+
     def close(self) -> None:
         """Release all resources of the request and complete its record."""
         if self._stage >= _RUNNING:
@@ -177,6 +208,7 @@ class RequestCycle:
             exchange.status, exchange.sent = self._response.status, self._response.sent
             if exchange.guest is not None:
                 exchange.guest.finish(guest.outcome, guest.memory_size)
+                exchange.guest.warnings = self._warnings
             if self._stderr is not None:
                 self._stderr.close()
             guest.close()
@@ -205,11 +237,14 @@ class RequestCycle:
         is_server_error = error.status >= 500 and error.status not in _CLIENT_ERRORS
         level = logging.ERROR if is_server_error else logging.DEBUG
         self._write_log(level, f"answered {error.status.value}: {error.reason}")
-        notice = self._gateway.notice(exchange, error) if self._gateway.notice else ""
-        text = f"{error.status.value} {error.status.phrase}\n\n{error.message}\n\n"
-        text += f"Request id: {exchange.request_id}\n" + (f"\n{notice}\n" if notice else "")
-        headers = (("X-Request-Id", exchange.request_id), *error.headers)
-        exchange.sent = send_text(self._request, error.status, text, headers, error.closes)
+        observer = self._gateway.observer
+        details = observer.explain(exchange, error) if observer else None
+        accept = exchange.headers.get("Accept", "")
+        page = error_page(error, exchange.request_id, accept, details)
+        headers = (("X-Request-Id", exchange.request_id), *page.headers, *error.headers)
+        exchange.sent = send_text(
+            self._request, error.status, page.text, headers, error.closes, page.content_type
+        )
 
     # The steps of run, in order
 
@@ -221,6 +256,9 @@ class RequestCycle:
             or the route leads to static files.
         """
         head = self._request.head
+        if self._gateway.unavailable:
+            reason = self._gateway.unavailable
+            raise HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, reason, headers=RETRY_SOON)
         try:
             target = Target.parse(head.method, head.target)
         except BadRequest as error:
@@ -333,6 +371,8 @@ class RequestCycle:
     def _feed(self, body: BodyReader, data: bytes | None) -> None:
         if data:
             self._guest.feed(data)
+            if self.exchange.guest is not None:
+                self.exchange.guest.feed(data)
         if body.is_exhausted:
             self._guest.end_input()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Protocol
 
 from wagi.config.values import HostPort
 from wagi.gateway.admission import Admission
@@ -13,12 +14,43 @@ from wagi.gateway.route import Route, StaticRoute
 from wagi.guest.budget import MemoryAccount
 from wagi.guest.scheduler import FairScheduler
 from wagi.http.body import BodyLimits
+from wagi.http.error_page import ErrorDetails
 from wagi.http.errors import HTTPError
 from wagi.observe.exchange import Exchange
 from wagi.routing import RouteTable
 
-Notice = Callable[[Exchange, HTTPError], str]
-"""Returns text to append to an error page, for developers of handlers; may be empty."""
+
+class RunningRequest(Protocol):
+    """A request that is being answered."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """Its record so far."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its guest has been started."""
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of its guest so far."""
+
+    def cancel(self, reason: str) -> None:
+        """Answer it with an error page at once.
+
+        Args:
+            reason: Message for the log.
+        """
+
+
+class Observer(Protocol):
+    """Follows the requests of a worker for the developers of its handlers."""
+
+    def begin(self, request: RunningRequest) -> None:
+        """Called with each request for which there is a route; its end is in the access log."""
+
+    def explain(self, exchange: Exchange, error: HTTPError) -> ErrorDetails:
+        """Return what an error page shows in addition."""
 
 
 class Gateway:
@@ -32,7 +64,8 @@ class Gateway:
         scheduler: Scheduler of guests that need more than one slice.
         access_log: Called with the record of each completed request.
         records_guests: Whether to record the inputs and outputs of guests.
-        notice: Returns text to append to error pages; None in production.
+        observer: Follows the requests for developers; None in production.
+        unavailable: Why every request is answered with 503; empty if requests are served.
         request_ids: Generator of request IDs.
     """
 
@@ -46,7 +79,8 @@ class Gateway:
         limits: WorkerLimits,
         access_log: Callable[[Exchange], None],
         records_guests: bool = False,
-        notice: Notice | None = None,
+        observer: Observer | None = None,
+        unavailable: str = "",
     ) -> None:
         """Create the state of a worker.
 
@@ -59,7 +93,8 @@ class Gateway:
             limits: The worker's side of the concurrency limits.
             access_log: Called with the record of each completed request.
             records_guests: Whether to record the inputs and outputs of guests.
-            notice: Returns text to append to error pages; None in production.
+            observer: Follows the requests for developers; None in production.
+            unavailable: Why every request is answered with 503; empty to serve them.
         """
         self.table = table
         self.default_host = default_host
@@ -71,7 +106,8 @@ class Gateway:
         self.scheduler = FairScheduler()
         self.access_log = access_log
         self.records_guests = records_guests
-        self.notice = notice
+        self.observer = observer
+        self.unavailable = unavailable
         self.request_ids: Iterator[str] = map(f"{secrets.token_hex(6)}-{{}}".format, count(1))
 
     async def close(self) -> None:

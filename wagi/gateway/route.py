@@ -127,6 +127,8 @@ class Plan:
         listen: The address that the file names.
         warnings: What may be wrong with the file.
         certificate: Certificate chain and key (PEM), if it is served with TLS.
+        unavailable: Why every request is answered with 503, until a plan can be loaded; empty for a
+            plan that was loaded.
     """
 
     routes: tuple[PlannedRoute | PlannedStatic, ...]
@@ -134,6 +136,7 @@ class Plan:
     listen: HostPort | None
     warnings: tuple[Problem, ...]
     certificate: tuple[bytes, bytes] | None = None
+    unavailable: str = ""
 
     @property
     def handlers(self) -> tuple[PlannedRoute, ...]:

@@ -86,6 +86,9 @@ class Channel(Protocol):
             ConnectionError: The client has disconnected.
         """
 
+    def cancel(self) -> object:
+        """Cancel the task of the current request, if it has one."""
+
     def close_after_response(self) -> None:
         """Close the connection after the current response."""
 

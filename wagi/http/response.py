@@ -218,8 +218,9 @@ def send_text(
     text: str,
     headers: tuple[tuple[str, str], ...] = (),
     closes: bool = False,
+    content_type: str = "text/plain; charset=utf-8",
 ) -> int:
-    """Send a plain text response that the gateway generates.
+    """Send a response that the gateway generates.
 
     Args:
         request: The request to answer.
@@ -227,6 +228,7 @@ def send_text(
         text: Body of the response.
         headers: Additional header fields.
         closes: Whether to close the connection after the response.
+        content_type: Media type of the body.
 
     Returns:
         The size of the body in bytes.
@@ -236,7 +238,7 @@ def send_text(
     """
     body = text.encode()
     fields = [
-        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Type", content_type),
         *headers,
         ("Content-Length", str(len(body))),
     ]

@@ -20,8 +20,12 @@ class GuestRecord:
     Attributes:
         argv: The arguments.
         variables: The environment, as NAME=value.
+        stdin: The first 64 KiB of the request body, as far as it has arrived.
+        stdin_size: Size of the request body that has arrived, in bytes.
         stdout: The first 64 KiB of its output.
+        stdout_size: Size of its output in bytes.
         stderr: The first 64 KiB of its stderr.
+        warnings: Problems with its output.
         end: How it ended, in words.
         exit_code: The exit status; None if it did not end by itself.
         trap: The trap and the functions that were running; None if there was none.
@@ -30,16 +34,26 @@ class GuestRecord:
 
     argv: Sequence[bytes]
     variables: Sequence[bytes]
+    stdin: bytearray = field(default_factory=bytearray)
+    stdin_size: int = 0
     stdout: bytearray = field(default_factory=bytearray)
+    stdout_size: int = 0
     stderr: bytearray = field(default_factory=bytearray)
+    warnings: Sequence[str] = ()
     end: str = "cancelled"
     exit_code: int | None = None
     trap: str | None = None
     memory: int = 0
 
+    def feed(self, data: bytes) -> None:
+        """Record a part of the request body."""
+        self.stdin += data[: _MAX_STREAM_SIZE - len(self.stdin)]
+        self.stdin_size += len(data)
+
     def print(self, output: bytes) -> None:
         """Record output to stdout."""
         self.stdout += output[: _MAX_STREAM_SIZE - len(self.stdout)]
+        self.stdout_size += len(output)
 
     def tee(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
         """Wrap a function that writes stderr, so that the output is recorded as well."""

@@ -24,10 +24,10 @@ from wagi.config.settings import Settings
 from wagi.config.values import HostPort, UnixPath
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.gateway.concurrency import ConcurrencyLimits
+from wagi.gateway.gateway import Observer
 from wagi.gateway.route import Plan
 from wagi.guest import compatibility, core
 from wagi.guest.budget import CELLS_PER_WORKER
-from wagi.http.errors import HTTPError
 from wagi.observe.access_log import AccessLog
 from wagi.observe.exchange import Exchange
 from wagi.observe.log_files import temporary_name
@@ -35,6 +35,7 @@ from wagi.observe.metrics.memory import MetricsMemory
 from wagi.observe.metrics.recorder import RequestMetrics
 from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
+from wagi.routemap.reader import read_route_map
 from wagi.server import listeners
 from wagi.server.admin import admin_listener
 from wagi.server.status import AdminState
@@ -43,7 +44,7 @@ from wagi.server.systemd import Notifier, activated_socket
 from wagi.server.tls import read_certificate, tls_context
 from wagi.server.worker import Worker
 from wagi.sources.module_request import Report
-from wagi.storage import new_folder, temporary_folder
+from wagi.storage import new_folder
 
 _log = logging.getLogger("wagi")
 
@@ -52,22 +53,15 @@ Announce = Callable[[ServerLog, str, Plan, Path | None], None]
 handlers' stderr is not written to files."""
 
 
-class Development(Protocol):
+class Development(Observer, Protocol):
     """What a development mode adds to a service. ``wagi.dev.mode`` implements it."""
-
-    @property
-    def page_url(self) -> str:
-        """The URL of the dev page; empty if there is no page."""
 
     @property
     def records_guests(self) -> bool:
         """Whether exchanges have to include what guests read and wrote."""
 
-    def report_problem(self, problem: str) -> None:
-        """Store the error of the last reload; an empty string clears it."""
-
-    def notice(self, exchange: Exchange, error: HTTPError) -> str:
-        """The text that an error page shows in addition."""
+    def report_load(self, problem: str) -> None:
+        """Store the error of the last load; an empty string clears it."""
 
     def publish_routes(self, plan: Plan, url: str) -> None:
         """Show the routes, and the URL of the service."""
@@ -76,8 +70,8 @@ class Development(Protocol):
         """A function that records an exchange in the access log and elsewhere."""
 
 
-Develop = Callable[[Path], AbstractContextManager[Development]]
-"""``develop(folder)`` runs a development mode while its block runs."""
+Develop = Callable[[], AbstractContextManager[Development]]
+"""``develop()`` runs a development mode while its block runs."""
 Watch = Callable[[], AbstractContextManager[None]]
 """``watch()`` reloads the service after each change of a file while its block runs."""
 
@@ -116,9 +110,7 @@ def serve(
         stores(settings) as kept,
         contextlib.ExitStack() as stack,
     ):
-        read_certificate(
-            settings.tls_cert, settings.tls_key
-        )  # an invalid one is fatal even with --watch
+        read_certificate(settings.tls_cert, settings.tls_key)  # or fail, even with --watch
 
         def listen(plan: Plan) -> Sequence[socket.socket]:
             if inherited is not None:
@@ -129,16 +121,11 @@ def serve(
             return stack.enter_context(listeners.listen(address, settings.worker_count))
 
         admin = _open_admin(settings, stack) if settings.admin_listen else None
-        development: Development | None = None
-        if develop:
-            folder = log_dir or stack.enter_context(temporary_folder("dev"))
-            development = stack.enter_context(develop(folder))
+        development = stack.enter_context(develop()) if develop else None
         if watch:
             stack.enter_context(watch())
 
         def on_ready(plan: Plan, listener: socket.socket) -> None:
-            if development and development.page_url:
-                log.print(f"dev page on {development.page_url}")
             announce(log, listeners.url(listener, bool(plan.certificate)), plan, log_dir)
 
         supervisor = Supervisor(
@@ -160,7 +147,8 @@ def serve(
             retries_reloads=settings.reload_on_change,
             shutdown_delay=settings.shutdown_delay,
             admin=admin,
-            on_load=development.report_problem if development else None,
+            fallback=lambda: _unavailable_plan(settings, file),
+            on_load=development.report_load if development else None,
         )
         # Workers share these objects by copy-on-write: keep their garbage collectors away.
         gc.collect()
@@ -175,6 +163,20 @@ def _load(
     with server_log():
         certificate = read_certificate(settings.tls_cert, settings.tls_key)
         return replace(load(settings, file, kept, log_dir, report), certificate=certificate)
+
+
+def _unavailable_plan(settings: Settings, file: Path | None) -> Plan:
+    """What a development mode serves until a plan can be loaded: an error page that has the reason.
+
+    Raises:
+        WagiError: The certificate cannot be used.
+    """
+    listen = None
+    if file is not None:
+        with contextlib.suppress(WagiError):  # the error page has it
+            listen = read_route_map(file).listen
+    certificate = read_certificate(settings.tls_cert, settings.tls_key)
+    return Plan((), None, listen, (), certificate, "The server could not start.")
 
 
 def _work(
@@ -222,7 +224,7 @@ def _work(
                 spec.limits,
                 record,
                 records_guests=development is not None and development.records_guests,
-                notice=development.notice if development else None,
+                observer=development,
             )
         except WagiError as error:
             _log.error("%s", error)

@@ -103,6 +103,7 @@ class Supervisor:
         retries_reloads: Whether a failed reload is retried.
         shutdown_delay: Seconds from a request to stop to the drain.
         admin: What the admin listener shows; None without one.
+        fallback: Returns what is served if the first load fails and ``on_load`` is given.
         on_load: Called after each load with its error, or an empty string if it succeeded. With it,
             the service waits if the first load fails; without, it ends.
     """
@@ -117,6 +118,7 @@ class Supervisor:
         budget: MemoryBudget,
         limits: ConcurrencyLimits,
         notifier: Notifier,
+        fallback: Callable[[], Plan],
         retries_reloads: bool = False,
         shutdown_delay: float = 0.0,
         admin: AdminState | None = None,
@@ -129,6 +131,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._budget = budget
         self._limits = limits
+        self._fallback = fallback
         self._on_load = on_load
         self._notifier = notifier
         self._notified = Condition.STARTING
@@ -139,6 +142,7 @@ class Supervisor:
         self._generations: dict[int, Generation] = {}
         self._processes: dict[int, _Process] = {}
         self._generation_numbers = count(1)
+        self._load_problem = ""
         self._loader: Loader | None = None
         # The sources of events.
         self._signals = Signals()
@@ -220,18 +224,30 @@ class Supervisor:
         self._loader = None
         try:
             plan = loader.result()
-            generation = Generation(plan, self._find)
-            try:
-                self._listeners = self._listeners or list(self._listen(plan))
-            except WagiError:
-                generation.close()
-                raise
+            number = self._add_generation(plan)
         except WagiError as error:
             return events.LoadFailed(error)
-        number = next(self._generation_numbers)
-        self._generations[number] = generation
         warnings = tuple(map(str, plan.warnings))
         return events.LoadSucceeded(number, len(self._listeners), warnings)
+
+    def _add_generation(self, plan: Plan) -> int:
+        """Open what a plan needs to be served.
+
+        Returns:
+            The number of the generation.
+
+        Raises:
+            WagiError: A compiled module cannot be read, or the address not be used.
+        """
+        generation = Generation(plan, self._find)
+        try:
+            self._listeners = self._listeners or list(self._listen(plan))
+        except WagiError:
+            generation.close()
+            raise
+        number = next(self._generation_numbers)
+        self._generations[number] = generation
+        return number
 
     def _handle(self, event: Event) -> None:
         """Carry out what the rules decide for an event, and for its consequences."""
@@ -252,11 +268,14 @@ class Supervisor:
         match action:
             case actions.Load():
                 self._loader = Loader(self._load, self._enter_child)
+            case actions.UseFallback():
+                return self._use_fallback()
             case actions.CancelLoad():
                 self._cancel_load()
             case actions.ReportLoad(problem):
                 if self._admin is not None:
                     self._admin.record_load(problem)
+                self._load_problem = problem
                 if self._on_load is not None:
                     self._on_load(problem)
             case actions.StartWorker():
@@ -296,6 +315,15 @@ class Supervisor:
     def _current(self) -> Generation:
         assert self._fleet.generation is not None
         return self._generations[self._fleet.generation]
+
+    def _use_fallback(self) -> Event | None:
+        try:
+            number = self._add_generation(self._fallback())
+        except WagiError as error:
+            if str(error) != self._load_problem:  # else it has been logged
+                _log.error("%s", error)
+            return None
+        return events.FallbackReady(number, len(self._listeners))
 
     def _start_worker(self, action: actions.StartWorker) -> Event | None:
         generation = self._generations[action.generation]

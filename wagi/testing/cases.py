@@ -177,10 +177,16 @@ def is_matched(expected: RecordedResponse, answer: Answer) -> bool:
 
 
 def format_case(
-    method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, answer: Answer
+    method: str,
+    target: str,
+    headers: Sequence[tuple[str, str]],
+    body: bytes,
+    status: int,
+    response_headers: Sequence[tuple[str, str]],
+    response_body: bytes,
 ) -> str:
     """Format a case that expects this response, except for headers that vary."""
-    kept = [item for item in answer.headers if item[0].lower() not in _OMITTED_HEADERS]
+    kept = [item for item in response_headers if item[0].lower() not in _OMITTED_HEADERS]
     lines = [
         "# Replayed by `wagi test`. Only the response parts listed here are compared.",
         "[request]",
@@ -190,9 +196,9 @@ def format_case(
         *_assign(*format_body(body), bool(body)),
         "",
         "[response]",
-        f"status = {answer.status}",
+        f"status = {status}",
         *_assign("headers", format_headers(kept), bool(kept)),
-        *_assign(*format_body(answer.body)),
+        *_assign(*format_body(response_body)),
     ]
     return "\n".join(lines) + "\n"
 

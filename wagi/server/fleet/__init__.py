@@ -16,7 +16,10 @@ event               STARTING              SERVING                ROLLING        
 LoadSucceeded       start all workers     start the first        go on with the newer   –
                                           successor → ROLLING    plan
 LoadFailed          fail; with --watch    log; keep serving;     log; keep rolling;     –
-                    log and wait          maybe retry later      maybe retry later
+                    log, use the          maybe retry later      maybe retry later
+                    fallback and wait
+FallbackReady       start all workers;                                                  –
+                    do not announce them
 ReloadRequested     load; if a load is running, load again after it                     –
 WorkerReady         retire its            retire its             retire its             –
                     predecessors; if all  predecessors           predecessors; start

@@ -23,6 +23,11 @@ class ReportLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class UseFallback:
+    """Prepare the fallback; ``FallbackReady`` follows if that is possible."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartWorker:
     """Start a worker.
 
@@ -73,6 +78,7 @@ Action = (
     Load
     | CancelLoad
     | ReportLoad
+    | UseFallback
     | StartWorker
     | Retire
     | Terminate

@@ -30,6 +30,19 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class FallbackReady:
+    """The fallback can be served.
+
+    Attributes:
+        generation: Its number.
+        listeners: How many listening sockets there are.
+    """
+
+    generation: int
+    listeners: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReloadRequested:
     """SIGHUP has arrived."""
 
@@ -76,6 +89,7 @@ class Tick:
 Event = (
     LoadSucceeded
     | LoadFailed
+    | FallbackReady
     | ReloadRequested
     | StopRequested
     | WorkerReady

@@ -19,9 +19,11 @@ from wagi.server.fleet.actions import (
     Retire,
     StartWorker,
     Terminate,
+    UseFallback,
 )
 from wagi.server.fleet.events import (
     Event,
+    FallbackReady,
     LoadFailed,
     LoadSucceeded,
     ReloadRequested,
@@ -68,6 +70,8 @@ def decide(fleet: Fleet, event: Event, now: float) -> Decision:
             return _load_failed(fleet, error, now)
         case ReloadRequested() if fleet.stop_at is not None:
             return fleet, []
+        case FallbackReady():
+            return _fallback_ready(fleet, event, now)
         case ReloadRequested():
             fleet, actions = _load(fleet)
             return fleet, [Log(logging.INFO, "reloading"), *actions]
@@ -112,6 +116,7 @@ def _load_succeeded(fleet: Fleet, event: LoadSucceeded, now: float) -> Decision:
         fleet,
         failed_reloads=0,
         generation=event.generation,
+        is_fallback=False,
         listeners=fleet.listeners or (Listener(),) * event.listeners,
         phase=Phase.ROLLING if was_announced else Phase.STARTING,
     )
@@ -122,19 +127,28 @@ def _load_succeeded(fleet: Fleet, event: LoadSucceeded, now: float) -> Decision:
 
 def _load_failed(fleet: Fleet, error: WagiError, now: float) -> Decision:
     actions: list[Action] = [ReportLoad(error.explain())]
-    if fleet.generation is not None:
+    fallback: list[Action] = []
+    if fleet.generation is not None and not fleet.is_fallback:
         fleet, message = _reload_failed(fleet, now)
     elif fleet.waits_for_change:
         message = "cannot start, waiting for a change"
+        fallback = [] if fleet.is_fallback else [UseFallback()]
     else:
         fleet, more = _fail(replace(fleet, is_loading=False), error)
         return fleet, [*actions, *more]
     fleet, again = _load_ended(fleet)
-    return fleet, [
-        *actions,
-        Log(logging.ERROR, paragraph(f"{message}:\n{error.explain()}")),
-        *again,
-    ]
+    actions.append(Log(logging.ERROR, paragraph(f"{message}:\n{error.explain()}")))
+    return fleet, [*actions, *fallback, *again]
+
+
+def _fallback_ready(fleet: Fleet, event: FallbackReady, now: float) -> Decision:
+    fleet = replace(
+        fleet,
+        generation=event.generation,
+        is_fallback=True,
+        listeners=(Listener(),) * event.listeners,
+    )
+    return _advance(fleet, now)
 
 
 def _reload_failed(fleet: Fleet, now: float) -> tuple[Fleet, str]:
@@ -165,12 +179,14 @@ def _worker_ready(fleet: Fleet, number: int, now: float) -> Decision:
     retired: list[Action] = [
         Retire(worker.number)
         for worker in workers
-        if worker.number != number and not worker.is_leaving
+        if worker.number < number and not worker.is_leaving
     ]
     workers = tuple(
-        replace(worker, is_ready=True)
-        if worker.number == number
-        else replace(worker, is_leaving=True)
+        replace(
+            worker,
+            is_ready=worker.is_ready or worker.number == number,
+            is_leaving=worker.is_leaving or worker.number < number,
+        )
         for worker in workers
     )
     fleet, actions = _advance(fleet.with_listener(index, workers=workers), now)
@@ -241,7 +257,7 @@ def _advance(fleet: Fleet, now: float) -> Decision:
         if fleet.listeners[index].start_at is None:
             fleet, action = _start(fleet, index, now)
             actions.append(action)
-    if not outdated and not is_starting:
+    if not outdated and not is_starting and not fleet.is_fallback:
         if fleet.phase is Phase.STARTING:
             actions.append(Announce())
         elif fleet.phase is Phase.ROLLING:

@@ -76,6 +76,8 @@ class Fleet:
         phase: What the fleet as a whole is doing.
         listeners: One per worker that is to run; empty before the first plan.
         generation: The number of the current plan; None before the first one.
+        is_fallback: Whether the current plan is the fallback, which reports why no plan could be
+            loaded (``--watch``). The phase stays STARTING.
         is_loading: Whether a plan is being loaded.
         reload_pending: Whether a reload was requested during the current load.
         failed_reloads: How many reloads in a row have failed.
@@ -91,6 +93,7 @@ class Fleet:
     phase: Phase = Phase.STARTING
     listeners: tuple[Listener, ...] = ()
     generation: int | None = None
+    is_fallback: bool = False
     is_loading: bool = True
     reload_pending: bool = False
     failed_reloads: int = 0

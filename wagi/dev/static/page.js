@@ -1,0 +1,45 @@
+// Shows the events of the server as they arrive.
+
+import {$, make, post} from "./dom.js";
+import {applyFilter, keepRequests, openLinked, setProject, setServer, showRequest} from "./requests.js";
+import {showRunning} from "./running.js";
+import {setUpForm} from "./try.js";
+
+const ACTIONS = {
+  listed: (event) => keepRequests(event.keys),
+  exchange: showRequest,
+  project: (event) => setProject(event.options),
+  running: (event) => showRunning(event.requests),
+  routes: showRoutes,
+  problem: showProblem,
+};
+
+function showRoutes({url, routes}) {
+  setServer(url);
+  if (url.startsWith("unix:")) $("server").removeAttribute("href");
+  else $("server").href = url;
+  $("routes").replaceChildren(...routes.map(({route, module, entrypoint}) => make("tr", {},
+    make("td", {}, route), make("td", {}, module), make("td", {}, entrypoint))));
+}
+
+function showProblem({text}) {
+  $("problem-text").textContent = text;
+  $("problem").hidden = !text;
+}
+
+function connect() {
+  const events = new EventSource("events");
+  events.onopen = () => { $("state").textContent = "live"; };
+  events.onerror = () => { $("state").textContent = "disconnected"; };
+  events.onmessage = ({data}) => {
+    const event = JSON.parse(data);
+    ACTIONS[event.type](event);
+  };
+}
+
+$("filter").oninput = applyFilter;
+$("failures").onchange = applyFilter;
+$("clear").onclick = () => post("clear", {});
+window.onhashchange = openLinked;
+setUpForm();
+connect();
