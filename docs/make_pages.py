@@ -144,7 +144,6 @@ def quickstart() -> str:
     """From an empty directory to a tested handler, in each language of ``wagi new``."""
     parts = [_QUICK_START]
     for key, language in LANGUAGES.items():
-        build = language.build.replace("NAME", "hello")
         parts += [
             "",
             f"## {language.title}",
@@ -154,9 +153,7 @@ def quickstart() -> str:
             "```text",
             f"wagi new hello --lang {key}",
             "cd hello",
-            build,
-            "pytest",
-            "wagi serve --watch",
+            *language.commands("hello"),
             "```",
         ]
     parts += [

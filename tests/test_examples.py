@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import ROOT, Server, run_wagi, serving
-from tests.support.toolchains import EXAMPLES, compiled
+from tests.support.toolchains import EXAMPLES, compiled, go_module, tinygo
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +84,24 @@ def test_go(tmp_path: Path) -> None:
 
 
 def test_tinygo(tmp_path: Path) -> None:
-    """TinyGo is not available everywhere: Go builds the same source, and ends the same way."""
-    with serve_example(tmp_path, "tinygo/main.go", "/tiny") as server:
+    module = tinygo(EXAMPLES / "tinygo/main.go")
+    with serving(tmp_path, f'[[module]]\nroute = "/tiny"\nmodule = "{module}"\n') as server:
         assert server.get("/tiny?you").text == "Hello, you\n"
         assert server.post("/tiny?you", b"body").text == "Hello, you\nbody"
+
+
+def test_lua(tmp_path: Path) -> None:
+    module = go_module(EXAMPLES / "lua")
+    manifest = f"""
+    [[module]]
+    route = "/..."
+    module = "{module}"
+    argv = "lua /app/handler.lua"
+    volumes = {{"/app" = {{path = "{EXAMPLES / "lua"}", readonly = true}}}}
+    """
+    with serving(tmp_path, manifest) as server:
+        assert server.get("/?name=Ann").text == "Hello, Ann!\n"
+        assert server.post("/echo", b"some text").text == "some text"
 
 
 def test_c(tmp_path: Path) -> None:

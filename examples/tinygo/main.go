@@ -1,11 +1,6 @@
-// A small handler for TinyGo, without net/http.
+// A small handler for TinyGo, which has no net/http/cgi.
 //
-//	tinygo build -target=wasip1 -no-debug -o handler.wasm main.go
-//
-// TinyGo is not available from a package registry that the tests could use. They build this file with
-// Go, whose programs exit in the same way:
-//
-//	GOOS=wasip1 GOARCH=wasm go build -o handler.wasm main.go
+//	tinygo build -target=wasip1 -o handler.wasm main.go
 package main
 
 import (

@@ -43,13 +43,8 @@ def environment_with(folder: Path, *langs: str) -> dict[str, str]:
             case "go":
                 scripts["go"] = f'exec {tool("go")} "$@"'
             case "tinygo":
-                # No package registry has it: Go builds the same source.
-                go = tool("go")
-                scripts["tinygo"] = (
-                    '[ "$*" = "build -target=wasip1 -no-debug -o build/hello.wasm ." ] &&'
-                    f" GOOS=wasip1 GOARCH=wasm exec {go} build -o build/hello.wasm ."
-                )
-            case "c" | "zig":
+                scripts["tinygo"] = f'exec {tool("tinygo")} "$@"'
+            case "c" | "zig" | "javascript":
                 tool("make")
                 scripts["zig"] = f'exec {sys.executable} -m {python_module("ziglang")} "$@"'
             case "assemblyscript" | "python":

@@ -51,9 +51,10 @@ _OLDEST = {
     "go": (1, 24),  # first version with -buildmode=c-shared for WASI
     "node": (20,),  # for the AssemblyScript of examples/assemblyscript
     "npm": (10,),  # the same
+    "tinygo": (0, 35),
 }
 """The oldest versions of tools that can build the handlers."""
-_VERSION_ARGUMENT = {"go": "version"}
+_VERSION_ARGUMENT = {"go": "version", "tinygo": "version"}
 
 
 def tool(name: str) -> str:
@@ -144,6 +145,17 @@ def _run_go(source: Path, output: Path, target: dict[str, str], *flags: str) -> 
     _run([go, "build", *flags, "-o", str(output), str(source)], environment)
 
 
+def go_module(folder: Path) -> Path:
+    """Compile the Go module in a directory, with its dependencies."""
+    key = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+    return _kept(f"go-{folder.name}", key, lambda output: _build_go_module(folder, output))
+
+
+def _build_go_module(folder: Path, output: Path) -> None:
+    target = {"GOOS": "wasip1", "GOARCH": "wasm", "GOCACHE": str(CACHE / "go")}
+    _run([tool("go"), "build", "-o", str(output), "."], target, cwd=folder)
+
+
 def go_reactor(source: Path) -> Path:
     """Compile a Go handler that exports functions and whose runtime starts in ``_initialize``."""
     return _built(source, _build_go_reactor)
@@ -167,6 +179,17 @@ def _build_c_reactor(source: Path, output: Path) -> None:
 def native_go(source: Path) -> Path:
     """Compile a Go program for this machine, once per test run."""
     return _built(source, lambda source, output: _run_go(source, output, {"CGO_ENABLED": "0"}))
+
+
+def tinygo(source: Path, *flags: str) -> Path:
+    """Compile a handler with TinyGo (.ci/tinygo builds the compiler)."""
+    key = source.read_bytes() + repr(flags).encode()
+    return _kept(f"tinygo-{source.stem}", key, lambda output: _build_tinygo(source, output, *flags))
+
+
+def _build_tinygo(source: Path, output: Path, *flags: str) -> None:
+    compiler = tool("tinygo")
+    _run([compiler, "build", "-target=wasip1", *flags, "-o", str(output), str(source)])
 
 
 def _build_assemblyscript(source: Path, output: Path) -> None:

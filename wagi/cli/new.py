@@ -36,10 +36,7 @@ def new(name: str, lang: str) -> None:
         return
     create(name, lang, Path())
     language = LANGUAGES[lang]
+    commands = "\n".join(f"  {command}" for command in (f"cd {name}", *language.commands(name)))
     click.echo(
-        f"{name}: a handler in {language.title}. It requires {language.needs}.\n\n"
-        f"  cd {name}\n"
-        f"  {language.build.replace('NAME', name)}\n"
-        f"  wagi serve --watch\n"
-        f"  pytest"
+        f"{name}: a handler in {language.title}. It requires {language.needs}.\n\n{commands}"
     )

@@ -24,6 +24,7 @@ class Language:
         module: The module that the build produces.
         sources: The files and directories that the build depends on.
         needs: What has to be installed, and how.
+        setup: A command to run once before the first build, or empty.
     """
 
     title: str
@@ -31,6 +32,13 @@ class Language:
     module: str
     sources: tuple[str, ...]
     needs: str
+    setup: str = ""
+
+    def commands(self, name: str) -> tuple[str, ...]:
+        """List the commands that build, test and serve a new project, in its directory."""
+        build = self.build.replace("NAME", name)
+        commands = (self.setup, build, "pytest", "wagi serve --watch")
+        return tuple(command for command in commands if command)
 
 
 LANGUAGES = {
@@ -50,7 +58,7 @@ LANGUAGES = {
     ),
     "tinygo": Language(
         "TinyGo",
-        "tinygo build -target=wasip1 -no-debug -o build/NAME.wasm .",
+        "tinygo build -target=wasip1 -o build/NAME.wasm .",
         "build/NAME.wasm",
         ("main.go", "go.mod"),
         "TinyGo 0.35 or newer (https://tinygo.org)",
@@ -60,23 +68,31 @@ LANGUAGES = {
         "make",
         "build/NAME.wasm",
         ("src", "Makefile"),
-        "Zig, whose C compiler includes a libc for WASI: from https://ziglang.org, or"
-        " `pip install ziglang` and build with `make ZIG='python -m ziglang'`",
+        "make, and Zig, whose C compiler includes a libc for WASI (`pip install ziglang`, or"
+        " https://ziglang.org)",
     ),
     "zig": Language(
         "Zig",
         "make",
         "build/NAME.wasm",
         ("src", "Makefile"),
-        "Zig: from https://ziglang.org, or `pip install ziglang` and build with"
-        " `make ZIG='python -m ziglang'`",
+        "make, and Zig (`pip install ziglang`, or https://ziglang.org)",
     ),
     "assemblyscript": Language(
         "AssemblyScript",
         "npm run build",
         "build/NAME.wasm",
         ("index.ts", "package.json"),
-        "Node.js with npm; run `npm install` once before the first build",
+        "Node.js 20 or newer with npm",
+        setup="npm install",
+    ),
+    "javascript": Language(
+        "JavaScript",
+        "make",
+        "build/NAME.wasm",
+        ("engine", "Makefile"),
+        "make, pip, and Zig, whose C compiler builds the engine QuickJS (`pip install ziglang`, or"
+        " https://ziglang.org)",
     ),
     "python": Language(
         "Python",
@@ -123,6 +139,7 @@ def create(name: str, lang: str, parent: Path) -> Path:
         "NAME": name,
         "TITLE": language.title,
         "BUILD": language.build,
+        "COMMANDS": "\n".join(f"$ {command}" for command in language.commands(name)),
         "MODULE": language.module,
         "SOURCES": ", ".join(f'"{path}"' for path in language.sources),
         "NEEDS": language.needs,
@@ -157,12 +174,12 @@ def _copy_all(templates: Iterable[str], folder: Path, words: dict[str, str]) -> 
 def _copy(template: Traversable, folder: Path, words: dict[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for item in template.iterdir():
+        # In this repository, .gitignore and test_*.py would take effect: they have other names.
+        path = folder / item.name.removesuffix(".txt").replace("dot-", ".")
         if item.is_dir():
-            _copy(item, folder / item.name, words)
+            _copy(item, path, words)
             continue
         text = item.read_text(encoding="utf-8")
         for _ in range(2):  # a substituted text may itself contain placeholders
             text = re.sub(r"\{\{([A-Z]+)\}\}|\bNAME\b", lambda m: words[m[1] or "NAME"], text)
-        # In this repository, .gitignore and test_*.py would take effect: they have other names.
-        path = folder / item.name.removesuffix(".txt").replace("dot-", ".")
         path.write_text(text, encoding="utf-8")
