@@ -53,6 +53,20 @@ pytestmark = pytest.mark.fast
         (("10.0.0.0/8",), ("http", "10.1.2.3", 80), True),
         (("10.0.0.0/8",), ("http", "11.1.2.3", 80), False),
         (("insecure:allow-all", "10.0.0.0/8"), ("http", "10.1.2.3", 80), True),
+        (("*.example",), ("http", "a.example", 80), True),
+        (("*.example",), ("http", "a.b.example", 80), True),
+        (("*.example",), ("http", "example", 80), False),
+        (("*.example",), ("http", "aexample", 80), False),
+        (("*.example",), ("http", "a.example.evil", 80), False),
+        (("https://*.example:443",), ("https", "a.example", 443), True),
+        (("https://*.example:443",), ("https", "a.example", 444), False),
+        (("https://*.example:443",), ("http", "a.example", 443), False),
+        (("https://*",), ("https", "a.example", 8443), True),
+        (("https://*",), ("https", "8.8.8.8", 443), True),
+        (("https://*",), ("https", "127.0.0.1", 443), False),
+        (("https://*",), ("http", "a.example", 80), False),
+        (("*.0.0.1",), ("http", "127.0.0.1", 80), False),
+        (("https://*", "127.0.0.1"), ("https", "127.0.0.1", 443), True),
     ],
 )
 def test_allowed_urls(entries: tuple[str, ...], url: tuple[str, str, int], allowed: bool) -> None:
@@ -68,6 +82,9 @@ def test_allowed_urls(entries: tuple[str, ...], url: tuple[str, str, int], allow
         (("a.example",), "::ffff:10.0.0.1", False),
         (("insecure:allow-all",), "192.168.1.1", False),
         (("insecure:allow-all",), "nonsense", False),
+        (("*",), "127.0.0.1", False),
+        (("*.example",), "127.0.0.1", False),
+        (("*.example", "127.0.0.1"), "127.0.0.1", True),
         (("a.example", "127.0.0.1"), "127.0.0.1", True),
         (("a.example", "127.0.0.1"), "127.0.0.2", False),
         (("a.example", "http://127.0.0.1:81"), "127.0.0.1", False),
@@ -84,7 +101,7 @@ def test_allowed_addresses(entries: tuple[str, ...], address: str, allowed: bool
 
 @pytest.mark.parametrize(
     "entry",
-    ["", "ftp://a.example", "https://", "*.example", "a b", "10.0.0.1/8", "http://u:p@a.example",
+    ["", "ftp://a.example", "https://", "*example", "a.*.example", "a b", "10.0.0.1/8", "http://u:p@a.example",
      "a.example:99999", "https://a.example:x", "insecure:allow-nobody", "[::1", "/etc"],
 )  # fmt: skip
 def test_invalid_entries(entry: str) -> None:

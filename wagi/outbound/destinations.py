@@ -1,8 +1,9 @@
 """The allowlist of outbound requests: the meaning of ``allowed_hosts``. Pure.
 
 An entry is a URL (whose scheme and port, if it has one, must match as well), a host, an address or
-a network. An address that is not public has to be listed itself: otherwise a guest could reach the
-machine that it runs on, its network or a cloud's metadata service through a host name (SSRF).
+a network. A host may be ``*``, or begin with ``*.`` for all of its subdomains. An address that is
+not public has to be listed itself: otherwise a guest could reach the machine that it runs on, its
+network or a cloud's metadata service through a host name (SSRF).
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from urllib.parse import urlsplit
 
 ALL = "insecure:allow-all"
 _EXPECTED = (
-    "expected https://HOST, http://HOST:PORT, a host, an address, a network such as 10.0.0.0/8, or"
-    f" {ALL}"
+    "expected https://HOST, http://HOST:PORT, a host, *.DOMAIN, an address, a network such as"
+    f" 10.0.0.0/8, or {ALL}"
 )
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_ANY = "*"
+_HOST = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -32,7 +34,11 @@ class _Entry:
     port: int | None = None
 
     def matches(self, scheme: str, host: str, port: int) -> bool:
-        return self.host == host and self.scheme in ("", scheme) and self.port in (None, port)
+        if self.scheme not in ("", scheme) or self.port not in (None, port):
+            return False
+        if self.host.startswith("*."):
+            return host.endswith(self.host[1:])
+        return self.host in (host, _ANY)
 
 
 class Destinations:
@@ -47,11 +53,12 @@ class Destinations:
         Raises:
             ValueError: An entry is invalid.
         """
-        self._all = ALL in allowed_hosts
         self._entries: list[_Entry] = []
         self._networks: list[Network] = []
         for text in allowed_hosts:
-            if text != ALL:
+            if text == ALL:
+                self._entries.append(_Entry(_ANY))
+            else:
                 self._add(text)
 
     def _add(self, text: str) -> None:
@@ -86,14 +93,13 @@ class Destinations:
             return f"{host} has a zone, which refers to a network interface of this machine"
         address = _parse_address(host)
         name = str(address or host)
-        if any(entry.matches(scheme, name, port) for entry in self._entries):
+        matching = [entry.host for entry in self._entries if entry.matches(scheme, name, port)]
+        if name in matching or (address is not None and self._in_networks(address)):
             return ""
-        if address is not None and self._in_networks(address):
-            return ""
-        if self._all and (address is None or _is_public(address)):
+        if matching and (address is None or _is_public(address)):
             return ""
         origin = f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}"
-        if self._all:
+        if matching:
             return f"{origin} is not a public address: add it to allowed_hosts"
         return f"{origin} is not in allowed_hosts"
 
