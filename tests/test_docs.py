@@ -12,6 +12,7 @@ from docs.make_pages import PAGES
 from tests.support.server import ROOT, run_wagi, write_files
 from tests.support.toolchains import tool
 from tests.support.wat import TEXT_HEAD, printing
+from wagi.routemap.reader import read_route_map
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -36,12 +37,20 @@ def test_the_manual_page_is_clean() -> None:
 
 
 def test_the_entry_that_a_spin_component_becomes(tmp_path: Path) -> None:
-    page = (ROOT / "docs/moving.md").read_text()
-    (manifest,) = re.findall(r"```toml title=\"modules.toml\"\n(.*?)```", page, re.S)
-    (tmp_path / "static").mkdir()
-    write_files(tmp_path, {"modules.toml": manifest, "hello.wasm": printing(TEXT_HEAD + "x")})
-    done = run_wagi(tmp_path, "check")
-    assert (done.returncode, done.stderr) == (0, "")
+    """Both files of the page are valid, and serve the same."""
+    page = (ROOT / "docs/spin.md").read_text()
+    for name in ("spin.toml", "modules.toml"):
+        (text,) = re.findall(rf"```toml title=\"converted/{name}\"\n(.*?)```", page, re.S)
+        write_files(tmp_path, {name: text})
+    write_files(tmp_path, {"hello.wasm": printing(TEXT_HEAD + "x"), "static/a.txt": ""})
+    for name in ("spin.toml", "modules.toml"):
+        done = run_wagi(tmp_path, "check", name)
+        assert (done.returncode, done.stderr) == (0, ""), name
+    (spin,) = read_route_map(tmp_path / "spin.toml").entries
+    (converted,) = read_route_map(tmp_path / "modules.toml").entries
+    assert spin.module == str(tmp_path / converted.module)
+    for key in ("route", "environment", "allowed_hosts", "limits"):
+        assert getattr(spin, key) == getattr(converted, key)
 
 
 def test_options_that_the_pages_name_exist() -> None:

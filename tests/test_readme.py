@@ -28,6 +28,7 @@ PAGES = {
     "docs/testing.md": ("rust", "go", "c"),
     "docs/sources.md": ("c",),
     "docs/moving.md": (),
+    "docs/spin.md": ("c",),
     "docs/performance.md": ("rust", "c"),
 }
 """Pages with console blocks, each with the languages that its commands need."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,3 +109,22 @@ def test_patterns_of_other_routers(route: str, instead: str | None) -> None:
     if hint is not None:
         assert "only literally" in hint
         assert f"write {instead}" in hint
+
+
+def test_an_optional_slash() -> None:
+    """Only of exact routes, and only one; other routes of that path keep their precedence."""
+    texts = ("/a", "/b/...", "/", "/a/b/", "/a/...")
+    patterns = [replace(RoutePattern.parse(text), optional_slash=True) for text in texts]
+    table = RouteTable((pattern, pattern.text) for pattern in patterns)
+
+    def found(path: str) -> str | None:
+        match = table.match(path)
+        return match.target if match else None
+
+    assert [found(path) for path in ("/a", "/a/", "/a//", "/a/x", "/b/", "/ab/", "/")] == [
+        "/a", "/a", "/a/...", "/a/...", "/b/...", None, "/",
+    ]  # fmt: skip
+    match = table.match("/a/")
+    assert match is not None
+    assert match.raw_path_info == ""
+    assert RouteTable([(RoutePattern.parse("/a"), "")]).match("/a/") is None

@@ -33,6 +33,7 @@ from wagi.routemap.reader import read_route_map
 from wagi.sources import cache
 from wagi.sources.cache import ModuleCache
 from wagi.sources.credentials import Credential
+from wagi.sources.file_store import FileStore
 from wagi.sources.module_request import FetchOptions, Report
 from wagi.sources.modules import fetch_modules
 from wagi.sources.references import parse_bindle
@@ -43,15 +44,17 @@ _log = logging.getLogger("wagi")
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """The caches, which persist between starts.
+    """Where modules and files are kept; the caches persist between starts.
 
     Attributes:
         artefacts: Compiled modules.
         modules: Fetched modules.
+        files: Copies of files that guests see; they do not persist.
     """
 
     artefacts: Artefacts
     modules: ModuleCache
+    files: FileStore
 
 
 def load(
@@ -94,7 +97,14 @@ def load(
         runtime = make_runtime(settings, kept.artefacts, target)
         variables = configured_variables(settings)
         return make_plan(
-            route_map, modules, variables, logs, runtime, settings.memory_budget_size, compiling
+            route_map,
+            modules,
+            variables,
+            logs,
+            runtime,
+            settings.memory_budget_size,
+            kept.files,
+            compiling,
         )
 
 
@@ -154,7 +164,9 @@ def stores(settings: Settings) -> Iterator[Stores]:
         def temporary(name: str) -> Path:
             return stack.enter_context(temporary_folder(name))
 
-        yield Stores(_artefacts(settings, temporary), _module_cache(settings, temporary))
+        files = FileStore()
+        stack.callback(files.remove)
+        yield Stores(_artefacts(settings, temporary), _module_cache(settings, temporary), files)
 
 
 def _artefacts(settings: Settings, temporary: Callable[[str], Path]) -> Artefacts:

@@ -13,18 +13,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from wagi.errors import Problem, WagiError
 from wagi.routemap.entries import ModuleEntry, RouteMap
-from wagi.routemap.reader import MODULE_SUFFIXES, read_route_map
+from wagi.routemap.reader import MODULE_SUFFIXES, find_route_map, read_route_map
 from wagi.sources.files import resolve_path
 from wagi.sources.references import FileReference, parse_reference
+from wagi.sources.source_tree import SourceTree
 
 _STDERR = 2
 _CHUNK_SIZE = 64 * 1024  # bytes
 _POLL_INTERVAL_S = 0.1  # how often the end of a process is checked
+T = TypeVar("T")
 _DEFAULT_SOURCES = ("src",)
-_IGNORED_FOLDERS = frozenset(("__pycache__", "node_modules"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +36,20 @@ class Build:
     Attributes:
         command: For the shell.
         folder: The working directory of the command.
-        sources: The files and folders that the modules are built from.
+        sources: The files that the modules are built from.
         modules: The files that the command writes.
         entries: The entries of the route map that name the command.
     """
 
     command: str
     folder: Path
-    sources: tuple[Path, ...]
+    sources: tuple[SourceTree, ...]
     modules: tuple[Path, ...]
     entries: tuple[ModuleEntry, ...]
 
     def source_files(self) -> Iterator[Path]:
         """All files of the sources that exist."""
-        return (path for source in self.sources for path in _files(source))
+        return (path for source in self.sources for path in source.files())
 
 
 def builds_of(route_map: RouteMap) -> tuple[Build, ...]:
@@ -166,8 +168,8 @@ def outdated_warnings(file: Path | None) -> list[Problem]:
 
     Args:
         file: A route map, which has been loaded without an error. For a single module, its sources
-            are those in the nearest ``modules.toml`` in its directory or above it, if that has an
-            entry for it. None for a bindle, which has no sources.
+            are those in the nearest modules.toml or spin.toml in its directory or above it, if
+            that has an entry for it. None for a bindle, which has no sources.
 
     Returns:
         At most one warning.
@@ -178,7 +180,7 @@ def outdated_warnings(file: Path | None) -> list[Problem]:
         route_map = read_route_map(file)
         return _outdated(route_map, route_map.modules)
     module = file.resolve()
-    candidates = (folder / "modules.toml" for folder in module.parents)
+    candidates = map(find_route_map, module.parents)
     path = next(filter(Path.is_file, candidates), None)
     if path is None:
         return []
@@ -202,8 +204,9 @@ def _outdated(route_map: RouteMap, entries: Iterable[ModuleEntry]) -> list[Probl
             outdated.setdefault(module, (entry, source))
     if not outdated:
         return []
-    entry, source = next(iter(outdated.values()))
-    what = f"{entry.module} is older than {os.path.relpath(source, route_map.folder)}"
+    module, (entry, source) = next(iter(outdated.items()))
+    older, newer = (os.path.relpath(path, route_map.folder) for path in (module, source))
+    what = f"{older} is older than {newer}"
     if len(outdated) > 1:
         what = f"{len(outdated)} modules are older than their sources: for example, {what}"
     fix = "run `wagi build`" if entry.build else "build it again"
@@ -214,7 +217,7 @@ def _newer_source(entry: ModuleEntry, module: Path, route_map: RouteMap) -> Path
     """Find a source that has changed since the module was built: the latest one."""
     with contextlib.suppress(OSError):
         built = module.stat().st_mtime_ns
-        files = (path for source in _sources(entry, route_map) for path in _files(source))
+        files = (path for source in _sources(entry, route_map) for path in source.files())
         times = {path: path.stat().st_mtime_ns for path in files if path != module}
         latest = max(times, key=lambda path: times[path], default=None)
         if latest is not None and times[latest] > built:
@@ -222,30 +225,11 @@ def _newer_source(entry: ModuleEntry, module: Path, route_map: RouteMap) -> Path
     return None
 
 
-def _sources(entry: ModuleEntry, route_map: RouteMap) -> tuple[Path, ...]:
+def _sources(entry: ModuleEntry, route_map: RouteMap) -> tuple[SourceTree, ...]:
     default = _DEFAULT_SOURCES if entry.build else ()
     folder = route_map.folder_of(entry)
-    return tuple(folder / path for path in entry.watch or default)
+    return tuple(SourceTree.parse(text, folder) for text in entry.watch or default)
 
 
-def _files(source: Path) -> Iterator[Path]:
-    """The files of a source, without hidden files and installed packages."""
-    if not source.is_dir():
-        if source.is_file():
-            yield source
-        return
-    for folder, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if not _is_ignored(name)]
-        yield from (
-            path
-            for name in names
-            if not name.startswith(".") and (path := Path(folder, name)).is_file()
-        )
-
-
-def _is_ignored(folder: str) -> bool:
-    return folder.startswith(".") or folder in _IGNORED_FOLDERS
-
-
-def _unique(*paths: Path) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(paths))
+def _unique(*items: T) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(items))

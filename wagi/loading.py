@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from wagi.cgi.environment import RouteVariables
@@ -27,6 +28,8 @@ from wagi.routemap.entries import Entry, ModuleEntry, RouteMap
 from wagi.routemap.static_entry import StaticEntry
 from wagi.routing import RoutePattern, RouteTable, dynamic_routes
 from wagi.sources.errors import FetchError, SourceError
+from wagi.sources.file_mounts import FileMounts, select_files
+from wagi.sources.file_store import FileStore
 from wagi.sources.files import resolve_path
 from wagi.sources.module_request import FetchedModule, ModuleRequest
 from wagi.static.configuration import SiteError, make_site, missing_files
@@ -57,6 +60,7 @@ def make_plan(
     logs: ModuleLogs,
     runtime: Runtime,
     memory_budget: int,
+    files: FileStore,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
     """Compile and check everything that a route map names.
@@ -68,12 +72,13 @@ def make_plan(
         logs: The logs of the modules, for what they write to stderr now.
         runtime: Compiles the modules.
         memory_budget: Bytes of memory for all guests together; 0 for no limit.
+        files: Keeps the copies of files that guests see.
         report: Called with the numbers of compiled modules and of all modules.
 
     Raises:
         ConfigurationError: With every problem.
     """
-    builder = _PlanBuilder(route_map, variables, logs, runtime, memory_budget)
+    builder = _PlanBuilder(route_map, variables, logs, runtime, memory_budget, files)
     sources = [
         builder.parse_module(entry, fetched)
         for entry, fetched in zip(route_map.modules, modules, strict=True)
@@ -87,9 +92,11 @@ def make_plan(
         elif isinstance(entry, ModuleEntry):
             routes += builder.plan_routes(index, entry, *next(parsed))
     if builder.problems:
-        raise ConfigurationError(sorted(builder.problems, key=route_map.position))
+        # Entries may share what is wrong.
+        problems = dict.fromkeys(builder.problems)
+        raise ConfigurationError(sorted(problems, key=route_map.position))
     if not routes:
-        message = "no [[module]]: every path is answered 404"
+        message = "there are no routes: every path is answered 404"
         builder.warnings.append(route_map.location.problem(message))
     warnings = (*route_map.warnings, *builder.warnings)
     return Plan(tuple(routes), route_map.default_host, route_map.listen, warnings)
@@ -161,6 +168,7 @@ class _PlanBuilder:
         logs: ModuleLogs,
         runtime: Runtime,
         memory_budget: int,
+        files: FileStore,
     ) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
@@ -169,6 +177,8 @@ class _PlanBuilder:
         self._logs = logs
         self._runtime = runtime
         self._memory_budget = memory_budget
+        self._files = files
+        self._copies: dict[FileMounts, Path] = {}
         self._patterns: dict[str, Entry] = {}  # the first entry of each
         self._fetch_warnings: set[str] = set()  # each is reported for the first entry only
 
@@ -256,10 +266,11 @@ class _PlanBuilder:
     def _report(self, error: Exception | str, entry: Entry, key: str) -> None:
         # A module that cannot be a handler is a mistake of the user; a failing registry is not.
         exit_status = 1 if isinstance(error, FetchError) else 2
-        self.problems.append(entry.location(key).problem(f"{key}: {error}", exit_status))
+        message = f"{entry.key_name(key)}: {error}"
+        self.problems.append(entry.location(key).problem(message, exit_status))
 
     def _warn(self, message: str, entry: Entry, key: str) -> None:
-        self.warnings.append(entry.location(key).problem(f"{key}: {message}"))
+        self.warnings.append(entry.location(key).problem(f"{entry.key_name(key)}: {message}"))
 
     def _check_route(self, entry: Entry) -> RoutePattern | None:
         try:
@@ -267,6 +278,8 @@ class _PlanBuilder:
         except ValueError as error:
             self._report(error, entry, "route")
             return None
+        if isinstance(entry, ModuleEntry) and entry.spin_route is not None:
+            pattern = replace(pattern, optional_slash=not pattern.wildcard)  # as in Spin
         known = self._patterns
         if pattern.text in known:
             first = known[pattern.text].location("route").seen_from(entry.location("route"))
@@ -296,6 +309,8 @@ class _PlanBuilder:
         preopens = []
         if isinstance(fetched, FetchedModule) and fetched.files is not None:
             preopens.append(Preopen(str(fetched.files.absolute()), "/", readonly=True))
+        if entry.files.mounts and (copies := self._copy_files(entry)) is not None:
+            preopens.append(Preopen(str(copies), "/", readonly=True))
         for guest_path, volume in entry.volumes.items():
             path = resolve_path(volume.path, self._map.folder_of(entry))
             if not path.is_dir():
@@ -303,6 +318,20 @@ class _PlanBuilder:
                 self._report(f"the directory {path} of {guest_path!r} {reason}", entry, "volumes")
             preopens.append(Preopen(str(path.absolute()), guest_path, volume.readonly))
         return tuple(preopens)
+
+    def _copy_files(self, entry: ModuleEntry) -> Path | None:
+        """Copy the files of an entry to a directory. Returns: None if that is not possible."""
+        if entry.files in self._copies:  # it has several routes
+            return self._copies[entry.files]
+        try:
+            selected, unmatched = select_files(entry.files, self._map.folder)
+            for source in unmatched:
+                self._warn(f"{source!r} matches no file", entry, "files")
+            self._copies[entry.files] = self._files.copy(selected)
+            return self._copies[entry.files]
+        except WagiError as error:
+            self._report(error, entry, "files")
+            return None
 
     def _load(self, entry: ModuleEntry, source: ParsedModule) -> Module | None:
         try:
@@ -362,6 +391,12 @@ class _PlanBuilder:
 
     def _route_variables(self, entry: ModuleEntry, pattern: RoutePattern) -> RouteVariables:
         configured = {**self._variables, **entry.environment}
+        # In Spin, the routes / and /... have an empty SCRIPT_NAME.
+        script_name = pattern.stem.rstrip("/") if entry.spin_route else pattern.script_name
         return RouteVariables.prepare(
-            pattern.script_name, pattern.text, configured, entry.pass_authorization
+            script_name,
+            pattern.text,
+            configured,
+            entry.pass_authorization,
+            entry.spin_route,
         )

@@ -26,11 +26,13 @@ class RoutePattern:
         text: The route as configured.
         stem: The route without ``/...``; empty for ``/...``.
         wildcard: Whether the route ends with ``/...``.
+        optional_slash: Whether a route without ``/...`` also matches with a slash at its end.
     """
 
     text: str
     stem: str
     wildcard: bool
+    optional_slash: bool = False
 
     @classmethod
     def parse(cls, text: str) -> RoutePattern:
@@ -119,6 +121,8 @@ class RouteTable(Generic[T]):
         for index, (pattern, _) in enumerate(self._routes):
             indices = self._wildcards if pattern.wildcard else self._exact
             indices.setdefault(pattern.stem, index)
+            if pattern.optional_slash and not pattern.wildcard:
+                self._exact.setdefault(f"{pattern.stem}/", index)
 
     def __iter__(self) -> Iterator[tuple[RoutePattern, T]]:
         return iter(self._routes)

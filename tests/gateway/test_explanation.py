@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,12 @@ def test_missing_files(stderr: str) -> None:
     assert "has no volumes" in explain_error_response(seen)
     seen = facts(Exit(1), stderr=stderr.encode(), lacks_volumes=True, entry="")
     assert "write a modules.toml with volumes = {" in explain_output(seen, "Nothing.").hint
+    seen = replace(facts(Exit(1), stderr=stderr.encode(), lacks_volumes=True), is_spin=True)
+    hint = explain_output(replace(seen, entry="spin.toml:9"), "Nothing.").hint
+    assert hint.endswith(
+        'its component (spin.toml:9) has no files: add files = [{ source = "directory",'
+        ' destination = "/path/in/guest" }]'
+    )
     seen = facts(Exit(1), stderr=stderr.encode())
     assert "volumes" not in explain_output(seen, "Nothing.").hint
     assert explain_error_response(seen) == ""

@@ -33,6 +33,10 @@ route = '/b#'
 volumes."/data" = "x"
 [module.environment]
 DEEP = "1"
+[[module.array]]
+[[module.array]]
+[module.array.table]
+x = 1
 '''
 
 
@@ -53,6 +57,9 @@ DEEP = "1"
         (("module", 1, "volumes", "/data"), 18),
         (("module", 1, "environment", "DEEP"), 20),
         (("module", 1, "missing"), 16),
+        (("module", 1, "array", 0), 21),
+        (("module", 1, "array", 1, "table", "x"), 24),
+        (("module", 0, "environment"), 10),
         (("unknown",), 1),
     ],
 )

@@ -21,6 +21,8 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from wagi.cgi.spin import CLIENT_ADDRESS, SpinRoute, client_address
+
 SERVER_SOFTWARE = "WAGI/1"
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 """The port of a URL that has none, by its scheme (RFC 9110 §4.2)."""
@@ -90,11 +92,13 @@ class RouteVariables:
         fixed: The variables that do not depend on the request, each as ``NAME=value`` and a NUL.
         header_like: Configured variables whose names begin with HTTP_; headers replace them.
         pass_authorization: Whether guests get the Authorization header.
+        is_spin: Whether it is a route of a spin.toml, whose guests get X_CLIENT_ADDR.
     """
 
     fixed: bytes
     header_like: Mapping[str, str]
     pass_authorization: bool
+    is_spin: bool = False
 
     @classmethod
     def prepare(
@@ -103,6 +107,7 @@ class RouteVariables:
         matched_route: str,
         configured: Mapping[str, str],
         pass_authorization: bool = False,
+        spin_route: SpinRoute | None = None,
     ) -> RouteVariables:
         """Encode the variables that do not depend on the request.
 
@@ -112,6 +117,7 @@ class RouteVariables:
             configured: The operator's variables. Those with the name of a CGI variable are left
                 out.
             pass_authorization: Whether guests get the Authorization header.
+            spin_route: The route of a component of Spin; None for any other route.
         """
         values = {k: v for k, v in configured.items() if k not in _RESERVED_NAMES}
         header_like = {k: values.pop(k) for k in list(values) if k.startswith("HTTP_")}
@@ -123,8 +129,11 @@ class RouteVariables:
             "REMOTE_USER": "",
             "AUTH_TYPE": "",
         }
+        if spin_route is not None:
+            values |= spin_route.variables
+            values.pop(CLIENT_ADDRESS, None)
         fixed = "".join(f"{name}={value}\0" for name, value in values.items()).encode()
-        return cls(fixed, header_like, pass_authorization)
+        return cls(fixed, header_like, pass_authorization, spin_route is not None)
 
     def environment(self, head: RequestHead, raw_path_info: str) -> bytes:
         """Return all variables of a request, each as ``NAME=value`` and terminated by a NUL.
@@ -163,6 +172,10 @@ class RouteVariables:
         count = _REQUEST_VARIABLES + len(from_headers)
         if scheme == "https":
             variables += "HTTPS=on\0"
+            count += 1
+        if self.is_spin:
+            client = client_address(head.remote_address, head.remote_port)
+            variables += f"{CLIENT_ADDRESS}={client}\0"
             count += 1
         variables += "".join([f"{name}={value}\0" for name, value in from_headers.items()])
         if variables.count("\0") != count:

@@ -165,7 +165,7 @@ def _is_served(argument: str) -> bool:
     path = Path(argument)
     if path.suffix in (".wasm", ".wat", ".toml"):
         return path.is_file()
-    return (path / "modules.toml").is_file()
+    return any((path / name).is_file() for name in ("modules.toml", "spin.toml"))
 
 
 _ROOT_OPTIONS = ("-h", "--help", "-V", "--version")

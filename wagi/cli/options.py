@@ -17,7 +17,7 @@ from wagi.config.settings import Settings, Topic
 from wagi.config.validation import KeyPath, explain_validation_error
 from wagi.config.values import parse_port
 from wagi.errors import ConfigurationError, Problem
-from wagi.routemap.reader import ROUTE_MAP_SUFFIXES
+from wagi.routemap.reader import ROUTE_MAP_SUFFIXES, find_route_map
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -186,7 +186,8 @@ map_option = click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Route map: a modules.toml, a pod manifest or a module.  [default: modules.toml]",
+    help="Route map: a modules.toml, spin.toml or pod manifest, a module, or a directory with one"
+    " of the first two.  [default: the current directory]",
 )
 
 
@@ -208,7 +209,7 @@ def manifest_path(file: Path | None, config: Path | None, settings: Settings) ->
         settings: The settings, which may name a bindle instead.
 
     Returns:
-        The file, by default ``modules.toml``, also of a directory; None for a bindle.
+        The file, by default that of the working directory; None for a bindle.
 
     Raises:
         click.UsageError: Two different route maps were given.
@@ -222,8 +223,7 @@ def manifest_path(file: Path | None, config: Path | None, settings: Settings) ->
         return None
     if file is not None and config is not None and file != config:
         raise click.UsageError(f"expected one modules.toml, found both {config} and {file}")
-    path = file or config or Path("modules.toml")
-    return path / "modules.toml" if path.is_dir() else path
+    return find_route_map(file or config or Path())
 
 
 def settings_from(values: dict[str, Any]) -> Settings:

@@ -29,8 +29,9 @@ from wagi.server import service
     short_help="Serve handlers.",
     help="""Serve the handlers that MODULES_TOML maps to routes (default: ./modules.toml).
 
-    MODULES_TOML may also be a module (.wasm, .wat), which is then mapped to every path,
-    or a directory with a modules.toml.
+    MODULES_TOML may also be a spin.toml of Spin's WAGI executor, a pod manifest, a module
+    (.wasm, .wat), which is then mapped to every path, or a directory with a modules.toml or
+    spin.toml.
     SIGHUP reloads everything without dropping a request.
 
     \b

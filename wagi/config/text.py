@@ -27,7 +27,7 @@ def read_text(path: Path) -> str:
     try:
         return decode_text(path.read_bytes())
     except FileNotFoundError:
-        hint = "expected a modules.toml; name it after the command or with -c"
+        hint = "expected a modules.toml or spin.toml; name it after the command or with -c"
         message = f"no such file: {path} ({hint}){suggest_file(path)}"
         raise ConfigurationError(Problem(message)) from None
     except OSError as error:

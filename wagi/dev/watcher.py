@@ -32,6 +32,7 @@ from wagi.routemap.entries import RouteMap
 from wagi.routemap.include import Include
 from wagi.routemap.reader import read_route_map
 from wagi.server.signals import HANDLED, reset_signals
+from wagi.sources.source_tree import SourceTree
 
 _QUIET_MS = 50  # changes are reported after this time without another one
 _DEBOUNCE_MAX_MS = 200  # the longest time that changes are held back
@@ -53,11 +54,13 @@ class Watched:
         files: A change of one of these causes a reload.
         builds: A change of their sources causes a build, then a reload.
         includes: A new file that one of these patterns matches causes a reload.
+        assets: A change of one of these files, which guests see, causes a reload.
     """
 
     files: frozenset[Path]
-    builds: tuple[Build, ...]
+    builds: tuple[Build, ...] = ()
     includes: tuple[Include, ...] = ()
+    assets: tuple[SourceTree, ...] = ()
 
     @property
     def folders(self) -> set[Path]:
@@ -76,8 +79,15 @@ class Watched:
 
     @property
     def trees(self) -> set[Path]:
-        """The sources of the builds, which are watched recursively."""
-        return {path for build in self.builds for path in build.sources if path.exists()}
+        """The sources of the builds and the assets, which are watched recursively."""
+        sources = (source for build in self.builds for source in build.sources)
+        return {tree.path for tree in (*sources, *self.assets) if tree.path.exists()}
+
+    def causes_reload(self, changed: set[Path]) -> bool:
+        """Return whether changed files are used without a build."""
+        return bool(changed & self.files) or any(
+            tree.is_affected_by(path) for tree in self.assets for path in changed
+        )
 
 
 @contextlib.contextmanager
@@ -125,11 +135,23 @@ def what_to_watch(settings: Settings, file: Path | None, route_map: RouteMap | N
     named = (file, *settings.env_file, settings.tls_cert, settings.tls_key)
     files = {path.absolute() for path in named if path is not None}
     if route_map is None:
-        return Watched(frozenset(files), ())
+        return Watched(frozenset(files))
     files.update(path.absolute() for path in route_map.files)
     modules = (module_file(entry, route_map) for entry in route_map.modules)
     files.update(module for module in modules if module is not None)
-    return Watched(frozenset(files), builds_of(route_map), route_map.includes)
+    assets = _assets_of(route_map)
+    return Watched(frozenset(files), builds_of(route_map), route_map.includes, assets)
+
+
+def _assets_of(route_map: RouteMap) -> tuple[SourceTree, ...]:
+    folder = route_map.folder
+    mounts = (mount for entry in route_map.modules for mount in entry.files.mounts)
+    return tuple(
+        SourceTree.parse(mount.source, folder)
+        if mount.destination is None
+        else SourceTree(folder / mount.source, folder)
+        for mount in mounts
+    )
 
 
 def _build_missing(settings: Settings, file: Path, builder: _Builder) -> None:
@@ -311,10 +333,10 @@ class _Watcher:
         stale = [
             build
             for build in self._watched.builds
-            if any(path.is_relative_to(source) for path in changed for source in build.sources)
+            if any(source.is_affected_by(path) for path in changed for source in build.sources)
         ]
         built = self._builder is not None and self._builder.run(stale)
-        if built or modified or changed & self._watched.files:
+        if built or modified or self._watched.causes_reload(changed):
             self._read_watched()
             if self._builder is not None:
                 self._builder.run_missing(self._watched.builds)

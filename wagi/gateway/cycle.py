@@ -517,6 +517,7 @@ class RequestCycle:
             memory_limit=guest.memory_limit,
             lacks_volumes=spec.opens_files and not spec.preopens,
             entry=self._route.entry_location,
+            is_spin=self._route.variables.is_spin,
         )
 
     def _write_log(self, level: int, message: str) -> None:

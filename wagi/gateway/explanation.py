@@ -25,6 +25,7 @@ _MISSING_FILE = re.compile(
 )
 """What programs write when WASI finds no file: the errors 8 (BADF), 44 (NOENT), 76 (NOTCAPABLE)."""
 _VOLUMES = 'volumes = {"/path/in/guest" = "directory"}'
+_FILES = 'files = [{ source = "directory", destination = "/path/in/guest" }]'
 _TRAPS = {
     "out of bounds memory access": "a pointer or an index lies outside of the memory",
     "call stack exhausted": "the stack is full: is there a recursion without an end?",
@@ -58,6 +59,7 @@ class GuestFacts:
         memory_limit: Maximum size of its memory in bytes.
         lacks_volumes: Whether it can open files, and has no volumes in which to find them.
         entry: Where its entry is written, such as ``modules.toml:2``; may be empty.
+        is_spin: Whether its entry is a component of a spin.toml.
     """
 
     outcome: Outcome | None
@@ -67,6 +69,7 @@ class GuestFacts:
     memory_limit: int
     lacks_volumes: bool
     entry: str
+    is_spin: bool = False
 
 
 def explain_trap(facts: GuestFacts, trap: Trap) -> Failure:
@@ -168,7 +171,9 @@ def _volumes_hint(facts: GuestFacts, or_silent: bool = False) -> str:
     if not facts.lacks_volumes:
         return ""
     written = facts.stderr + facts.output
-    if facts.entry:
+    if facts.is_spin:
+        why, fix = f"its component ({facts.entry}) has no files", f"add {_FILES}"
+    elif facts.entry:
         why, fix = f"its entry ({facts.entry}) has no volumes", f"add {_VOLUMES}"
     else:
         why, fix = "it was started without volumes", f"write a modules.toml with {_VOLUMES}"

@@ -24,10 +24,13 @@ from pydantic import (
     field_validator,
 )
 
+from wagi.cgi.spin import SpinRoute
 from wagi.config.values import HostPort, check_variable, parse_size
 from wagi.errors import Problem
 from wagi.limits import LimitField, Limits, Unit, limit_fields
 from wagi.routemap.include import Include
+from wagi.sources.file_mounts import FileMounts
+from wagi.sources.source_tree import SourceTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +129,34 @@ class Entry(Table):
 
     _location: Location = PrivateAttr(default=Location())
     _key_locations: Mapping[str, Location] = PrivateAttr(default_factory=dict)
+    _key_names: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     def located(
-        self, location: Location, key_locations: Mapping[str, Location] | None = None
+        self,
+        location: Location,
+        key_locations: Mapping[str, Location] | None = None,
+        key_names: Mapping[str, str] | None = None,
     ) -> Self:
         """Return a copy that knows where it is written.
 
         Args:
             location: Where the entry is.
             key_locations: Where those of its keys are that have a place of their own.
+            key_names: The names of keys that have another name in its format.
         """
         entry = self.model_copy()
         entry._location = location
         entry._key_locations = key_locations or {}
+        entry._key_names = key_names or {}
         return entry
 
     def location(self, key: str = "") -> Location:
         """Where a key is written, or else the whole entry."""
         return self._key_locations.get(key, self._location)
+
+    def key_name(self, key: str) -> str:
+        """The name of a key in the format of the entry."""
+        return self._key_names.get(key, key)
 
 
 def _check_seconds(value: object) -> object:
@@ -224,6 +237,11 @@ def _volume(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
+def _check_pattern(value: str) -> str:
+    SourceTree.parse(value, Path())
+    return value
+
+
 class ModuleEntry(Defaults, Entry):
     """One ``[[module]]``: a route and the module behind it."""
 
@@ -283,10 +301,10 @@ class ModuleEntry(Defaults, Entry):
         description="Command that builds the module; `wagi build` and `--watch` run it in the"
         " directory of modules.toml.",
     )
-    watch: list[StrictStr] = Field(
+    watch: list[Annotated[StrictStr, AfterValidator(_check_pattern)]] = Field(
         default_factory=list,
-        description="Files and directories that the module is built from: `--watch` builds it when"
-        " they change; `src` by default.",
+        description="Files, directories and glob patterns that the module is built from: `--watch`"
+        " builds it when they change; `src` by default.",
     )
     bindle_server: StrictStr | None = Field(
         default=None,
@@ -296,6 +314,31 @@ class ModuleEntry(Defaults, Entry):
     repository: StrictStr | None = Field(
         default=None, description="Reserved by the original Wagi; ignored."
     )
+
+    _spin_route: SpinRoute | None = PrivateAttr(default=None)
+    _files: FileMounts = PrivateAttr(default=FileMounts())
+
+    def with_component(self, route: SpinRoute, files: FileMounts) -> Self:
+        """Return a copy that serves a component of Spin.
+
+        Args:
+            route: The route of the component.
+            files: The files that its guests see.
+        """
+        entry = self.model_copy()
+        entry._spin_route = route
+        entry._files = files
+        return entry
+
+    @property
+    def spin_route(self) -> SpinRoute | None:
+        """The route of a component of Spin; None for any other entry."""
+        return self._spin_route
+
+    @property
+    def files(self) -> FileMounts:
+        """The files of the project that guests see, in addition to volumes."""
+        return self._files
 
     @field_validator("volumes")
     @classmethod

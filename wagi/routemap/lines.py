@@ -89,9 +89,11 @@ class LineMap:
         shows_value = path in self._items and not of_key and found.value.line == found.key.line
         return found.value if shows_value else found.key
 
-    def problem(self, message: str, file: Path, path: KeyPath, of_key: bool = False) -> Problem:
-        """Report a problem with a value, or with its key; see ``span``."""
-        return self._location(file, self.span(path, of_key), "").problem(message)
+    def problem(
+        self, message: str, file: Path, path: KeyPath, of_key: bool = False, name: str = ""
+    ) -> Problem:
+        """Report a problem with a value, or with its key; see ``span`` and ``location``."""
+        return self._location(file, self.span(path, of_key), name).problem(message)
 
     def location(self, file: Path, path: KeyPath, name: str = "") -> Location:
         """The location of a value; ``name`` is what else messages name."""

@@ -12,12 +12,11 @@ from pydantic import (
     Field,
     StrictStr,
     Tag,
-    ValidationError,
     field_validator,
 )
 
-from wagi.config.text import read_text, suggest_file
-from wagi.config.validation import KeyPath, dotted, explain_validation_error
+from wagi.config.text import suggest_file
+from wagi.config.validation import KeyPath, dotted
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem
 from wagi.routemap.entries import (
@@ -30,8 +29,9 @@ from wagi.routemap.entries import (
     Table,
 )
 from wagi.routemap.include import Include
-from wagi.routemap.lines import LineMap, parse_toml, toml_lines
+from wagi.routemap.lines import LineMap
 from wagi.routemap.static_entry import StaticEntry
+from wagi.routemap.toml_document import TomlDocument
 
 D = TypeVar("D", bound=Defaults)
 
@@ -186,17 +186,8 @@ class _Reader:
 
 def _parse(path: Path) -> tuple[LineMap, ModulesToml]:
     """Read one file. Raises: ConfigurationError with every mistake in it."""
-    text = read_text(path)
-    content = parse_toml(text, path)
-    lines = toml_lines(text)
-    try:
-        return lines, ModulesToml.model_validate(content)
-    except ValidationError as error:
-        problems = [
-            lines.problem(mistake.message, path, mistake.path, mistake.is_key)
-            for mistake in explain_validation_error(error, ModulesToml, _name)
-        ]
-        raise ConfigurationError(sorted(problems, key=lambda item: item.line or 0)) from None
+    document = TomlDocument.read(path)
+    return document.lines, document.validate(ModulesToml, _name)
 
 
 def _with_defaults(item: D, defaults: Defaults) -> D:

@@ -157,7 +157,7 @@ class _PodReader:
             return None
         annotation = self.location((*_ANNOTATIONS, MODULES))
         location = replace(annotation, name=self.location(place).name)
-        return entry.located(location, locations)
+        return entry.located(location, locations, _FIELDS_OF_KEYS)
 
     def _mounts(
         self, container: Container, place: KeyPath, volumes: dict[str, Volume]

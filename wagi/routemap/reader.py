@@ -8,9 +8,12 @@ from wagi.config.text import suggest_file
 from wagi.errors import ConfigurationError, Problem
 from wagi.routemap.entries import Location, ModuleEntry, RouteMap
 from wagi.routemap.modules_toml import read_modules_toml
+from wagi.routemap.toml_document import TomlDocument
 
 MODULE_SUFFIXES = (".wasm", ".wat")
 ROUTE_MAP_SUFFIXES = (".toml", ".yaml", ".yml", *MODULE_SUFFIXES)
+MODULES_TOML = "modules.toml"
+SPIN_TOML = "spin.toml"
 _LANGUAGES = {
     ".c": "C",
     ".cc": "C++",
@@ -28,8 +31,23 @@ _LANGUAGES = {
 }
 
 
+def find_route_map(path: Path) -> Path:
+    """Return the route map that a path names.
+
+    Args:
+        path: The route map, or a directory.
+
+    Returns:
+        Of a directory, its modules.toml, or its spin.toml if only that exists.
+    """
+    if not path.is_dir():
+        return path
+    modules_toml, spin_toml = path / MODULES_TOML, path / SPIN_TOML
+    return spin_toml if spin_toml.is_file() and not modules_toml.exists() else modules_toml
+
+
 def read_route_map(path: Path) -> RouteMap:
-    """Read a modules.toml, a pod manifest, or a single module, which answers every path.
+    """Read a modules.toml, spin.toml or pod manifest, or a module, which answers every path.
 
     Raises:
         ConfigurationError: With every problem.
@@ -48,6 +66,11 @@ def read_route_map(path: Path) -> RouteMap:
                 " serve the .wasm file, or create a project with `wagi new`"
             )
         )
+    document = TomlDocument.read(path)
+    if path.name == SPIN_TOML or any(key.startswith("spin_") for key in document.content):
+        from wagi.routemap.spin import spin_route_map  # imports its models
+
+        return spin_route_map(document)
     return read_modules_toml(path)
 
 

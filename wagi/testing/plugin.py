@@ -42,11 +42,11 @@ _SERVER_LOG = pytest.StashKey[tuple[Path, int]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
-    parser.addini("wagi_manifest", "modules.toml to serve in tests", default="modules.toml")
+    parser.addini("wagi_manifest", "route map to serve in tests", default="")
     parser.getgroup("wagi").addoption(
         "--wagi-manifest",
         metavar="FILE",
-        help="modules.toml to serve in tests (default: modules.toml)",
+        help="route map to serve in tests (default: modules.toml or spin.toml)",
     )
 
 
@@ -66,6 +66,8 @@ class _Gateways:
 
     def manifest(self, node: pytest.Item) -> str:
         """Return the route map of a test: its text, or its path after ``@``."""
+        from wagi.routemap.reader import find_route_map
+
         markers = list(node.iter_markers("wagi"))
         root = node.config.rootpath
         for marker in markers:
@@ -73,7 +75,8 @@ class _Gateways:
                 return f"@{root / marker.kwargs['manifest']}"
         if not markers:
             option = node.config.getoption("--wagi-manifest")
-            return f"@{root / (option or node.config.getini('wagi_manifest'))}"
+            path = find_route_map(root / (option or node.config.getini("wagi_manifest")))
+            return f"@{path}"
         return "\n".join(_entry(root, marker) for marker in reversed(markers))
 
     def _file(self, manifest: str) -> Path:
