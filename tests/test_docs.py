@@ -46,8 +46,8 @@ def test_the_entry_that_a_spin_component_becomes(tmp_path: Path) -> None:
     for name in ("spin.toml", "modules.toml"):
         done = run_wagi(tmp_path, "check", name)
         assert (done.returncode, done.stderr) == (0, ""), name
-    (spin,) = read_route_map(tmp_path / "spin.toml").entries
-    (converted,) = read_route_map(tmp_path / "modules.toml").entries
+    (spin,) = read_route_map(tmp_path / "spin.toml").modules
+    (converted,) = read_route_map(tmp_path / "modules.toml").modules
     assert spin.module == str(tmp_path / converted.module)
     for key in ("route", "environment", "allowed_hosts", "limits"):
         assert getattr(spin, key) == getattr(converted, key)

@@ -87,7 +87,7 @@ def test_the_port_answers_with_the_reason(tmp_path: Path, chromium: Page) -> Non
 def test_no_request_is_lost_when_the_first_plan_is_loaded(tmp_path: Path) -> None:
     with started(tmp_path, "[[modul]]", "--watch", "--workers", "2") as server:
         write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "good"), "modules.toml": MANIFEST})
-        statuses = []
+        statuses: list[int] = []
         while not statuses or statuses[-1] == 503:
             statuses.append(server.get("/").status)
         assert statuses[-1] == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import threading
 import time
@@ -133,7 +134,8 @@ def test_a_link_that_changes_all_the_time(server: Server, folder: Path) -> None:
     thread = threading.Thread(target=swap)
     thread.start()
     try:
-        statuses, deadline = set(), time.monotonic() + 60
+        statuses: set[int] = set()
+        deadline = time.monotonic() + 60
         while len(statuses) < 2 or time.monotonic() < deadline - 58:
             assert time.monotonic() < deadline, statuses
             response = server.get("/changing/secret.txt")
@@ -208,7 +210,8 @@ def test_no_file_descriptors_left(tmp_path: Path) -> None:
     write_files(tmp_path, {"public/big.bin": b"x" * 16 * 1024**2})
     manifest = '[[module]]\nroute = "/..."\nstatic = "public"\n'
     with serving(tmp_path, manifest, *ONE_WORKER, files_limit=64) as server, ExitStack() as stack:
-        clients, heads = [], []
+        clients: list[socket.socket] = []
+        heads: list[bytes] = []
         while not heads or heads[-1] == b"HTTP/1.1 200":
             clients.append(stack.enter_context(server.connect()))
             clients[-1].settimeout(5)

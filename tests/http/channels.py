@@ -30,6 +30,10 @@ class MemoryChannel:
     def can_write(self) -> bool:
         return not self._buffered
 
+    @property
+    def descriptor(self) -> int | None:
+        return None
+
     def write(self, data: bytes) -> None:
         assert self.aborted is None
         self.written += data

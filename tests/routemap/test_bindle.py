@@ -48,7 +48,7 @@ def test_features_are_keys() -> None:
         "allowed_hosts": "https://a.example, b.example",
         "pass_authorization": "true",
     }
-    (entry,) = route_map(parcel(**features), parcel(unused="x")).entries
+    (entry,) = route_map(parcel(**features), parcel(unused="x")).modules
     assert (entry.route, entry.entrypoint, entry.argv) == ("/a/...", "run", "x ${ARGS}")
     assert entry.allowed_hosts == ["https://a.example", "b.example"]
     assert entry.pass_authorization
@@ -59,7 +59,7 @@ def test_features_are_keys() -> None:
 def test_locations() -> None:
     found = route_map(parcel(route="/"))
     name = "bindle:site/1.0.0, parcel hello.wasm"
-    (entry,) = found.entries
+    (entry,) = found.modules
     assert str(entry.location("route")) == name
     problem = entry.location("module").problem("oops")
     assert (str(problem), problem.exit_status) == (f"{name}: oops", 1)

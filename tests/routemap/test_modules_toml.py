@@ -36,7 +36,7 @@ def read(folder: Path, text: str = TEXT) -> RouteMap:
 
 
 def test_an_entry_overrides_defaults(tmp_path: Path) -> None:
-    first, second = read(tmp_path).entries
+    first, second = read(tmp_path).modules
     assert (first.limits.timeout, second.limits.timeout) == (None, 5)
     assert (first.limits.memory_limit, second.limits.memory_limit) == (1 << 20, 1 << 20)
     assert first.environment == {"A": "defaults", "B": "defaults"}
@@ -47,7 +47,7 @@ def test_locations(tmp_path: Path) -> None:
     """A key of [defaults] is reported at the entry for which it is invalid."""
     found = read(tmp_path)
     path = tmp_path / "modules.toml"
-    first, second = found.entries
+    first, second = found.modules
     header = Location(path, 7, column=1, width=10, source="[[module]]")
     route = Location(path, 8, column=9, width=4, source='route = "/a"')
     assert (first.location(), first.location("route")) == (header, route)

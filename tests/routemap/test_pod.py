@@ -66,7 +66,7 @@ def problems(folder: Path, text: str) -> list[str]:
 def test_all_supported_fields(tmp_path: Path) -> None:
     """Routes have the order of the annotation."""
     found = read(tmp_path, POD)
-    second, first = found.entries
+    second, first = found.modules
     assert (second.route, second.entrypoint, second.allowed_hosts) == (
         "/second/...", "run", ["https://a.b"],
     )  # fmt: skip
@@ -98,12 +98,12 @@ def test_the_pull_policy(tmp_path: Path, image: str, policy: str, pull: str) -> 
     """The default is that of Kubernetes."""
     text = POD.replace("registry.example/second", image).replace("Never", policy or '""')
     found = read(tmp_path, text)
-    assert found.entries[0].pull == pull
+    assert found.modules[0].pull == pull
 
 
 def test_a_container_without_an_entry_is_a_warning(tmp_path: Path) -> None:
     found = read(tmp_path, POD.replace('"first": {"route": "/"}', "").replace("]},", "]}"))
-    assert len(found.entries) == 1
+    assert len(found.modules) == 1
     (warning,) = found.warnings
     assert str(warning).endswith(
         "pod.yaml:15: container 'first': not served: it has no entry in"
@@ -113,7 +113,7 @@ def test_a_container_without_an_entry_is_a_warning(tmp_path: Path) -> None:
 
 def test_a_handler_that_checks_credentials(tmp_path: Path) -> None:
     text = POD.replace('"entrypoint": "run"', '"pass_authorization": true')
-    second, first = read(tmp_path, text).entries
+    second, first = read(tmp_path, text).modules
     assert (second.pass_authorization, first.pass_authorization) == (True, False)
 
 
@@ -125,7 +125,7 @@ def test_the_default_address(tmp_path: Path) -> None:
 def test_several_documents(tmp_path: Path) -> None:
     other = POD.replace("first", "third").replace("second", "fourth").replace('"/"', '"/third"')
     found = read(tmp_path, f"---\n{POD}---\n{other}---\n")
-    entries = found.entries
+    entries = found.modules
     assert [entry.route for entry in entries] == ["/second/...", "/", "/fourth/...", "/third"]
     text = f"{POD}---\n{other.replace('3001', '3002')}"
     (problem,) = problems(tmp_path, text)
@@ -192,7 +192,7 @@ def test_unsupported_fields(
 
 def test_null_is_the_same_as_absent(tmp_path: Path) -> None:
     text = POD.replace("imagePullPolicy: Never", "env: ~\n      args: ~\n      volumeMounts:")
-    entry = read(tmp_path, text).entries[0]
+    entry = read(tmp_path, text).modules[0]
     assert (entry.environment, entry.volumes, entry.pull) == ({}, {}, "always")
 
 

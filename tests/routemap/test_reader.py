@@ -17,7 +17,7 @@ def test_a_module_responds_to_every_path(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"hello{suffix}"
     path.write_text("")
     found = read_route_map(path)
-    (entry,) = found.entries
+    (entry,) = found.modules
     assert (entry.route, entry.module, found.folder) == ("/...", path.name, tmp_path)
     assert entry.location("module") == found.location == Location(path)
 
@@ -30,12 +30,12 @@ def test_a_module_that_does_not_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["pod.yaml", "pod.yml"])
 def test_a_pod(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(POD)
-    assert len(read_route_map(tmp_path / name).entries) == 2
+    assert len(read_route_map(tmp_path / name).modules) == 2
 
 
 def test_any_other_name_is_a_modules_toml(tmp_path: Path) -> None:
     (tmp_path / "routes").write_text('[[module]]\nroute = "/"\nmodule = "a.wasm"\n')
-    assert [entry.route for entry in read_route_map(tmp_path / "routes").entries] == ["/"]
+    assert [entry.route for entry in read_route_map(tmp_path / "routes").modules] == ["/"]
 
 
 @pytest.mark.parametrize(

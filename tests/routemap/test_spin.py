@@ -118,7 +118,7 @@ def read(folder: Path, text: str = VERSION_2) -> RouteMap:
 
 
 def by_route(folder: Path, text: str = VERSION_2) -> dict[str, ModuleEntry]:
-    return {entry.route: entry for entry in read(folder, text).entries}
+    return {entry.route: entry for entry in read(folder, text).modules}
 
 
 def place_of(location: Location) -> Location:
@@ -129,7 +129,7 @@ def place_of(location: Location) -> Location:
 def test_exact_routes_come_first_then_the_longest(tmp_path: Path) -> None:
     """Each with the base; their order in the file does not count."""
     found = read(tmp_path)
-    assert [entry.route for entry in found.entries] == [
+    assert [entry.route for entry in found.modules] == [
         "/app/first", "/app/longer/path/...", "/app/longer/...", "/app/...",
     ]  # fmt: skip
     assert (found.folder, found.location) == (tmp_path, Location(tmp_path / "spin.toml"))
@@ -202,7 +202,7 @@ def test_locations(tmp_path: Path) -> None:
 
 
 def test_version_1(tmp_path: Path) -> None:
-    first, second = read(tmp_path, VERSION_1).entries
+    first, second = read(tmp_path, VERSION_1).modules
     assert (first.route, first.module) == ("/", str(tmp_path / "first.wasm"))
     assert (second.route, second.module) == ("/...", str(tmp_path / "second.wasm"))
     assert second.environment == {"GREETING": "hi"}
@@ -230,7 +230,7 @@ def test_version_1(tmp_path: Path) -> None:
 )
 def test_spellings_of_version_1(tmp_path: Path, old: str, new: str) -> None:
     assert old in VERSION_1
-    first, _ = read(tmp_path, VERSION_1.replace(old, new)).entries
+    first, _ = read(tmp_path, VERSION_1.replace(old, new)).modules
     assert first.route == "/"
 
 
@@ -257,7 +257,7 @@ def test_a_route_with_its_base(tmp_path: Path, base: str, route: str, expected: 
 def test_the_file_is_recognized(tmp_path: Path) -> None:
     """By its name or by its version, whatever its name."""
     (tmp_path / "app.toml").write_text(VERSION_1)
-    assert len(read_route_map(tmp_path / "app.toml").entries) == 2
+    assert len(read_route_map(tmp_path / "app.toml").modules) == 2
     (tmp_path / "spin.toml").write_text("[[module]]\n")
     with pytest.raises(ConfigurationError, match="expected spin_manifest_version"):
         read_route_map(tmp_path / "spin.toml")
