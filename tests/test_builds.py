@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,3 +154,33 @@ def test_a_single_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_bindle_has_no_sources() -> None:
     assert warnings(None) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_build_starts_kills_it(tmp_path: Path, number: int) -> None:
+    """The process that ``Popen`` has started by then is not lost."""
+    pid = tmp_path / "pid"
+    program = f"""
+import os, signal, subprocess, sys
+from pathlib import Path
+from wagi.builds import Build, run_build
+
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        os.kill(os.getpid(), {int(number)})
+        for _ in range(1000):
+            pass  # the handler runs between two instructions
+
+subprocess.Popen = Popen
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+command = "sleep 300 & echo $! > pid.new; mv pid.new pid; wait"
+run_build(Build(command, Path({str(tmp_path)!r}), (), (), ()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == (3 if number == signal.SIGTERM else -signal.SIGINT), done.stderr
+    if pid.exists():  # the shell may have been killed before it wrote the file
+        assert not Path(f"/proc/{pid.read_text().strip()}").exists()

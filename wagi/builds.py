@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -97,16 +98,19 @@ def run_build(build: Build, on_output: Callable[[bytes], None] | None = None) ->
     started = time.time_ns()
     # Compiler messages belong on the terminal, not in the access log.
     source, target = (-1, _STDERR) if on_output is None else _open_pipe()
-    process = subprocess.Popen(
-        build.command,
-        shell=True,
-        cwd=build.folder,
-        stdin=subprocess.DEVNULL,
-        stdout=target,
-        stderr=target,
-        start_new_session=True,  # so that killpg reaches all of its children
-    )
+    with _deferred_signals() as deferred:
+        process = subprocess.Popen(
+            build.command,
+            shell=True,
+            cwd=build.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=target,
+            stderr=target,
+            start_new_session=True,  # so that killpg reaches all of its children
+        )
     try:
+        for number in deferred:
+            signal.raise_signal(number)
         if on_output is not None:
             os.close(target)
             _copy_output(source, process, on_output)
@@ -121,6 +125,30 @@ def run_build(build: Build, on_output: Callable[[bytes], None] | None = None) ->
     if not status:
         _mark_as_built(build, started)
     return status
+
+
+@contextlib.contextmanager
+def _deferred_signals() -> Iterator[list[int]]:
+    """Collect signals whose handlers may raise, while the block runs.
+
+    ``Popen`` starts the process before it returns; an exception in between would lose it.
+
+    Yields:
+        The numbers of the signals, which the caller raises again after the block.
+    """
+    deferred: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # others run no handlers
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                signal.signal(number, lambda number, _: deferred.append(number))
+                handlers[number] = handler
+    try:
+        yield deferred
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _open_pipe() -> tuple[int, int]:
