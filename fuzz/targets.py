@@ -44,7 +44,7 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LINE_ENDS = (b"\n", b"\r\n", b"\r\r\n")
 _NOT_PASSED_ON = (b"status", b"content-length", b"transfer-encoding", b"connection")
-_TOO_LARGE = "500 The handler's header block is too large."
+_TOO_LARGE = "500 The handler's header block is too large (header_limit)."
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEADER_LIMIT = 1024
 

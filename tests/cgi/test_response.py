@@ -106,7 +106,10 @@ def test_the_header_limit_is_exact(output: bytes) -> None:
     if not isinstance(parsed, str):
         size = len(output) - len(parsed[1])
         assert parse_at_once(output, size) == parsed
-        assert parse_at_once(output, size - 1) == "500 The handler's header block is too large."
+        assert (
+            parse_at_once(output, size - 1)
+            == "500 The handler's header block is too large (header_limit)."
+        )
 
 
 @pytest.mark.parametrize("end", LINE_ENDS)
@@ -116,7 +119,10 @@ def test_the_limit_includes_the_empty_line(end: bytes) -> None:
         parsed = parse(pieces, len(block))
         assert not isinstance(parsed, str)
         assert (parsed[0].status, parsed[1]) == (201, b"body")
-        assert parse(pieces, len(block) - 1) == "500 The handler's header block is too large."
+        assert (
+            parse(pieces, len(block) - 1)
+            == "500 The handler's header block is too large (header_limit)."
+        )
 
 
 def test_no_empty_line_within_the_limit() -> None:

@@ -113,7 +113,7 @@ def test_queue_length_and_wait_are_limited() -> None:
         (waiting,) = await holders(admission, narrow, 1)
         with pytest.raises(Overloaded, match="already queued"):
             await admission.acquire(narrow)
-        with pytest.raises(Overloaded, match=r"no free slot within 0\.05 s"):
+        with pytest.raises(Overloaded, match=r"no free slot \(max_concurrency\) within 0\.05 s"):
             await waiting
         assert not narrow.waiting
         admission.release(narrow, lease)

@@ -278,4 +278,5 @@ def check_size(environment: bytes, argv: bytes, limit: int | None) -> None:
     if limit is None or len(environment) + len(argv) <= limit:
         return
     if len(environment) - environment.count(0) + len(argv) - argv.count(0) > limit:
-        raise RequestTooLarge("The request's header fields and target are too large together.")
+        message = "The request's header fields and target are too large together"
+        raise RequestTooLarge(f"{message} (environment_limit).")

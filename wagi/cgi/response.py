@@ -133,7 +133,7 @@ class ResponseParser:
             self._head = _parse_cached(block) if len(block) <= _CACHED_SIZE else _parse(block)
             self._block = b""
         elif self._head is None and len(self._block) > self._limit:
-            raise BadResponse("The handler's header block is too large.")
+            raise BadResponse("The handler's header block is too large (header_limit).")
         return self._head
 
     def _split(self) -> bool:

@@ -187,7 +187,9 @@ class Admission:
     async def _wait(self, share: Share) -> Lease:
         if len(share.waiting) >= share.max_queue:
             shortage = self._shortage(share)
-            raise Overloaded(f"{shortage}, and {share.max_queue} requests are already queued")
+            raise Overloaded(
+                f"{shortage}, and {share.max_queue} requests are already queued (max_queue)"
+            )
         granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         request = _WaitingRequest(granted, now())
         if not share.waiting:
@@ -207,13 +209,16 @@ class Admission:
             else:
                 self._dequeue(share, request)
             if isinstance(error, TimeoutError):
-                raise Overloaded(f"{shortage} within {share.queue_timeout:g} s") from None
+                raise Overloaded(
+                    f"{shortage} within {share.queue_timeout:g} s (queue_timeout)"
+                ) from None
             raise
 
     def _shortage(self, share: Share) -> str:
         """Return the resource that a request of this share waits for, for the log."""
         if not self._has_slot(share):
-            return "no free slot"
+            is_full = share.limit is not None and not share.limit.has_free_slot
+            return f"no free slot ({'max_concurrency' if is_full else '--max-concurrency'})"
         needed = share.expected_memory + share.demand.tables
         return (
             f"not enough free memory (a guest needs {needed / _MIB:.1f} MiB to start,"

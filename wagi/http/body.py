@@ -224,7 +224,7 @@ class BodyReader:
         except TimeoutError:
             self._waited += time.monotonic() - began
             if too_slow_first:
-                raise _too_slow() from None
+                raise _too_slow("--min-body-rate") from None
             return None
         data = self._stream.take()
         self._waited += time.monotonic() - began
@@ -258,15 +258,21 @@ class BodyReader:
         Raises:
             HTTPError: 413 if the body is too long, 408 if it is too slow, 400 if it is invalid.
         """
-        limit = self._limits.spool_limit if limit is None else min(limit, self._limits.spool_limit)
+        spool_limit = self._limits.spool_limit
+        key = "--spool-limit"
+        if limit is None or limit > spool_limit:
+            limit = spool_limit
+        else:
+            key = "body_limit"
         self.send_continue()
         try:
             async with asyncio.timeout(seconds):
                 self.length = await self.spool(limit, None)
         except TimeoutError:
-            raise _too_slow() from None
+            raise _too_slow("timeout") from None
         if self.length > limit:
-            raise too_large("The request body is too large to be sent without a Content-Length.")
+            message = "The request body is too large to be sent without a Content-Length"
+            raise too_large(f"{message} ({key}).")
 
     async def spool(self, limit: int, max_wait: float | None) -> int:
         """Read into a spool, from which ``take`` returns the data later.
@@ -309,8 +315,9 @@ def too_large(message: str) -> HTTPError:
     return HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
 
 
-def _too_slow() -> HTTPError:
-    return HTTPError(HTTPStatus.REQUEST_TIMEOUT, "The request body did not arrive in time.")
+def _too_slow(limit: str) -> HTTPError:
+    message = f"The request body did not arrive in time ({limit})."
+    return HTTPError(HTTPStatus.REQUEST_TIMEOUT, message)
 
 
 def _no_space(reason: str) -> HTTPError:

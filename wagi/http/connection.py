@@ -356,7 +356,7 @@ class Connection(asyncio.Protocol):
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._on_timer)
         elif self._state == "HEAD":
-            message = "The request header fields did not arrive in time."
+            message = "The request header fields did not arrive in time (--header-timeout)."
             self._reject(HTTPError(HTTPStatus.REQUEST_TIMEOUT, message))
         elif self._state == "CLOSED":
             self.abort()

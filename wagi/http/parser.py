@@ -186,21 +186,25 @@ class RequestParser:
         if position < len(head):
             yield (
                 position,
-                HTTPError(HTTPStatus.REQUEST_URI_TOO_LONG, "The request target is too long."),
+                HTTPError(
+                    HTTPStatus.REQUEST_URI_TOO_LONG,
+                    "The request target is too long (--max-request-line).",
+                ),
             )
         if line_end < 0:
             return
         position = line_end + limits.fields + len(_EMPTY_LINE)
+        message = "The request header fields are too large (--max-request-header)."
         if head.count(b"\n") > MAX_FIELDS + 2:
             ends = (match.start() for match in re.finditer(b"\n", head))
-            position = min(position, next(islice(ends, MAX_FIELDS + 2, None)))
+            excess = next(islice(ends, MAX_FIELDS + 2, None))
+            if excess < position:
+                position = excess
+                message = f"The request has more than {MAX_FIELDS} header fields."
         if position < len(head):
             yield (
                 position,
-                HTTPError(
-                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                    "The request header fields are too large.",
-                ),
+                HTTPError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message),
             )
 
     def _parse_head(self, head: bytes) -> Head:

@@ -149,7 +149,7 @@ class Request:
                     HTTPStatus.BAD_REQUEST, "HTTP/1.0 does not support Transfer-Encoding."
                 )
         elif size_limit is not None and length > size_limit:
-            raise too_large("The request body is too large.")
+            raise too_large("The request body is too large (body_limit).")
         return BodyReader(self.body, length or 0, limits, self._continue_writer())
 
     def _continue_writer(self) -> Callable[[], None] | None:

@@ -122,7 +122,7 @@ class OutboundClient:
             raise OutboundError(Failure.REQUEST, f"{url.origin()}: {error.os_error}") from None
         except TimeoutError:
             raise OutboundError(
-                Failure.REQUEST, f"{url.origin()} did not respond in time"
+                Failure.REQUEST, f"{url.origin()} did not respond in time (http_timeout)"
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise OutboundError(Failure.REQUEST, f"{url.origin()}: {error}") from None
@@ -150,7 +150,9 @@ class OutboundResponse:
         try:
             data = await self._response.content.read(size)
         except TimeoutError:
-            raise OutboundError(Failure.RUNTIME, "the response did not end in time") from None
+            raise OutboundError(
+                Failure.RUNTIME, "the response did not end in time (http_timeout)"
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise OutboundError(Failure.RUNTIME, f"the response was interrupted: {error}") from None
         self._received += len(data)
