@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wagi.observe.access_log import AccessLog, Entry, format_json, format_text
+from wagi.observe.access_log import AccessLog, Entry, format_json, format_short, format_text
 from wagi.observe.exchange import Exchange
 from wagi.observe.text import one_line
 from wagi.observe.writer import _pieces
@@ -70,6 +70,18 @@ def test_client_input_cannot_break_out_of_a_field_or_line(field: int, text: str)
     assert re.fullmatch(rf"{pattern} cpu_ms=\S+ id=\S+\n", line)
     assert len(line.splitlines()) == 1
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", line)
+
+
+@pytest.mark.fast
+@given(entries, st.booleans())
+def test_the_line_for_a_terminal_has_80_columns(entry: Entry, has_color: bool) -> None:
+    line = format_short(entry, has_color)
+    plain = re.sub(r"\x1b\[\d+m", "", line)
+    assert line.endswith(" ms\n")
+    assert len(line.splitlines()) == 1
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", plain)
+    if entry[10] < 1e6:
+        assert len(plain) <= 80 + len("\n")
 
 
 @pytest.mark.fast

@@ -14,6 +14,8 @@ import ssl
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -226,7 +228,7 @@ def test_trusted_proxy(tmp_path: Path, trusted: bool) -> None:
 
 
 def test_a_terminal_gets_a_route_table(tmp_path: Path) -> None:
-    """The startup banner shows addresses, routes, modules and the loading time."""
+    """The startup banner shows URLs, modules and the loading time; log lines are short."""
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST})
     terminal, other = pty.openpty()
     process = subprocess.Popen(
@@ -234,19 +236,29 @@ def test_a_terminal_gets_a_route_table(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "100"},
         stderr=other,
-        stdout=subprocess.DEVNULL,
+        stdout=other,
     )
     os.close(other)
     seen = ""
     try:
         while "Ctrl-C" not in seen:
             seen += os.read(terminal, 65536).decode()
+        (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+/hello(?=\x1b|\s)", seen))
+        with urllib.request.urlopen(url) as response:
+            assert response.read() == b"hello\n"
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(url + "/" + "x" * 200)
+        while "404" not in seen or not seen.endswith("\n"):
+            seen += os.read(terminal, 65536).decode()
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         os.close(terminal)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", seen)
-    assert re.search(r"/hello\s+hello\.wat", plain)
+    assert re.search(r":\d+/hello.*hello\.wat", plain)
+    assert re.search(r"\n\d\d:\d\d:\d\d 200 GET /hello +\d+\.\d ms\r\n", plain)
+    assert re.search(r"\n\d\d:\d\d:\d\d 404 GET /hello/x+… \d+\.\d ms\r\n", plain)
+    assert "\x1b[33m404\x1b[0m" in seen
     assert re.search(r"Loaded 4 routes in \d+\.\d+ s", plain)
     assert re.search(r"Listening on http://127\.0\.0\.1:\d+", plain)
 

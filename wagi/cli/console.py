@@ -10,6 +10,7 @@ from shutil import get_terminal_size
 import click
 
 from wagi.errors import Problem
+from wagi.observe.terminal import supports_color
 from wagi.observe.text import paragraph
 
 COLOR = False if os.environ.get("NO_COLOR") else None
@@ -31,7 +32,7 @@ def print_error(kind: str, problem: object) -> None:
 
 def uses_color() -> bool:
     """Whether stderr is a terminal that may get colors."""
-    return COLOR is None and sys.stderr is not None and sys.stderr.isatty()
+    return supports_color(sys.stderr)
 
 
 def format_error(kind: str, problem: object) -> str:

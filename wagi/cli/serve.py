@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +48,9 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
     """Serve a modules.toml."""
     settings = settings_from(options)
     path = manifest_path(file, config, settings)
-    started = time.perf_counter()
 
     def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path | None) -> None:
-        log.print(startup_message(url, plan, time.perf_counter() - started, log_dir))
+        log.print(startup_message(url, plan, log_dir))
 
     develop, watch = dev_mode(settings, path), reload_on_change(settings, path)
     sys.exit(service.serve(settings, path, announce, show_progress, develop, watch))

@@ -339,7 +339,11 @@ class Settings(BaseModel):
     ] = Field(HostPort("127.0.0.1", 3001), description="Loopback address of the --dev page.")
     access_log: Annotated[
         Literal["text", "json", "off"], Flag("[text|json|off]"), Topic.LOGGING
-    ] = Field("text", description="Format of the access log on stdout, one line per request.")
+    ] = Field(
+        "text",
+        description="Format of the access log on stdout, one line per request; text is shorter on"
+        " a terminal.",
+    )
 
     @classmethod
     def option(cls, name: str) -> Option:

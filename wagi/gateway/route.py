@@ -129,6 +129,7 @@ class Plan:
         certificate: Certificate chain and key (PEM), if it is served with TLS.
         unavailable: Why every request is answered with 503, until a plan can be loaded; empty for a
             plan that was loaded.
+        load_seconds: How long loading took, in seconds.
     """
 
     routes: tuple[PlannedRoute | PlannedStatic, ...]
@@ -137,6 +138,7 @@ class Plan:
     warnings: tuple[Problem, ...]
     certificate: tuple[bytes, bytes] | None = None
     unavailable: str = ""
+    load_seconds: float = 0.0
 
     @property
     def handlers(self) -> tuple[PlannedRoute, ...]:

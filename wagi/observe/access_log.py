@@ -1,4 +1,7 @@
-"""The access log: one line per request, in the combined format of Apache and nginx, extended."""
+"""The access log: one line per request, in the combined format of Apache and nginx, extended.
+
+A terminal gets a shorter line.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import TextIO
 from aiohttp.hdrs import REFERER, USER_AGENT  # their case is folded already
 
 from wagi.observe.exchange import Exchange
+from wagi.observe.terminal import is_terminal, supports_color
 from wagi.observe.text import one_line
 from wagi.observe.writer import Output, Writer, to_descriptor
 
@@ -25,6 +29,9 @@ _LINE_SIZE = 160
 """Size in bytes of a line without the parts that the client chooses. A queued entry takes about
 540 bytes of memory: up to 26,000 of them, 14 MB, can be queued."""
 _CLOSE_TIMEOUT_S = 1.0  # for records that are queued at the end
+_COLUMNS = 80  # of a line for a terminal
+_COLORS = ("", "", "\x1b[32m", "\x1b[36m", "\x1b[33m", "\x1b[31m")  # by the first digit of a status
+_RESET = "\x1b[0m"
 _FORMATS = ("text", "json", "off")
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")
 """Text that needs no escaping in quotes: printable ASCII without quotes and backslashes."""
@@ -37,7 +44,7 @@ class AccessLog:
         """Open the log.
 
         Args:
-            kind: ``text``, ``json`` or ``off``.
+            kind: ``text``, which is shorter on a terminal, ``json`` or ``off``.
             stream: The output, which must have a file descriptor; None if it is closed.
         """
         assert kind in _FORMATS
@@ -45,7 +52,10 @@ class AccessLog:
         self._output: Output[Entry] | None = None
         # If stdout is closed (1>&-), its descriptor may have been reused for something else.
         if kind != "off" and stream is not None:
-            encode = partial(_encode, format_json if kind == "json" else format_text)
+            format_line = format_json if kind == "json" else format_text
+            if kind == "text" and is_terminal(stream):
+                format_line = partial(format_short, has_color=supports_color(stream))
+            encode = partial(_encode, format_line)
             self._output = Output("the access log", to_descriptor(stream.fileno()), encode)
 
     def __call__(self, exchange: Exchange) -> None:
@@ -96,6 +106,22 @@ def format_text(entry: Entry) -> str:
         f' route="{route}" ms={seconds * 1000:.3f} cpu_ms={cpu_seconds * 1000:.3f}'
         f" id={request_id}\n"
     )
+
+
+def format_short(entry: Entry, has_color: bool) -> str:
+    """Format a line for a terminal: local time, status, method, target and milliseconds.
+
+    It has at most 80 columns if the characters of the target have one each.
+    """
+    _, received, method, target, _, status, _, _, _, _, seconds, _, _ = entry
+    method, target = one_line(method)[:10], one_line(target)
+    code = f"{_COLORS[min(status // 100, 5)]}{status}{_RESET}" if has_color else str(status)
+    duration = f"{seconds * 1000:.1f} ms"
+    room = max(1, _COLUMNS - len(f"00:00:00 {status} {method}  {duration}"))
+    if len(target) > room:
+        target = target[: room - 1] + "…"
+    clock = time.strftime("%H:%M:%S", time.localtime(received))
+    return f"{clock} {code} {method} {target:{room}} {duration}\n"
 
 
 def format_json(entry: Entry) -> str:

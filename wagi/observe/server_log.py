@@ -7,8 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from wagi.observe.terminal import supports_color
 from wagi.observe.writer import Output, Writer, to_descriptor
 
+_COLORS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
+_RESET = "\x1b[0m"
 _CLOSE_TIMEOUT_S = 1.0  # for records that are queued at the end
 
 
@@ -53,7 +56,7 @@ def server_log() -> Iterator[ServerLog]:
 class _Handler(logging.Handler):
     def __init__(self, log: ServerLog) -> None:
         super().__init__()
-        self.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.setFormatter(_Formatter("%(asctime)s %(level)s %(message)s"))
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -61,8 +64,16 @@ class _Handler(logging.Handler):
 
 
 class _Formatter(logging.Formatter):
+    """Formats records, with colors for levels on a terminal."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._colors = _COLORS if supports_color(sys.stderr) else {}
+
     def format(self, record: logging.LogRecord) -> str:
         """Format a record; one with ``lines`` becomes several lines, each with time and message."""
+        color = self._colors.get(record.levelno, "")
+        record.level = f"{color}{record.levelname}{_RESET}" if color else record.levelname
         head = super().format(record)
         lines = getattr(record, "lines", None)
         return head if lines is None else "\n".join(f"{head}: {line}" for line in lines)

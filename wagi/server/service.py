@@ -11,6 +11,7 @@ import platform
 import resource
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -160,9 +161,12 @@ def _load(
     settings: Settings, file: Path | None, kept: Stores, log_dir: Path | None, report: Report
 ) -> Plan:
     """Load a plan. Runs in a separate process, with its own log of what ``_routes`` prints."""
+    started = time.perf_counter()
     with server_log():
         certificate = read_certificate(settings.tls_cert, settings.tls_key)
-        return replace(load(settings, file, kept, log_dir, report), certificate=certificate)
+        plan = load(settings, file, kept, log_dir, report)
+        seconds = time.perf_counter() - started
+        return replace(plan, certificate=certificate, load_seconds=seconds)
 
 
 def _unavailable_plan(settings: Settings, file: Path | None) -> Plan:
