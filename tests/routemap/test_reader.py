@@ -50,3 +50,18 @@ def test_source_code_is_not_a_route_map(tmp_path: Path, name: str, language: str
     assert f"{name} is {language}" in message
     assert "source code: compile it to WebAssembly (wasm32-wasip1)" in message
     assert "`wagi new`" in message
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "https://example.com/hello.wasm",
+        "http://example.com/a/b.toml",
+        "oci:registry.example/hello:1",
+        "oci://registry.example/hello:1",
+    ],
+)
+def test_a_reference_is_not_a_file(reference: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not a file: name it") as found:
+        read_route_map(Path(reference))
+    assert str(found.value).startswith(reference.replace("oci://", "oci:"))

@@ -170,7 +170,7 @@ def test_connection_refused(tmp_path: Path) -> None:
     status, stderr = check(tmp_path, reference)
     assert status == 1
     assert f"module: {reference}: http://127.0.0.1:" in stderr
-    assert "cannot be reached: " in stderr
+    assert "cannot be reached: Connection refused" in stderr
     write_files(tmp_path, {"m.wasm": module("m")})
     done = run_wagi(tmp_path, "push", "m.wasm", reference)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

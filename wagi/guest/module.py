@@ -88,7 +88,8 @@ def parse(name: str, content: bytes, memory_limit: int) -> ParsedModule:
         if UNSTABLE.encode() in wasm:
             wasm = binary.rename_imports(wasm, rename)
     except (binary.MalformedModuleError, EngineError) as error:
-        raise ModuleError(f"{name}: {error}") from None
+        # wasmtime's message about the text format shows the line, but it does not know the file.
+        raise ModuleError(f"{name}: {str(error).replace('<anon>', name)}") from None
     fits = max((memory_limit, *sizes.memories)) <= SLOT_SIZE
     sections = {section.number: section for section in binary.sections(wasm)}
     data = sections.get(binary.DATA_SECTION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from wagi.config.text import suggest_file
@@ -29,6 +30,8 @@ _LANGUAGES = {
     ".ts": "TypeScript",
     ".zig": "Zig",
 }
+_REFERENCE = re.compile(r"(oci:|https?:)/*(.+)", re.DOTALL)
+"""A reference to a module that is not a file. ``Path`` keeps one of two slashes."""
 
 
 def find_route_map(path: Path) -> Path:
@@ -52,6 +55,11 @@ def read_route_map(path: Path) -> RouteMap:
     Raises:
         ConfigurationError: With every problem.
     """
+    if reference := _REFERENCE.match(str(path)):
+        scheme, rest = reference.groups()
+        text = f"{scheme}//{rest}" if scheme.startswith("http") else f"{scheme}{rest}"
+        fix = f'name it in a modules.toml (module = "{text}"), or download it with `wagi pull`'
+        raise ConfigurationError(Problem(f"{text} is not a file: {fix}"))
     if path.suffix in MODULE_SUFFIXES:
         return _single_module(path)
     if path.suffix in (".yaml", ".yml"):

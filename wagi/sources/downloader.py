@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import random
 import re
 import ssl
@@ -298,6 +299,9 @@ def _describe_interruption(error: BaseException) -> str:
 
 def _describe_error(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno
+        if number is not None and number > 0:  # asyncio's text for it is about its own call
+            return os.strerror(number)
         return error.os_error.strerror or str(error.os_error)
     if isinstance(error, TimeoutError):
         return "timed out"
