@@ -30,7 +30,7 @@ def test_flags_and_variables(name: str) -> None:
 
 def test_options_without_a_value() -> None:
     switches = {name for name in Settings.model_fields if not Settings.option(name).metavar}
-    assert switches == {"bindle_insecure", "watch", "dev"}
+    assert switches == {"bindle_insecure", "reload_on_change", "watch", "dev"}
 
 
 def test_repeatable_options() -> None:

@@ -269,7 +269,9 @@ def test_a_misspelled_module(tmp_path: Path) -> None:
     write_files(tmp_path, {**MODULES, "modules.toml": MANIFEST.replace("hello.wat", "helo.wat")})
     done = run_wagi(tmp_path, "check")
     assert "helo.wat (relative to modules.toml and to the working directory): " in done.stderr
-    assert done.stderr.endswith("did you mean 'hello.wat'?\n")
+    message, source, marker = done.stderr.splitlines()
+    assert message.endswith("did you mean 'hello.wat'?")
+    assert (source, marker) == ('3 | module = "helo.wat"', "  |          ^^^^^^^^^^")
     done = run_wagi(tmp_path, "serve", "helo.wasm")
     assert done.stderr == "error: no such file: helo.wasm: did you mean 'hello.wat'?\n"
 
