@@ -531,7 +531,7 @@ class RequestCycle:
             exchange.route or "none",
             exchange.module or "none",
             paragraph(message),
-            extra={"summary": message},  # for those who know which request it was
+            extra={"summary": message},  # for commands, which send one request
         )
 
 
