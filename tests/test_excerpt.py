@@ -34,6 +34,21 @@ def test_excerpts(source: str, column: int, width: int, expected: list[str]) -> 
     assert excerpt(source, 7, column, width, 80).splitlines() == expected
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/m.wasm?token=abc", "https://h/m.wasm?*********"),
+        ("https://h/m.wasm?a=1#b", "https://h/m.wasm?***#b"),
+        ("https://user:pass@h/m", "https://*********@h/m"),
+        ("oci://h/m@sha256:12", "oci://h/m@sha256:12"),
+    ],
+)
+def test_secrets_of_urls_are_hidden(url: str, shown: str) -> None:
+    """The marker stays where it is."""
+    expected = [f'7 | module = "{shown}"', "  |          " + "^" * (len(url) + 2)]
+    assert excerpt(f'module = "{url}"', 7, 10, len(url) + 2, 80).splitlines() == expected
+
+
 @pytest.mark.parametrize("column", [1, 20, 100, 250, 299, 300])
 def test_long_lines_are_clipped(column: int) -> None:
     """The mistake stays in sight."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _MIN_WIDTH = 30  # columns
 _TAB = "    "
 _CUT = "…"
+_SECRET = re.compile(r"(?<=://)[^/@?#\s\"']*(?=@)|(?<=\?)[^#\s\"']+")
+"""The user of a URL, and its query, which may have a token."""
 
 
 def excerpt(source: str, line: int, column: int, width: int, columns: int) -> str:
-    """Show a line.
+    """Show a line, without the secrets of its URLs.
 
     Args:
         source: The text of the line, which may hold control characters.
@@ -23,6 +26,8 @@ def excerpt(source: str, line: int, column: int, width: int, columns: int) -> st
         The line with its number, and a line with the marker.
     """
     source = source.rstrip()
+    if "://" in source:
+        source = _SECRET.sub(lambda found: "*" * len(found[0]), source)
     margin = f"{line} | "
     start = max(0, column - 1)
     end = min(start + width, len(source)) if width else len(source)

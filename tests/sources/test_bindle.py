@@ -145,10 +145,11 @@ def test_unknown_keys_of_an_invoice(tmp_path: Path, options: tuple[str, ...]) ->
     )
     assert done.returncode == 0
     place = f"bindle:{NAME}, parcel root.wasm" if options else "modules.toml:3"
-    assert done.stderr == (
+    assert done.stderr.splitlines()[0] == (
         f"warning: {place}: module: invoice of {NAME}: unknown key"
-        " 'parcel.0.conditions.member_of' is ignored: did you mean 'memberOf'?\n"
+        " 'parcel.0.conditions.member_of' is ignored: did you mean 'memberOf'?"
     )
+    assert done.stderr.count("warning: ") == 1
 
 
 def test_commands_without_a_server(tmp_path: Path) -> None:

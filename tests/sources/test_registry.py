@@ -369,7 +369,7 @@ def test_authentication_failures(
         done = run_wagi(tmp_path, *command, environment={**environment, **cache(tmp_path)})
         assert done.returncode == 2, done.stderr
         assert message.replace("NAME", guarded.name) in done.stderr
-        assert done.stderr.count("\n") == 1
+        assert done.stderr.count("error: ") == 1
         assert "s3cret" not in done.stderr
 
 
