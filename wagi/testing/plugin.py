@@ -268,8 +268,8 @@ def _describe_guest(response: Response) -> str:
     if guest is None:
         return f"no guest ran\n{response.content.decode(errors='replace')}"
     lines = [f"the guest: {guest.end}"]
-    if guest.trap:
-        lines.append(guest.trap)
+    if guest.trap:  # the functions that were running are in the captured log
+        lines.append(guest.trap.partition("\n")[0])
     lines.append(f"stderr:\n{response.stderr}" if response.stderr else "stderr: nothing")
     if response.status_code >= 500:
         lines.append(f"stdout:\n{guest.stdout.decode(errors='replace')}")
