@@ -92,7 +92,7 @@ max_queue = 0
         time.sleep(0.5)
         for path, reason in (
             ("/few", "2 requests are already queued"),
-            ("/short", "no free slot (max_concurrency) within 0.3 s"),
+            ("/short", r"no free slot \(max_concurrency\) within 0\.3 s \(queue_timeout\)"),
             ("/none", "0 requests are already queued"),
         ):
             response = server.get(path)

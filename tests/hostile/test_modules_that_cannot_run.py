@@ -148,7 +148,7 @@ def test_bad_modules_are_rejected(
     checked: subprocess.CompletedProcess[str],
     served: subprocess.CompletedProcess[str],
 ) -> None:
-    """One line names the module and what is wrong with it; the exit status is 2."""
+    """A line names the module and what is wrong with it; the exit status is 2."""
     for done in (checked, served):
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
@@ -156,7 +156,9 @@ def test_bad_modules_are_rejected(
         assert len(found) == 1, found
         assert re.match(r"error: modules\.toml:\d+: ", found[0])
         assert BAD[name][1] in found[0].partition(f" {name}.wat: ")[2]
-        assert "\n" not in found[0]
+        message, *excerpt = found[0].split("\n")
+        assert f" {name}.wat: " in message
+        assert [line.partition("|")[1] for line in excerpt] == ["|", "|"]
 
 
 @pytest.mark.parametrize("name", GOOD)
