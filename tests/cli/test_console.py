@@ -56,8 +56,8 @@ spec:
         (
             "pod.yaml",
             POD,
-            "error: pod.yaml:11: container 'a': imagePullPolicy: expected Always, IfNotPresent,"
-            " Never, found 'Sometimes'\n"
+            "error: pod.yaml:11: container 'a': imagePullPolicy: expected 'Always',"
+            " 'IfNotPresent' or 'Never', found 'Sometimes'\n"
             "11 |       imagePullPolicy: Sometimes\n   |                        ^^^^^^^^^\n",
         ),
         (

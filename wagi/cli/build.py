@@ -19,7 +19,12 @@ from wagi.config.settings import Settings
 from wagi.errors import ConfigurationError
 from wagi.observe.text import one_line
 from wagi.routemap.entries import ModuleEntry, RouteMap
-from wagi.routemap.reader import ROUTE_MAP_SUFFIXES, find_route_map, read_route_map
+from wagi.routemap.reader import (
+    MODULE_SUFFIXES,
+    ROUTE_MAP_SUFFIXES,
+    find_route_map,
+    read_route_map,
+)
 
 
 @click.command(
@@ -70,7 +75,8 @@ def build(words: tuple[str, ...], config: Path | None) -> None:
 def _is_route_map(word: str) -> bool:
     path = Path(word)
     is_directory = path.is_dir() and find_route_map(path).is_file()
-    return path.suffix in ROUTE_MAP_SUFFIXES or is_directory
+    is_file = path.suffix in ROUTE_MAP_SUFFIXES and path.suffix not in MODULE_SUFFIXES
+    return is_file or is_directory
 
 
 def _select(route_map: RouteMap, names: Sequence[str]) -> list[Build]:
