@@ -73,7 +73,7 @@ def test_hints_about_the_output(tmp_path: Path, module: str, message: str) -> No
 
 
 def test_output_before_a_time_limit(tmp_path: Path) -> None:
-    """A handler that forgot the empty line, and then goes on."""
+    """The handler writes no empty line after its headers, and keeps running."""
     module = Program().write("Content-Type: text/plain\n").code(SPIN).wat()
     manifest = '[[module]]\nroute = "/"\nmodule = "m.wat"\ntimeout = 0.2\n'
     write_files(tmp_path, {"m.wat": module, "modules.toml": manifest})
