@@ -74,6 +74,7 @@ def test_client_input_cannot_break_out_of_a_field_or_line(field: int, text: str)
 
 @pytest.mark.fast
 @given(entries, st.booleans())
+@example((*PLAIN[:2], "G\tT", "/\t", *PLAIN[4:]), True)
 def test_the_line_for_a_terminal_has_80_columns(entry: Entry, has_color: bool) -> None:
     line = format_short(entry, has_color)
     plain = re.sub(r"\x1b\[\d+m", "", line)

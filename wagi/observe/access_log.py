@@ -114,7 +114,9 @@ def format_short(entry: Entry, has_color: bool) -> str:
     It has at most 80 columns if the characters of the target have one each.
     """
     _, received, method, target, _, status, _, _, _, _, seconds, _, _ = entry
-    method, target = one_line(method)[:10], one_line(target)
+    # A tab takes an unknown number of columns.
+    method = one_line(method).replace("\t", " ")[:10]
+    target = one_line(target).replace("\t", " ")
     code = f"{_COLORS[min(status // 100, 5)]}{status}{_RESET}" if has_color else str(status)
     duration = f"{seconds * 1000:.1f} ms"
     room = max(1, _COLUMNS - len(f"00:00:00 {status} {method}  {duration}"))

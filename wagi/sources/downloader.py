@@ -12,6 +12,7 @@ import hashlib
 import os
 import random
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -299,10 +300,10 @@ def _describe_interruption(error: BaseException) -> str:
 
 def _describe_error(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno
-        if number is not None and number > 0:  # asyncio's text for it is about its own call
-            return os.strerror(number)
-        return error.os_error.strerror or str(error.os_error)
+        cause = error.os_error
+        if cause.errno is None or isinstance(cause, (ssl.SSLError, socket.gaierror)):
+            return cause.strerror or str(cause)  # their numbers are not those of the system
+        return os.strerror(cause.errno)  # asyncio's text is about its own call
     if isinstance(error, TimeoutError):
         return "timed out"
     return str(error) or "the connection was closed"
