@@ -11,7 +11,7 @@ from tests.support.server import ROOT
 pytestmark = pytest.mark.fast
 
 PAGE = (ROOT / "docs/architecture.md").read_text()
-PATHS = set(re.findall(r"`((?:wagi|tests|docs|benchmarks)/[\w./]+)`", PAGE))
+PATHS = set(re.findall(r"`((?:wagi|tests|docs|benchmarks|deploy)/[\w./]+)`", PAGE))
 
 
 def test_every_path_exists() -> None:
