@@ -136,8 +136,15 @@ def _compiled() -> list[tuple[re.Pattern[str], str]]:
     ]
 
 
+@cache
+def _any_phrase() -> re.Pattern[str]:
+    return re.compile("|".join(pattern.pattern for pattern, _ in _compiled()), re.IGNORECASE)
+
+
 def _phrases(first: int, text: str) -> list[str]:
     """Yield the phrases found in a text whose first line has the number ``first``."""
+    if not _any_phrase().search(text):
+        return []
     allowed = [match.span() for use in ALLOWED.values() for match in re.finditer(use, text)]
     found = [
         (match.start(), match[0], better)
@@ -154,8 +161,11 @@ def _phrases(first: int, text: str) -> list[str]:
 def _strings_and_comments(path: Path) -> Iterator[tuple[int, str]]:
     """Yield docstrings, other string literals and comments of a file, with their lines.
 
-    Strings without a space are skipped: they are keys and names, not prose.
+    Strings without a space are skipped: they are keys and names, not prose. So are files without
+    any of the phrases, because splitting a file into tokens takes long.
     """
+    if not _any_phrase().search(path.read_text()):
+        return
     for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
         is_fragment = tokenize.tok_name[token.type] == "FSTRING_MIDDLE"
         if token.type in (tokenize.COMMENT, tokenize.STRING) or is_fragment:

@@ -180,6 +180,7 @@ class AnySplit(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.runner = asyncio.Runner()
         self.channel = MemoryChannel()
         self.warnings: list[str] = []
         self.output = b""
@@ -222,12 +223,13 @@ class AnySplit(RuleBasedStateMachine):
         if self.failed is None and hasattr(self, "writer"):
             self.writer.feed(self.output[self.fed :])
             self.run(self.writer.finish())
+        self.runner.close()
         if self.failed is None and hasattr(self, "writer"):
             self.compare()
 
     def run(self, work: Any) -> None:
         try:
-            asyncio.run(work)
+            self.runner.run(work)
         except BadResponse as error:
             self.failed = (error.status, str(error))
             with pytest.raises(BadResponse) as same:

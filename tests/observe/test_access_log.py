@@ -21,7 +21,9 @@ from wagi.observe.text import one_line
 from wagi.observe.writer import _pieces
 
 SPECIAL = '"\\\n\r\t\0\x1b\x7f\x85\xa0é\u2028\u2029\udc80\U0001f600 ~!'
-texts = st.text(st.one_of(st.characters(codec="ascii"), st.sampled_from(SPECIAL), st.characters()))
+texts = st.text(
+    st.one_of(st.characters(codec="ascii"), st.sampled_from(SPECIAL), st.characters()), max_size=8
+)
 clients = st.sampled_from(["", "127.0.0.1", "2001:db8::1"])
 times = st.floats(0, 4e9)
 durations = st.one_of(st.just(0.0), st.floats(0, 1e6), st.floats(0, 1e-5))
@@ -74,6 +76,7 @@ def test_client_input_cannot_break_out_of_a_field_or_line(field: int, text: str)
 
 @pytest.mark.fast
 @given(entries, st.booleans())
+@example((*PLAIN[:3], "/long" * 20, *PLAIN[4:]), True)
 @example((*PLAIN[:2], "G\tT", "/\t", *PLAIN[4:]), True)
 def test_the_line_for_a_terminal_has_80_columns(entry: Entry, has_color: bool) -> None:
     line = format_short(entry, has_color)
