@@ -107,6 +107,26 @@ def test_a_worker_that_hangs_is_not_alive(tmp_path: Path) -> None:
         wait_until(lambda: admin.get("/livez")[0] == 200)
 
 
+def test_the_process_is_started_again(tmp_path: Path) -> None:
+    """The new process shows the same state, and ends with the server."""
+    with observed(tmp_path, *ONE_WORKER) as (server, admin):
+        wait_until(lambda: admin.get("/livez?verbose")[1] == "worker 1: ok\n")
+        config = admin.get("/config")
+        first, worker = server.workers
+        os.kill(first, signal.SIGKILL)
+        server.wait_for_log("the process of --admin-listen was killed by SIGKILL")
+        assert server.get("/hello").text == "hello\n"
+        wait_until(lambda: len(server.workers) == 2)  # meanwhile, connections wait
+        assert admin.get("/readyz") == (200, "ok\n")
+        assert admin.get("/config") == config
+        assert server.workers[0] == worker
+        address = ("127.0.0.1", server.port)
+        assert server.stop() == 0
+        for probe in (lambda: socket.create_connection(address), lambda: admin.get("/readyz")):
+            with pytest.raises(ConnectionRefusedError):
+                probe()
+
+
 def workers_of(server: Server) -> list[int]:
     """The process IDs of the workers; the process of the admin listener was started first."""
     return server.workers[1:]

@@ -19,11 +19,13 @@ from wagi.server.fleet.actions import (
     Log,
     ReportLoad,
     Retire,
+    StartAdmin,
     StartWorker,
     Terminate,
     UseFallback,
 )
 from wagi.server.fleet.events import (
+    AdminExited,
     Event,
     FallbackReady,
     LoadFailed,
@@ -36,6 +38,7 @@ from wagi.server.fleet.events import (
     WorkerReady,
 )
 from wagi.server.fleet.rules import (
+    ADMIN_RESTART_DELAY_S,
     HEALTHY_AFTER_S,
     RELOAD_RETRY_MAX_S,
     RESTART_DELAY_MAX_S,
@@ -501,6 +504,24 @@ def test_a_listener_whose_restart_is_delayed_is_not_started_early_by_a_reload() 
     run.send(LoadSucceeded(2, 1))
     assert run.started() == []
     assert run.wait(0.5) == [StartWorker(3, 0, 2)]
+
+
+# The process of the admin listener
+
+
+def test_the_admin_process_is_started_again_in_every_phase() -> None:
+    loading, stopping, delayed = Run(), serving(), serving()
+    stopping.send(StopRequested())
+    delayed.fleet = replace(delayed.fleet, shutdown_delay=60.0)
+    delayed.send(StopRequested())
+    for run in (loading, serving(), stopping, delayed):
+        run.send(AdminExited(KILLED))
+        message = "the process of --admin-listen was killed by SIGKILL; starting another in 1 s"
+        assert run.actions == [Log(logging.ERROR, message)]
+        assert run.fleet.next_due == run.now + ADMIN_RESTART_DELAY_S
+        assert run.wait(ADMIN_RESTART_DELAY_S - 0.01) == []
+        assert run.wait(0.01) == [StartAdmin()]
+        assert run.wait(10) == []
 
 
 # Starts that are postponed for lack of room

@@ -16,18 +16,15 @@ With ``?verbose``, the probes list what they have checked.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import multiprocessing
 import os
-import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkProcess
 from typing import Any
 
-from wagi.config.values import HostPort, UnixPath
-from wagi.server import listeners
-from wagi.server.signals import HANDLED, reset_signals
+from wagi.server.signals import signals_blocked
 from wagi.server.status import AdminState
 
 _PARENT_POLL_INTERVAL_S = 0.5
@@ -35,38 +32,67 @@ _STALE_AFTER_S = 10.0  # age of a heartbeat after which a worker is not alive
 _fork = multiprocessing.get_context("fork")
 
 
-@contextlib.contextmanager
-def admin_listener(
-    address: HostPort | UnixPath,
-    state: AdminState,
-    memory_budget: int,
-    build: Mapping[str, str],
-) -> Iterator[None]:
-    """Serve the admin listener while the block runs. Must be entered before other forks.
+class AdminListener:
+    """The admin listener, whose process the supervisor starts, and again if it dies.
 
     Args:
-        address: Where to listen.
+        listener: The listening socket.
         state: What the supervisor publishes.
         memory_budget: Size of the memory budget in bytes; 0 if it is unlimited.
         build: Names and versions of the software.
 
-    Raises:
-        WagiError: The address cannot be used.
+    Attributes:
+        state: What the supervisor publishes.
     """
-    with listeners.listen(address, 1, "--admin-listen") as (listener,):
-        admin = _Admin(listener, state, memory_budget, build)
-        process = _fork.Process(target=admin.run, name="wagi admin", daemon=True)
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the supervisor handles them
-        process.start()
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.join()
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        state: AdminState,
+        memory_budget: int,
+        build: Mapping[str, str],
+    ) -> None:
+        self.state = state
+        self._server = _AdminServer(listener, state, memory_budget, build)
+        self._process: ForkProcess | None = None
+
+    def start(self, enter_child: Callable[[], None]) -> None:
+        """Start the process.
+
+        Args:
+            enter_child: Detaches the process from the supervisor.
+        """
+
+        def run() -> None:
+            enter_child()
+            asyncio.run(self._server.run())
+
+        self._process = _fork.Process(target=run, name="wagi admin", daemon=True)
+        with signals_blocked():
+            self._process.start()
+
+    @property
+    def sentinel(self) -> int | None:
+        """Becomes readable when the process has ended; None if it is not running."""
+        return self._process.sentinel if self._process is not None else None
+
+    def join(self) -> int:
+        """Wait for the end of the process, and return its exit status."""
+        assert self._process is not None
+        self._process.join()
+        status = self._process.exitcode or 0
+        self._process = None
+        return status
+
+    def close(self) -> None:
+        """Stop the process."""
+        if self._process is not None:
+            self._process.terminate()
+            self.join()
 
 
-class _Admin:
-    """The process that serves the admin listener. It ends with its parent, the supervisor."""
+class _AdminServer:
+    """The server of the admin listener, in a process that ends with its parent, the supervisor."""
 
     def __init__(
         self,
@@ -82,12 +108,8 @@ class _Admin:
         self._build = build
         self._parent = os.getpid()
 
-    def run(self) -> None:
+    async def run(self) -> None:
         """Serve until the parent terminates this process or dies."""
-        reset_signals()
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
         from aiohttp import web
 
         from wagi.observe.metrics.exposition import Exposition, ServiceFacts

@@ -38,7 +38,7 @@ from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
 from wagi.routemap.reader import read_route_map
 from wagi.server import listeners
-from wagi.server.admin import admin_listener
+from wagi.server.admin import AdminListener
 from wagi.server.status import AdminState
 from wagi.server.supervisor import Supervisor, WorkerSpec
 from wagi.server.systemd import Notifier, activated_socket
@@ -138,7 +138,7 @@ def serve(
                 spec,
                 log_dir,
                 development,
-                None if admin is None else admin.metrics,
+                None if admin is None else admin.state.metrics,
                 inherited is not None,
             ),
             on_ready=on_ready,
@@ -247,8 +247,8 @@ def _work(
     return 0
 
 
-def _open_admin(settings: Settings, stack: contextlib.ExitStack) -> AdminState:
-    """Serve the admin listener until the stack is closed.
+def _open_admin(settings: Settings, stack: contextlib.ExitStack) -> AdminListener:
+    """Open the admin listener; its socket is closed with the stack.
 
     Raises:
         WagiError: The address cannot be used.
@@ -259,9 +259,8 @@ def _open_admin(settings: Settings, stack: contextlib.ExitStack) -> AdminState:
         problem = f"--admin-listen {address}: expected another address than that of --listen"
         raise ConfigurationError(Problem(f"{problem}: probes and metrics are not for the public"))
     state = AdminState(CELLS_PER_WORKER * settings.worker_count)
-    budget = settings.memory_budget_size
-    stack.enter_context(admin_listener(address, state, budget, _versions()))
-    return state
+    (listener,) = stack.enter_context(listeners.listen(address, 1, "--admin-listen"))
+    return AdminListener(listener, state, settings.memory_budget_size, _versions())
 
 
 def _overlap(one: HostPort | UnixPath, other: HostPort | UnixPath) -> bool:

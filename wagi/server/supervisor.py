@@ -32,6 +32,7 @@ from wagi.errors import WagiError
 from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits
 from wagi.gateway.route import Plan
 from wagi.guest.budget import MemoryAccount, MemoryBudget
+from wagi.server.admin import AdminListener
 from wagi.server.fleet import actions, events
 from wagi.server.fleet.actions import Action
 from wagi.server.fleet.events import Event
@@ -46,7 +47,6 @@ from wagi.server.signals import (
     reset_signals,
     signals_blocked,
 )
-from wagi.server.status import AdminState
 from wagi.server.systemd import Notifier
 
 _log = logging.getLogger("wagi")
@@ -102,7 +102,7 @@ class Supervisor:
         notifier: Reports the state of the service to systemd.
         retries_reloads: Whether a failed reload is retried.
         shutdown_delay: Seconds from a request to stop to the drain.
-        admin: What the admin listener shows; None without one.
+        admin: The admin listener, if there is one.
         fallback: Returns what is served if the first load fails and ``on_load`` is given.
         on_load: Called after each load with its error, or an empty string if it succeeded. With it,
             the service waits if the first load fails; without, it ends.
@@ -121,7 +121,7 @@ class Supervisor:
         fallback: Callable[[], Plan],
         retries_reloads: bool = False,
         shutdown_delay: float = 0.0,
-        admin: AdminState | None = None,
+        admin: AdminListener | None = None,
         on_load: Callable[[str], None] | None = None,
     ) -> None:
         self._load = load
@@ -162,6 +162,7 @@ class Supervisor:
         self._signals.open()
         try:
             self._notifier.status("loading")
+            self._perform(actions.StartAdmin())
             self._perform(actions.Load())
             while not self._fleet.is_finished:
                 for event in self._wait():
@@ -183,6 +184,9 @@ class Supervisor:
         sources: list[Any] = [self._signals.descriptor, self._ready, *exits]
         if self._loader is not None:
             sources.append(self._loader.receiver)
+        admin_sentinel = None if self._admin is None else self._admin.sentinel
+        if admin_sentinel is not None:
+            sources.append(admin_sentinel)
         found = connection.wait(sources, self._timeout())
         if self._ready in found:  # first: a worker may die right after it was ready
             yield from self._read_ready()
@@ -193,6 +197,8 @@ class Supervisor:
                 yield self._worker_exited(number)
         if self._loader is not None and self._loader.receiver in found:
             yield self._load_result(self._loader)
+        if self._admin is not None and admin_sentinel in found:
+            yield events.AdminExited(self._admin.join())
 
     def _timeout(self) -> float | None:
         """Seconds until something is due; None for nothing."""
@@ -217,7 +223,7 @@ class Supervisor:
         self._limits.close_worker(item.limits)
         if self._admin is not None:
             worker = next(worker for worker in self._fleet.workers if worker.number == number)
-            self._admin.record_exit(item.page, has_died=not worker.is_leaving)
+            self._admin.state.record_exit(item.page, has_died=not worker.is_leaving)
         return events.WorkerExited(number, item.process.pid or 0, item.process.exitcode or 0)
 
     def _load_result(self, loader: Loader) -> Event:
@@ -257,7 +263,7 @@ class Supervisor:
             pending += filter(None, [self._perform(action) for action in decided])
         self._notify()
         if self._admin is not None:
-            self._admin.publish(self._fleet)
+            self._admin.state.publish(self._fleet)
         for number in self._generations.keys() - self._fleet.generations:
             self._generations.pop(number).close()
 
@@ -274,10 +280,12 @@ class Supervisor:
                 self._cancel_load()
             case actions.ReportLoad(problem):
                 if self._admin is not None:
-                    self._admin.record_load(problem)
+                    self._admin.state.record_load(problem)
                 self._load_problem = problem
                 if self._on_load is not None:
                     self._on_load(problem)
+            case actions.StartAdmin():
+                self._start_admin()
             case actions.StartWorker():
                 return self._start_worker(action)
             case actions.Retire(number):
@@ -305,7 +313,7 @@ class Supervisor:
                     status += f", reload failed ({failures} in a row)"
                 self._notifier.ready(status)
                 if self._admin is not None:
-                    self._admin.publish_plan(self._current.plan)
+                    self._admin.state.publish_plan(self._current.plan)
             case Condition.RELOADING:
                 self._notifier.reloading()
             case Condition.STOPPING:
@@ -325,6 +333,14 @@ class Supervisor:
             return None
         return events.FallbackReady(number, len(self._listeners))
 
+    def _start_admin(self) -> None:
+        def enter_child() -> None:
+            self._enter_child()
+            self._close_listeners()
+
+        if self._admin is not None:
+            self._admin.start(enter_child)
+
     def _start_worker(self, action: actions.StartWorker) -> Event | None:
         generation = self._generations[action.generation]
         self._limits.prepare(generation.plan.limited_entries)
@@ -334,7 +350,7 @@ class Supervisor:
             if limits is not None:
                 self._limits.close_worker(limits)
             return events.StartPostponed(action.worker)
-        page = self._admin.metrics.open_page() if self._admin is not None else None
+        page = self._admin.state.metrics.open_page() if self._admin is not None else None
         listener = self._listeners[action.listener]
 
         def on_ready() -> None:
@@ -389,6 +405,8 @@ class Supervisor:
         for item in self._processes.values():  # only after an internal error
             item.process.kill()
             item.process.join()
+        if self._admin is not None:
+            self._admin.close()
         for generation in self._generations.values():
             generation.close()
         self._limits.close()

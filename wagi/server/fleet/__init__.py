@@ -28,11 +28,13 @@ WorkerReady         retire its            retire its             retire its     
 WorkerExited        before it was ready:  restart it             restart it             all exited:
                     fail; after that:                                                   finished
                     restart it
+AdminExited         start it again after ADMIN_RESTART_DELAY_S, in all phases
 StartPostponed      start it after START_RETRY_S                                        forget it
 StopRequested       close listeners, cancel the load, terminate workers → STOPPING;     terminate
                     the first one with --shutdown-delay: only after the delay           them again
-Tick                start the workers whose delay has passed; retry a failed reload;    –
-                    stop after the delay
+Tick                start the processes whose delay has passed; retry a failed reload;  start the
+                    stop after the delay                                                admin
+                                                                                        process
 ==================  ====================  =====================  =====================  ============
 
 *fail* is StopRequested with an exit status or an error. A worker that was retired or terminated is

@@ -28,6 +28,11 @@ class UseFallback:
 
 
 @dataclass(frozen=True, slots=True)
+class StartAdmin:
+    """Start the process of the admin listener, if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartWorker:
     """Start a worker.
 
@@ -79,6 +84,7 @@ Action = (
     | CancelLoad
     | ReportLoad
     | UseFallback
+    | StartAdmin
     | StartWorker
     | Retire
     | Terminate

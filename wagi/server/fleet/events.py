@@ -75,6 +75,17 @@ class WorkerExited:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminExited:
+    """The process of the admin listener has ended.
+
+    Attributes:
+        status: Its exit status; negative if a signal killed it.
+    """
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartPostponed:
     """A worker could not be started: retired workers still occupy the shared memory."""
 
@@ -94,6 +105,7 @@ Event = (
     | StopRequested
     | WorkerReady
     | WorkerExited
+    | AdminExited
     | StartPostponed
     | Tick
 )

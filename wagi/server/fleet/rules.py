@@ -17,11 +17,13 @@ from wagi.server.fleet.actions import (
     Log,
     ReportLoad,
     Retire,
+    StartAdmin,
     StartWorker,
     Terminate,
     UseFallback,
 )
 from wagi.server.fleet.events import (
+    AdminExited,
     Event,
     FallbackReady,
     LoadFailed,
@@ -40,6 +42,8 @@ HEALTHY_AFTER_S = 10.0
 RESTART_DELAY_S = 0.25
 """Doubled with each death in a row; the first restart is immediate."""
 RESTART_DELAY_MAX_S = 10.0
+ADMIN_RESTART_DELAY_S = 1.0
+"""The delay before the process of the admin listener is started again."""
 START_RETRY_S = 1.0
 """The delay of a start for which the shared memory had no room."""
 RELOAD_RETRY_S = 1.0
@@ -61,8 +65,10 @@ def decide(fleet: Fleet, event: Event, now: float) -> Decision:
         The state after the event, and the actions to carry out in this order. The new state already
         includes the workers of ``StartWorker``.
     """
+    if isinstance(event, AdminExited):
+        return _admin_exited(fleet, event, now)
     if fleet.phase is Phase.STOPPING:
-        return _decide_while_stopping(fleet, event)
+        return _decide_while_stopping(fleet, event, now)
     match event:
         case LoadSucceeded():
             return _load_succeeded(fleet, event, now)
@@ -87,12 +93,14 @@ def decide(fleet: Fleet, event: Event, now: float) -> Decision:
             return _tick(fleet, now)
 
 
-def _decide_while_stopping(fleet: Fleet, event: Event) -> Decision:
+def _decide_while_stopping(fleet: Fleet, event: Event, now: float) -> Decision:
     match event:
         case StopRequested():
             return _stop(fleet)
         case WorkerExited(number) | StartPostponed(number):
             return fleet.without_worker(number), []
+        case Tick():
+            return _start_admin_when_due(fleet, now)
         case _:
             return fleet, []
 
@@ -216,6 +224,21 @@ def _worker_exited(fleet: Fleet, event: WorkerExited, now: float) -> Decision:
     return fleet, [Log(logging.ERROR, message)]
 
 
+def _admin_exited(fleet: Fleet, event: AdminExited, now: float) -> Decision:
+    how = _describe_exit(event.status)
+    message = (
+        f"the process of --admin-listen {how}; starting another in {ADMIN_RESTART_DELAY_S:g} s"
+    )
+    fleet = replace(fleet, admin_start_at=now + ADMIN_RESTART_DELAY_S)
+    return fleet, [Log(logging.ERROR, message)]
+
+
+def _start_admin_when_due(fleet: Fleet, now: float) -> Decision:
+    if fleet.admin_start_at is None or now < fleet.admin_start_at:
+        return fleet, []
+    return replace(fleet, admin_start_at=None), [StartAdmin()]
+
+
 def _start_postponed(fleet: Fleet, number: int, now: float) -> Decision:
     index = fleet.listener_of(number)
     assert index is not None
@@ -227,7 +250,9 @@ def _start_postponed(fleet: Fleet, number: int, now: float) -> Decision:
 def _tick(fleet: Fleet, now: float) -> Decision:
     if fleet.stop_at is not None and now >= fleet.stop_at:
         return _stop(fleet)
-    fleet, actions = _start_due(fleet, now)
+    fleet, actions = _start_admin_when_due(fleet, now)
+    fleet, more = _start_due(fleet, now)
+    actions += more
     if fleet.reload_at is not None and now >= fleet.reload_at:
         fleet, more = _load(fleet)
         actions += more

@@ -83,6 +83,8 @@ class Fleet:
         failed_reloads: How many reloads in a row have failed.
         reload_at: When a failed reload is to be retried; None if it is not.
         stop_at: When the delayed stop is due; None if no stop was requested.
+        admin_start_at: When the process of the admin listener is to be started again; None if it is
+            running.
         failure: Why the service ends: an error or an exit status; None if a signal stopped it.
         next_number: The number of the next worker.
     """
@@ -99,6 +101,7 @@ class Fleet:
     failed_reloads: int = 0
     reload_at: float | None = None
     stop_at: float | None = None
+    admin_start_at: float | None = None
     failure: WagiError | int | None = None
     next_number: int = 1
 
@@ -134,9 +137,9 @@ class Fleet:
     def next_due(self) -> float | None:
         """When the next start, retry of a reload or delayed stop is due; None for none of them."""
         if self.phase is Phase.STOPPING:
-            return None
+            return self.admin_start_at
         starts = (listener.start_at for listener in self.listeners)
-        times = (self.reload_at, self.stop_at, *starts)
+        times = (self.reload_at, self.stop_at, self.admin_start_at, *starts)
         return min((time for time in times if time is not None), default=None)
 
     @property
