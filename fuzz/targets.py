@@ -218,7 +218,7 @@ class _Server:
             variables = RouteVariables.prepare(pattern.script_name, text, {"CONFIGURED": "yes"})
             argv = "fixed ${SCRIPT_NAME} ${ARGS}"
             handler = _load(_ENVIRONMENT)
-            log = logs.of(text)
+            log = logs.of(text, "environment")
             entry = "modules.toml:1"
             route = Route(pattern, handler, variables, argv, route_limits, entry, share, log, None)
             routes.append((pattern, route))

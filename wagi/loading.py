@@ -146,7 +146,7 @@ def build_table(
             limits,
             planned.entry_location,
             shares[planned.entry],
-            logs.of(planned.pattern.text),
+            logs.of(planned.pattern.text, planned.name),
             clients[planned.entry],
         )
         routes.append((planned.pattern, route))
@@ -358,7 +358,7 @@ class _PlanBuilder:
     ) -> list[tuple[RoutePattern, str]]:
         """Ask a module for its routes: call ``_routes`` (docs/contract.md, "Dynamic routes")."""
         limits = entry.limits
-        stderr = Stderr(self._logs.of(parent.text), "_routes", limits.stderr_limit)
+        stderr = Stderr(self._logs.of(parent.text, entry.module), "_routes", limits.stderr_limit)
         try:
             handler = module.handler("_routes", limits, ())
             listing = run_to_end(handler, limits.timeout or _ROUTES_TIMEOUT_S, stderr.write)

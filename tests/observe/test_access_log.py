@@ -15,8 +15,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wagi.observe.access_log import AccessLog, Entry, format_json, format_short, format_text
+from wagi.observe.access_log import (
+    AccessLog,
+    Details,
+    Entry,
+    format_json,
+    format_short,
+    format_text,
+)
 from wagi.observe.exchange import Exchange
+from wagi.observe.json_lines import replace_unsafe
 from wagi.observe.text import one_line
 from wagi.observe.writer import _pieces
 
@@ -31,6 +39,17 @@ ids = st.from_regex(r"[0-9a-f]{12}-[0-9]{1,9}", fullmatch=True)
 entries = st.tuples(
     clients, times, texts, texts, texts, st.integers(0, 999), st.integers(0, 2**50),
     texts, texts, texts, durations, durations, ids,
+)  # fmt: skip
+
+
+class Span:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    span_id = "b7ad6b7169203331"
+
+
+details = st.tuples(
+    texts, st.sampled_from(["", "completed", "trap"]), durations, st.integers(0, 2**32),
+    st.sampled_from([None, Span()]),
 )  # fmt: skip
 PLAIN = (
     "127.0.0.1", 1.5, "GET", "/hello?a=b", "HTTP/1.1", 200, 6,
@@ -89,16 +108,21 @@ def test_the_line_for_a_terminal_has_80_columns(entry: Entry, has_color: bool) -
 
 
 @pytest.mark.fast
-@given(entries)
-@example(PLAIN)
-def test_json_format(entry: Entry) -> None:
+@given(entries, details)
+@example(PLAIN, ("hello.wasm", "completed", 0.0, 65536, None))
+@example((*PLAIN[:3], "/\udcff\x7f", *PLAIN[4:]), ("", "", 0.0, 0, Span()))
+def test_json_format(entry: Entry, details: Details) -> None:
     """Byte for byte what the standard library's json module writes."""
     (
         client, received, method, target, protocol, status, sent,
         referer, user_agent, route, seconds, cpu_seconds, request_id,
     ) = entry  # fmt: skip
-    fields = {
+    module, outcome, queue_seconds, memory, span = details
+    fields: dict[str, object] = {
         "time": round(received, 3),
+        "level": "info",
+        "logger": "wagi.access",
+        "message": f"{method} {target} {status}",
         "client": client,
         "method": method,
         "target": target,
@@ -108,11 +132,21 @@ def test_json_format(entry: Entry) -> None:
         "referer": referer,
         "user_agent": user_agent,
         "route": route,
+        "module": module,
         "ms": round(seconds * 1000, 3),
         "cpu_ms": round(cpu_seconds * 1000, 3),
+        "queue_ms": round(queue_seconds * 1000, 3),
+        "outcome": outcome,
+        "memory_bytes": memory,
         "id": request_id,
     }
-    assert format_json(entry) == json.dumps(fields) + "\n"
+    if span is not None:
+        fields |= {"trace_id": span.trace_id, "span_id": span.span_id}
+    safe = {
+        name: replace_unsafe(value) if isinstance(value, str) else value
+        for name, value in fields.items()
+    }
+    assert format_json((entry, details)) == json.dumps(safe) + "\n"
 
 
 def record_many(log: AccessLog, count: int, prefix: str = "id") -> None:

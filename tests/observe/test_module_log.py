@@ -21,7 +21,7 @@ pytestmark = pytest.mark.fast
 
 def written(folder: Path, pieces: list[bytes], limit: int | None = None) -> bytes:
     logs = ModuleLogs(folder, 1024**3)
-    log = logs.of("/")
+    log = logs.of("/", "a.wasm")
     assert log.path is not None
     log.path.unlink(missing_ok=True)
     stderr = Stderr(log, "id", limit)
@@ -58,7 +58,7 @@ def test_excess_stderr_is_dropped_and_counted(tmp_path: Path) -> None:
 
 def test_a_full_log_is_rotated(tmp_path: Path) -> None:
     logs = ModuleLogs(tmp_path, 1024)
-    log = logs.of("/")
+    log = logs.of("/", "a.wasm")
     assert log.path is not None
     path, rotated = log.path, log.path.with_name("module.stderr.1")
     for number in range(40):
@@ -83,7 +83,7 @@ def test_an_unwritable_log_is_reported_once(
 ) -> None:
     (tmp_path / "file").write_text("")
     logs = ModuleLogs(tmp_path / "file", 1024**3)
-    stderr = Stderr(logs.of("/"), "id", None)
+    stderr = Stderr(logs.of("/", "a.wasm"), "id", None)
     with caplog.at_level(logging.INFO, "wagi"):
         for _ in range(5):
             stderr.write(b"one\n")

@@ -89,7 +89,7 @@ class Server:
     def _read(self, stream: Iterator[str], lines: list[str]) -> None:
         for line in stream:
             lines.append(line.rstrip("\n"))
-            if found := re.match(r"listening on (\S+)", line):
+            if found := re.search(r'(?:^|"message": ")listening on ([^\s"]+)', line):
                 self.url = found[1]
                 if port := re.search(r":(\d+)$", self.url):
                     self.port = int(port[1])

@@ -16,7 +16,7 @@ from wagi.cli.options import (
     server_options,
     settings_from,
 )
-from wagi.cli.startup import startup_message
+from wagi.cli.startup import log_startup, startup_message
 from wagi.dev.mode import dev_mode, reload_on_change
 from wagi.gateway.route import Plan
 from wagi.observe.server_log import ServerLog
@@ -50,7 +50,10 @@ def serve(file: Path | None, config: Path | None, **options: Any) -> None:
     path = manifest_path(file, config, settings)
 
     def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path | None) -> None:
-        log.print(startup_message(url, plan, log_dir))
+        if settings.log_format == "json":
+            log_startup(url, plan, log_dir)
+        else:
+            log.print(startup_message(url, plan, log_dir))
 
     develop, watch = dev_mode(settings, path), reload_on_change(settings, path)
     sys.exit(service.serve(settings, path, announce, show_progress, develop, watch))

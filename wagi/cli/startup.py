@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from wagi.gateway.route import Plan
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+_log = logging.getLogger("wagi")
 
 
 def startup_message(url: str, plan: Plan, log_dir: Path | None) -> str:
@@ -33,6 +36,18 @@ def startup_message(url: str, plan: Plan, log_dir: Path | None) -> str:
     logs = f", logs in {log_dir}" if log_dir else ""
     lines += [f"loaded {format_route_count(plan)} in {plan.load_seconds:.2f} s{logs}"]
     return "\n".join([*lines, f"listening on {url}"])
+
+
+def log_startup(url: str, plan: Plan, log_dir: Path | None) -> None:
+    """Log the message as records, for ``--log-format json``. The arguments are the same."""
+    for warning in plan.warnings:
+        _log.warning("%s", warning)
+    for route in plan.routes:
+        fields = {"route": route.pattern.text, "module": route.name}
+        _log.info("route %s -> %s", *fields.values(), extra={"fields": fields})
+    logs = f", logs in {log_dir}" if log_dir else ""
+    _log.info("loaded %s in %.2f s%s", format_route_count(plan), plan.load_seconds, logs)
+    _log.info("listening on %s", url, extra={"fields": {"url": url}})
 
 
 def format_route_count(plan: Plan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ from wagi.gateway.route import Plan
 from wagi.observe.server_log import ServerLog
 from wagi.server import service
 
+_log = logging.getLogger("wagi")
 _POLL_INTERVAL_S = 0.2  # of the parent process
 
 
@@ -57,7 +59,10 @@ def test_server(file: Path | None, config: Path | None, **options: Any) -> None:
 
     def announce(log: ServerLog, url: str, plan: Plan, log_dir: Path | None) -> None:
         for warning in plan.warnings:
-            log.print(f"warning: {warning}")
+            if settings.log_format == "json":
+                _log.warning("%s", warning)
+            else:
+                log.print(f"warning: {warning}")
         port = url.rpartition(":")[2]
         print(json.dumps({"url": url, "port": int(port), "pid": os.getpid()}), flush=True)
 

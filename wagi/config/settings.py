@@ -337,12 +337,17 @@ class Settings(BaseModel):
     dev_listen: Annotated[
         HostPort, _parsed(HostPort.parse), Flag("HOST:PORT"), Topic.DEVELOPMENT
     ] = Field(HostPort("127.0.0.1", 3001), description="Loopback address of the --dev page.")
+    log_format: Annotated[Literal["text", "json"], Flag("[text|json]"), Topic.LOGGING] = Field(
+        "text",
+        description="Format of the server's log on stderr, with the handlers' stderr, and of the"
+        " access log unless --access-log is given; json is one object per line.",
+    )
     access_log: Annotated[
         Literal["text", "json", "off"], Flag("[text|json|off]"), Topic.LOGGING
     ] = Field(
         "text",
         description="Format of the access log on stdout, one line per request; text is shorter on"
-        " a terminal.",
+        " a terminal; --log-format sets the default.",
     )
 
     @classmethod
@@ -364,6 +369,11 @@ class Settings(BaseModel):
             default=_format_default(field.default, flag.metavar),
             help=field.description or "",
         )
+
+    @property
+    def access_log_format(self) -> str:
+        """The format of the access log: that of the other logs unless it is given."""
+        return self.access_log if "access_log" in self.model_fields_set else self.log_format
 
     @property
     def worker_count(self) -> int:

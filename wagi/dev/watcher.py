@@ -248,7 +248,7 @@ class _Watcher:
     def run(self) -> None:
         """Watch, build, and send SIGHUP to the parent."""
         reset_signals(on_terminate=_exit_on_signal)
-        with server_log():
+        with server_log(self._settings.log_format):
             logging.getLogger("watchfiles").setLevel(logging.WARNING)
             self._start_watching()
             checked_at = time.monotonic()

@@ -73,7 +73,9 @@ async def answer(gateway: Gateway, request: Request) -> None:
             cycle.exchange.failure = Failure(reason)
         raise
     except Exception:
-        _log.exception("[%s] internal error in the gateway", cycle.exchange.request_id)
+        exchange = cycle.exchange
+        extra = {"summary": "internal error in the gateway", "exchange": exchange}
+        _log.exception("[%s] %s", exchange.request_id, extra["summary"], extra=extra)
         cycle.answer_error(HTTPError(HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway failed."))
     finally:
         if not cycle.is_health_check:  # probes would fill the log
@@ -203,7 +205,7 @@ class RequestCycle:
         """Release all resources of the request and complete its record."""
         if self._stage >= _RUNNING:
             guest, exchange = self._guest, self.exchange
-            exchange.cpu_seconds = guest.cpu_seconds
+            exchange.cpu_seconds, exchange.memory = guest.cpu_seconds, self._lease.size
             exchange.outcome = exchange.outcome or outcome_name(guest.outcome)
             exchange.status, exchange.sent = self._response.status, self._response.sent
             if exchange.guest is not None:
@@ -365,7 +367,8 @@ class RequestCycle:
     def _write_stderr(self, data: bytes) -> None:
         if self._stderr is None:
             route = self._route
-            self._stderr = Stderr(route.log, self.exchange.request_id, route.limits.stderr_limit)
+            exchange, limit = self.exchange, route.limits.stderr_limit
+            self._stderr = Stderr(route.log, exchange.request_id, limit, exchange.span)
         self._stderr.write(data)
 
     def _feed(self, body: BodyReader, data: bytes | None) -> None:
@@ -531,7 +534,7 @@ class RequestCycle:
             exchange.route or "none",
             exchange.module or "none",
             paragraph(message),
-            extra={"summary": message},  # for commands, which send one request
+            extra={"summary": message, "exchange": exchange},  # for commands and JSON
         )
 
 

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from json.encoder import encode_basestring_ascii as json_string
-from typing import TextIO
+from typing import Any, TextIO
 
 from aiohttp.hdrs import REFERER, USER_AGENT  # their case is folded already
 
-from wagi.observe.exchange import Exchange
+from wagi.observe.exchange import Exchange, SpanIds
+from wagi.observe.json_lines import may_be_unsafe, replace_unsafe
 from wagi.observe.terminal import is_terminal, supports_color
 from wagi.observe.text import one_line
 from wagi.observe.writer import Output, Writer, to_descriptor
@@ -24,10 +25,13 @@ Entry = tuple[str, float, str, str, str, int, int, str, str, str, float, float, 
 status, body bytes sent, Referer, User-Agent, route, seconds, CPU seconds of the guest, request id.
 
 A plain tuple, because one is made for each request."""
+Details = tuple[str, str, float, int, SpanIds | None]
+"""What only JSON has: module, outcome of the guest, seconds in the queue, bytes of memory, span."""
 
 _LINE_SIZE = 160
 """Size in bytes of a line without the parts that the client chooses. A queued entry takes about
 540 bytes of memory: up to 26,000 of them, 14 MB, can be queued."""
+_DETAILS_SIZE = 200  # bytes that JSON has in addition
 _CLOSE_TIMEOUT_S = 1.0  # for records that are queued at the end
 _COLUMNS = 80  # of a line for a terminal
 _COLORS = ("", "", "\x1b[32m", "\x1b[36m", "\x1b[33m", "\x1b[31m")  # by the first digit of a status
@@ -49,10 +53,11 @@ class AccessLog:
         """
         assert kind in _FORMATS
         self._writer = Writer()
-        self._output: Output[Entry] | None = None
+        self._output: Output[Any] | None = None
+        self._has_details = kind == "json"
         # If stdout is closed (1>&-), its descriptor may have been reused for something else.
         if kind != "off" and stream is not None:
-            format_line = format_json if kind == "json" else format_text
+            format_line: Callable[[Any], str] = format_json if kind == "json" else format_text
             if kind == "text" and is_terminal(stream):
                 format_line = partial(format_short, has_color=supports_color(stream))
             encode = partial(_encode, format_line)
@@ -81,7 +86,18 @@ class AccessLog:
             exchange.request_id,
         )
         size = _LINE_SIZE + len(target) + len(referer) + len(user_agent)
-        self._writer.enqueue(self._output, entry, size)
+        if not self._has_details:
+            self._writer.enqueue(self._output, entry, size)
+            return
+        details = (
+            exchange.module,
+            exchange.outcome,
+            exchange.queue_seconds,
+            exchange.memory,
+            exchange.span,
+        )
+        size += _DETAILS_SIZE + len(target)
+        self._writer.enqueue(self._output, (entry, details), size)
 
     def close(self) -> None:
         """Write what is queued, and report dropped records."""
@@ -126,23 +142,40 @@ def format_short(entry: Entry, has_color: bool) -> str:
     return f"{clock} {code} {method} {target:{room}} {duration}\n"
 
 
-def format_json(entry: Entry) -> str:
-    """Format a line of JSON."""
+def format_json(record: tuple[Entry, Details]) -> str:
+    """Format a line of JSON. Its names are those of the other logs (``observe.json_lines``)."""
+    line = _format_json(*record)
+    if not may_be_unsafe(line):
+        return line
+    entry, (module, *others) = record
+    fields = (replace_unsafe(item) if isinstance(item, str) else item for item in entry)
+    return _format_json(tuple(fields), (replace_unsafe(module), *others))  # type: ignore[arg-type]
+
+
+def _format_json(entry: Entry, details: Details) -> str:
     (
         client, received, method, target, protocol, status, sent,
         referer, user_agent, route, seconds, cpu_seconds, request_id,
     ) = entry  # fmt: skip
-    return (
-        f'{{"time": {round(received, 3)!r}, "client": {json_string(client)},'
+    module, outcome, queue_seconds, memory, span = details
+    line = (
+        f'{{"time": {round(received, 3)!r}, "level": "info", "logger": "wagi.access",'
+        f' "message": {json_string(f"{method} {target} {status}")},'
+        f' "client": {json_string(client)},'
         f' "method": {json_string(method)}, "target": {json_string(target)},'
         f' "protocol": {json_string(protocol)}, "status": {status}, "bytes": {sent},'
         f' "referer": {json_string(referer)}, "user_agent": {json_string(user_agent)},'
-        f' "route": {json_string(route)}, "ms": {round(seconds * 1000, 3)!r},'
-        f' "cpu_ms": {round(cpu_seconds * 1000, 3)!r}, "id": {json_string(request_id)}}}\n'
+        f' "route": {json_string(route)}, "module": {json_string(module)},'
+        f' "ms": {round(seconds * 1000, 3)!r}, "cpu_ms": {round(cpu_seconds * 1000, 3)!r},'
+        f' "queue_ms": {round(queue_seconds * 1000, 3)!r}, "outcome": {json_string(outcome)},'
+        f' "memory_bytes": {memory}, "id": {json_string(request_id)}'
     )
+    if span is None:
+        return f"{line}}}\n"
+    return f'{line}, "trace_id": "{span.trace_id}", "span_id": "{span.span_id}"}}\n'
 
 
-def _encode(format_line: Callable[[Entry], str], entries: Sequence[Entry]) -> bytes:
+def _encode(format_line: Callable[[Any], str], entries: Sequence[Any]) -> bytes:
     # Encoding must not raise: that would lose the other entries and end the thread.
     return "".join(map(format_line, entries)).encode("utf-8", "backslashreplace")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from wagi.guest.outcome import Exit, Outcome, Returned, Trap
 from wagi.observe.failure import Failure
@@ -81,6 +82,18 @@ class GuestRecord:
                 self.end, self.exit_code = "returned", 0
 
 
+class SpanIds(Protocol):
+    """The identity of a span, which connects logs with traces."""
+
+    @property
+    def trace_id(self) -> str:
+        """The trace it belongs to: 32 hexadecimal digits."""
+
+    @property
+    def span_id(self) -> str:
+        """Its number in the trace: 16 hexadecimal digits."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """The record of a request for logs, metrics and the dev page.
@@ -93,8 +106,10 @@ class Exchange:
         queue_seconds: Time that the request waited for a slot or for memory.
         outcome: How the guest ended: ``completed``, ``exit``, ``trap``, ``cancelled``,
             ``invalid_output``, or the time limit that was exceeded; empty if none was started.
+        memory: The largest size of the guest's memory in bytes; 0 if none was started.
         guest: The record of the guest; None if it is not recorded.
         failure: Why the gateway answered with an error, or broke off the response.
+        span: The span of the request; None if traces are off.
         received: When the request arrived, in seconds since the epoch.
         started: The same in seconds of ``time.perf_counter``.
     """
@@ -113,8 +128,10 @@ class Exchange:
     cpu_seconds: float = 0.0
     queue_seconds: float = 0.0
     outcome: str = ""
+    memory: int = 0
     guest: GuestRecord | None = None
     failure: Failure | None = None
+    span: SpanIds | None = None
     received: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from wagi.observe.exchange import SpanIds
 from wagi.observe.log_files import ROUTE_NAME, log_path
-from wagi.observe.text import one_line
 from wagi.observe.writer import Output, Writer
 
 LINE_LIMIT = 8 * 1024
@@ -22,7 +22,7 @@ TAIL_SIZE = 16 * 1024
 MAX_LINES = 10_000
 """Maximum number of lines per guest: a short line costs as much as a long one."""
 _CLOSE_TIMEOUT_S = 1.0  # for records that are queued at the end
-_log = logging.getLogger("wagi")
+_log = logging.getLogger("wagi.stderr")
 
 
 class ModuleLogs:
@@ -40,15 +40,20 @@ class ModuleLogs:
         self._writer = Writer()
         self._outputs: list[Output[bytes]] = []
 
-    def of(self, route: str) -> ModuleLog:
-        """Open the log of a route: ``<log dir>/<sha256 of the route>/module.stderr``."""
+    def of(self, route: str, module: str) -> ModuleLog:
+        """Open the log of a route: ``<log dir>/<sha256 of the route>/module.stderr``.
+
+        Args:
+            route: The route.
+            module: Its module, for the server's log.
+        """
         if self._folder is None:
-            return ModuleLog(route, None, self._writer, None)
+            return ModuleLog(route, module, None, self._writer, None)
         path = log_path(self._folder, route)
         file = _RotatedFile(path, route, self._size_limit)
         output: Output[bytes] = Output(str(path), file.append, b"".join)
         self._outputs.append(output)
-        return ModuleLog(route, path, self._writer, output)
+        return ModuleLog(route, module, path, self._writer, output)
 
     def close(self) -> None:
         """Write what is queued, and report dropped records."""
@@ -62,24 +67,41 @@ class ModuleLog:
 
     Attributes:
         route: The route.
+        module: Its module.
         path: Its file; None with ``--log-dir none``.
     """
 
     def __init__(
-        self, route: str, path: Path | None, writer: Writer, output: Output[bytes] | None
+        self,
+        route: str,
+        module: str,
+        path: Path | None,
+        writer: Writer,
+        output: Output[bytes] | None,
     ) -> None:
         self.route = route
+        self.module = module
         self.path = path
         self._writer = writer
         self._output = output
 
-    def append(self, lines: Sequence[bytes], request_id: str) -> None:
-        """Write lines, which are given without line ends."""
+    def append(self, lines: Sequence[bytes], request_id: str, span: SpanIds | None = None) -> None:
+        """Write lines.
+
+        Args:
+            lines: The lines, without line ends.
+            request_id: The id of the request.
+            span: The span of the request; None if traces are off.
+        """
         record = b"\n".join(lines) + b"\n"
         if self._output is not None:
             self._writer.enqueue(self._output, record, len(record))
-        shown = [one_line(line.decode("utf-8", "backslashreplace")) for line in lines]
-        _log.info("stderr of %s [%s]", self.route, request_id, extra={"lines": shown})
+        extra = {
+            "lines": [line.decode("utf-8", "backslashreplace") for line in lines],
+            "fields": {"id": request_id, "route": self.route, "module": self.module},
+            "span": span,
+        }
+        _log.info("stderr of %s [%s]", self.route, request_id, extra=extra)
 
 
 class _RotatedFile:
@@ -120,16 +142,20 @@ class Stderr:
         tail: The last ``TAIL_SIZE`` bytes.
     """
 
-    def __init__(self, log: ModuleLog, request_id: str, limit: int | None) -> None:
+    def __init__(
+        self, log: ModuleLog, request_id: str, limit: int | None, span: SpanIds | None = None
+    ) -> None:
         """Start a guest's stderr.
 
         Args:
             log: The log of the module.
             request_id: The id of the request.
             limit: Maximum total size in bytes; None for no limit.
+            span: The span of the request; None if traces are off.
         """
         self._log = log
         self._request_id = request_id
+        self._span = span
         self._left = limit
         self._lines_left = MAX_LINES
         self._rest = b""
@@ -166,11 +192,11 @@ class Stderr:
         self._rest = b""
         if self._dropped:
             notice = f"[dropped {self._dropped} more bytes of stderr: see stderr_limit]"
-            self._log.append([notice.encode()], self._request_id)
+            self._log.append([notice.encode()], self._request_id, self._span)
 
     def _append(self, lines: list[bytes]) -> None:
         kept = lines[: self._lines_left]
         self._lines_left -= len(kept)
         self._dropped += sum(len(line) + 1 for line in lines[len(kept) :])
         if kept:
-            self._log.append(kept, self._request_id)
+            self._log.append(kept, self._request_id, self._span)

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from wagi.observe.json_lines import JsonFormatter
 from wagi.observe.terminal import supports_color
+from wagi.observe.text import one_line
 from wagi.observe.writer import Output, Writer, to_descriptor
 
 _COLORS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
 _RESET = "\x1b[0m"
+_TEXT = "%(asctime)s %(level)s %(message)s"
 _CLOSE_TIMEOUT_S = 1.0  # for records that are queued at the end
 
 
@@ -37,10 +40,15 @@ class ServerLog:
 
 
 @contextmanager
-def server_log() -> Iterator[ServerLog]:
-    """Log to stderr within the block."""
+def server_log(style: str = "text") -> Iterator[ServerLog]:
+    """Log to stderr within the block.
+
+    Args:
+        style: ``text``, or ``json`` for one JSON object per line.
+    """
     log = ServerLog()
     handler = _Handler(log)
+    handler.setFormatter(JsonFormatter() if style == "json" else _TextFormatter(_TEXT))
     # force: a forked process inherits the handler of its parent, but not its thread.
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # asyncio and aiohttp report errors of clients, which the gateway handles and logs itself.
@@ -56,14 +64,13 @@ def server_log() -> Iterator[ServerLog]:
 class _Handler(logging.Handler):
     def __init__(self, log: ServerLog) -> None:
         super().__init__()
-        self.setFormatter(_Formatter("%(asctime)s %(level)s %(message)s"))
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
         self._log.print(self.format(record))
 
 
-class _Formatter(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     """Formats records, with colors for levels on a terminal."""
 
     def __init__(self, text: str) -> None:
@@ -76,4 +83,4 @@ class _Formatter(logging.Formatter):
         record.level = f"{color}{record.levelname}{_RESET}" if color else record.levelname
         head = super().format(record)
         lines = getattr(record, "lines", None)
-        return head if lines is None else "\n".join(f"{head}: {line}" for line in lines)
+        return head if lines is None else "\n".join(f"{head}: {one_line(line)}" for line in lines)

@@ -106,7 +106,7 @@ def serve(
     inherited = _inherited_socket(settings)
     notifier = Notifier()
     with (
-        server_log() as log,
+        server_log(settings.log_format) as log,
         _log_dir(settings, file) as log_dir,
         stores(settings) as kept,
         contextlib.ExitStack() as stack,
@@ -162,7 +162,7 @@ def _load(
 ) -> Plan:
     """Load a plan. Runs in a separate process, with its own log of what ``_routes`` prints."""
     started = time.perf_counter()
-    with server_log():
+    with server_log(settings.log_format):
         certificate = read_certificate(settings.tls_cert, settings.tls_key)
         plan = load(settings, file, kept, log_dir, report)
         seconds = time.perf_counter() - started
@@ -206,9 +206,9 @@ def _work(
     """
     tls = tls_context(spec.plan.certificate) if spec.plan.certificate else None
     with (
-        server_log(),
+        server_log(settings.log_format),
         contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs,
-        contextlib.closing(AccessLog(settings.access_log, sys.stdout)) as access_log,
+        contextlib.closing(AccessLog(settings.access_log_format, sys.stdout)) as access_log,
     ):
         try:
             record: Callable[[Exchange], None] = access_log
