@@ -13,6 +13,7 @@ from wagi.errors import ConfigurationError
 from wagi.routemap.entries import RouteMap
 from wagi.routemap.include import Include
 from wagi.routemap.modules_toml import read_modules_toml
+from wagi.routemap.toml_document import TomlDocument
 
 
 def entry(route: str, module: str = "x.wasm") -> str:
@@ -21,7 +22,7 @@ def entry(route: str, module: str = "x.wasm") -> str:
 
 def read(folder: Path, files: dict[str, str]) -> RouteMap:
     write_files(folder, files)
-    return read_modules_toml(folder / "modules.toml")
+    return read_modules_toml(TomlDocument.read(folder / "modules.toml"))
 
 
 def problems(folder: Path, files: dict[str, str]) -> list[str]:

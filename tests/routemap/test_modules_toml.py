@@ -9,6 +9,7 @@ import pytest
 from wagi.errors import ConfigurationError
 from wagi.routemap.entries import Location, RouteMap
 from wagi.routemap.modules_toml import read_modules_toml
+from wagi.routemap.toml_document import TomlDocument
 
 TEXT = """\
 default_host = "example.com"
@@ -32,7 +33,7 @@ environment.B = "entry"
 def read(folder: Path, text: str = TEXT) -> RouteMap:
     path = folder / "modules.toml"
     path.write_text(text)
-    return read_modules_toml(path)
+    return read_modules_toml(TomlDocument.read(path))
 
 
 def test_an_entry_overrides_defaults(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.support.wat import HELLO
 from wagi.errors import ConfigurationError
 from wagi.routemap.modules_toml import read_modules_toml
 from wagi.routemap.static_entry import StaticEntry
+from wagi.routemap.toml_document import TomlDocument
 
 ENTRY = '[[module]]\nroute = "/..."\nstatic = "public"\n'
 MODULE = '[[module]]\nroute = "/hello"\nmodule = "hello.wat"\n'
@@ -22,7 +23,7 @@ def problems(folder: Path, text: str) -> list[tuple[int | None, str]]:
     path = folder / "modules.toml"
     path.write_text(text)
     with pytest.raises(ConfigurationError) as caught:
-        read_modules_toml(path)
+        read_modules_toml(TomlDocument.read(path))
     return [(problem.line, problem.message) for problem in caught.value.problems]
 
 
@@ -30,11 +31,11 @@ def problems(folder: Path, text: str) -> list[tuple[int | None, str]]:
 def test_defaults_do_not_apply(tmp_path: Path) -> None:
     path = tmp_path / "modules.toml"
     path.write_text(f"[defaults]\ntimeout = 5\n{MODULE}{ENTRY}")
-    module, static = read_modules_toml(path).entries
+    module, static = read_modules_toml(TomlDocument.read(path)).entries
     assert isinstance(static, StaticEntry)
     assert (static.index, static.fallback, static.cache_control) == ("index.html", None, {})
     assert static.location("static").line == 8
-    assert read_modules_toml(path).modules == [module]
+    assert read_modules_toml(TomlDocument.read(path)).modules == [module]
 
 
 @pytest.mark.fast

@@ -17,6 +17,7 @@ from wagi.config.text import decode_text, format_toml
 from wagi.errors import ConfigurationError, Problem, WagiError
 from wagi.routemap.entries import RouteMap
 from wagi.routemap.modules_toml import read_modules_toml
+from wagi.routemap.toml_document import TomlDocument
 from wagi.routing import RoutePattern
 from wagi.storage import temporary_folder
 from wagi.templates import LANGUAGES, create
@@ -58,7 +59,7 @@ def add(name: str, lang: str, route: str | None, config: Path | None) -> None:
     assert path is not None  # there is no bindle
     if path.suffix != ".toml":
         raise ConfigurationError(Problem(f"expected a modules.toml, found {path}"))
-    route_map = read_modules_toml(path)
+    route_map = read_modules_toml(TomlDocument.read(path))
     pattern = _check_route(route or f"/{name}/...", route_map)
     rendered = _render(name, lang)
     (values,) = tomli.loads(rendered.pop("modules.toml"))["module"]

@@ -16,10 +16,10 @@ import contextlib
 import hashlib
 import os
 import stat
-from importlib.metadata import version
 from pathlib import Path
 
 from wagi.errors import WagiError
+from wagi.guest.compatibility import installed_version
 from wagi.guest.targets import Processor, Target
 from wagi.storage import remove_stale, user_cache, write_atomically
 
@@ -44,7 +44,7 @@ def artefact_key(wasm_digest: bytes, engine_name: str, target: Target, processor
         The key, which is the same on all machines that can share the code.
     """
     # The full version: a patch release may fix the compiler.
-    parts = (version("wasmtime"), processor.code_name(target), engine_name)
+    parts = (installed_version(), processor.code_name(target), engine_name)
     return hashlib.sha256("\0".join(parts).encode() + b"\0" + wasm_digest).hexdigest()
 
 

@@ -8,6 +8,7 @@ else. ``guest.selftest`` then checks their behaviour.
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -79,6 +80,7 @@ _FUNCTIONS = {
 """The functions that ``guest.capi`` and the core call, with their number of parameters."""
 
 
+@cache  # reading the metadata takes longer than loading a compiled module
 def installed_version() -> str:
     """Return the installed version of wasmtime."""
     return version("wasmtime")

@@ -29,7 +29,6 @@ from wagi.routemap.entries import (
     Table,
 )
 from wagi.routemap.include import Include
-from wagi.routemap.lines import LineMap
 from wagi.routemap.static_entry import StaticEntry
 from wagi.routemap.toml_document import TomlDocument
 
@@ -79,14 +78,15 @@ class ModulesToml(Table):
         return value
 
 
-def read_modules_toml(path: Path) -> RouteMap:
-    """Read and check modules.toml, and the files that it includes.
+def read_modules_toml(document: TomlDocument) -> RouteMap:
+    """Check a modules.toml, and read and check the files that it includes.
 
     Raises:
         ConfigurationError: With every mistake in all files, each with its file and line.
     """
-    reader = _Reader(path.absolute().parent)
-    default_host = reader.read(path, Defaults(), ())
+    path = document.path
+    reader = _Reader(path.absolute().parent, [path])
+    default_host = reader.read(document, Defaults(), ())
     if reader.problems:
         raise ConfigurationError(reader.problems)
     return RouteMap(
@@ -110,26 +110,28 @@ class _Reader:
     """
 
     project: Path
+    files: list[Path]
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     includes: list[Include] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
 
-    def read(self, path: Path, inherited: Defaults, chain: tuple[Path, ...]) -> str | None:
+    def read(
+        self, document: TomlDocument, inherited: Defaults, chain: tuple[Path, ...]
+    ) -> str | None:
         """Read a file.
 
         Args:
-            path: The file.
+            document: The file.
             inherited: The defaults of the file that includes it.
             chain: The files that lead to it, the main file first.
 
         Returns:
             Its ``default_host``.
         """
-        self.files.append(path)
+        path, lines = document.path, document.lines
         try:
-            lines, parsed = _parse(path)
+            parsed = document.validate(ModulesToml, _name)
         except ConfigurationError as error:
             self.problems += error.problems
             return None
@@ -181,13 +183,13 @@ class _Reader:
             cycle = " → ".join(map(str, (*chain, path)))
             self.problems.append(location.problem(f"include: {path} includes itself: {cycle}"))
         elif all(resolved != file.resolve() for file in self.files):
-            self.read(path, defaults, chain)
-
-
-def _parse(path: Path) -> tuple[LineMap, ModulesToml]:
-    """Read one file. Raises: ConfigurationError with every mistake in it."""
-    document = TomlDocument.read(path)
-    return document.lines, document.validate(ModulesToml, _name)
+            self.files.append(path)
+            try:
+                document = TomlDocument.read(path)
+            except ConfigurationError as error:
+                self.problems += error.problems
+            else:
+                self.read(document, defaults, chain)
 
 
 def _with_defaults(item: D, defaults: Defaults) -> D:

@@ -79,7 +79,7 @@ def read_route_map(path: Path) -> RouteMap:
         from wagi.routemap.spin import spin_route_map  # imports its models
 
         return spin_route_map(document)
-    return read_modules_toml(path)
+    return read_modules_toml(document)
 
 
 def _single_module(path: Path) -> RouteMap:
