@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from wagi.builds import Build, builds_of, run_build
+from wagi.builds.build import Build, builds_of
+from wagi.builds.runner import run_build
 from wagi.cli.completion import complete_build
 from wagi.cli.console import print_error
 from wagi.cli.options import manifest_path

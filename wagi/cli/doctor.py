@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from wagi.builds import builds_of
+from wagi.builds.build import builds_of
 from wagi.cli.options import manifest_path, map_option
 from wagi.cli.toolchains import OTHER_TOOLS, TOOLCHAINS, Finding, Tool, languages_of
 from wagi.config.settings import Settings

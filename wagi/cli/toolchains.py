@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from wagi.builds import Build
+from wagi.builds.build import Build
 
 _TIMEOUT_S = 20.0
 _VERSION = re.compile(r"\d+(?:\.\d+)+")

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wagi.builds import Build, builds_of, module_file, run_build
+from wagi.builds.build import Build, builds_of, module_file
+from wagi.builds.runner import run_build
 from wagi.config.settings import Settings
 from wagi.dev.file_versions import folders_of, inode_of, version_of
 from wagi.dev.terminal import plain_text

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from wagi import assembly
-from wagi.builds import outdated_warnings
+from wagi.builds.outdated import outdated_warnings
 from wagi.config.settings import Settings
 from wagi.errors import Problem, WagiError
 from wagi.gateway.concurrency import single_worker

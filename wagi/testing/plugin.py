@@ -107,7 +107,7 @@ class _Gateways:
 
     def server(self, node: pytest.Item) -> TestServer:
         """Return the server that serves the route map of a test."""
-        from wagi.builds import outdated_warnings
+        from wagi.builds.outdated import outdated_warnings
 
         manifest = self.manifest(node)
         if manifest not in self._servers:

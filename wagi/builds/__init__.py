@@ -1,0 +1,1 @@
+"""The builds of a route map: the commands that compile its modules, and what they depend on."""
