@@ -81,7 +81,7 @@ MANIFEST = "".join(
 
 
 def test_example_configuration(tmp_path: Path) -> None:
-    """examples/nginx.conf: over a unix socket, with keep-alive, the client's address and host."""
+    """The example: over a unix socket, with keep-alive, the address and host of the client."""
     path = tmp_path / "wagi.sock"
     site, port = example_site(tmp_path, f"unix:{path}")
     options = ("--trusted-proxy", "unix")
@@ -168,7 +168,7 @@ INTERNAL = """
 
 
 def test_handlers_cannot_control_nginx(tmp_path: Path) -> None:
-    """examples/nginx.conf ignores such headers and hides them; the gateway passes them on."""
+    """deploy/proxies/nginx.conf ignores such headers and hides them; the gateway passes them on."""
     with serving_control_headers(tmp_path) as (path, server_url):
         head, body = curl("--unix-socket", str(path), server_url)
         for name, value in CONTROL_HEADERS.items():

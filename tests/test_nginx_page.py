@@ -17,7 +17,7 @@ INSTALLED = ("apt-get install -y ", "python3 -m venv /opt/wagi", "/opt/wagi/bin/
 
 def test_the_site_of_the_page_is_the_example() -> None:
     (site,) = (text for _, name, text in BLOCK.findall(PAGE) if name.startswith("/etc/nginx/"))
-    assert site == (ROOT / "examples/nginx.conf").read_text()
+    assert site == (ROOT / "deploy/proxies/nginx.conf").read_text()
 
 
 def test_every_step_works(tmp_path: Path) -> None:

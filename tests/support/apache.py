@@ -17,7 +17,7 @@ from typing import Any
 from tests.support.nginx import free_port
 from tests.support.toolchains import missing, tool
 
-_MODULES = Path("/usr/lib/apache2/modules")
+MODULES = Path("/usr/lib/apache2/modules")
 _CONFIG = """
 ServerRoot "{folder}"
 DefaultRuntimeDir "{folder}"
@@ -47,8 +47,8 @@ def apache(script: str) -> Iterator[int]:
         The port on 127.0.0.1.
     """
     program = tool("apache2")
-    if not (_MODULES / "mod_cgi.so").exists():
-        missing(f"{_MODULES}/mod_cgi.so does not exist: install the Debian package apache2-bin")
+    if not (MODULES / "mod_cgi.so").exists():
+        missing(f"{MODULES}/mod_cgi.so does not exist: install the Debian package apache2-bin")
     port = free_port()
     # Not in pytest's folder, which other users cannot access.
     with tempfile.TemporaryDirectory(prefix="wagi-apache-") as name:
@@ -56,7 +56,7 @@ def apache(script: str) -> Iterator[int]:
         (folder / "script").write_text(f"#!/bin/sh\n{script}")
         (folder / "script").chmod(0o755)
         config = folder / "httpd.conf"
-        config.write_text(_CONFIG.format(folder=folder, port=port, modules=_MODULES))
+        config.write_text(_CONFIG.format(folder=folder, port=port, modules=MODULES))
         user: dict[str, Any] = {}
         if os.getuid() == 0:  # httpd refuses to run as root
             nobody = pwd.getpwnam("nobody")

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.server import ROOT
 from tests.support.tls import certificate_of
-from tests.support.toolchains import EXAMPLES, tool
+from tests.support.toolchains import tool
 
 
 def free_port() -> int:
@@ -22,7 +23,7 @@ def free_port() -> int:
 
 
 def example_site(folder: Path, upstream: str) -> tuple[str, int]:
-    """Adapt examples/nginx.conf to a test.
+    """Adapt deploy/proxies/nginx.conf to a test.
 
     Args:
         folder: Gets the certificate of the site.
@@ -33,7 +34,7 @@ def example_site(folder: Path, upstream: str) -> tuple[str, int]:
     """
     certificate, key = certificate_of(folder)
     port = free_port()
-    site = (EXAMPLES / "nginx.conf").read_text()
+    site = (ROOT / "deploy/proxies/nginx.conf").read_text()
     for shown, real in (
         ("unix:/run/wagi/wagi.sock", upstream),
         ("/etc/ssl/certs/wagi.pem", str(certificate)),
@@ -45,12 +46,9 @@ def example_site(folder: Path, upstream: str) -> tuple[str, int]:
     return re.sub(r"\n *listen \[::\].*", "", site), port
 
 
-@contextmanager
-def nginx(folder: Path, site: str) -> Iterator[int]:
-    """Run nginx; ``listen 80`` in its configuration is replaced by the port, which is yielded."""
+def command(folder: Path, site: str) -> list[str]:
+    """Write a configuration of nginx to a folder, and return the command that runs it."""
     program = tool("nginx")
-    port = free_port()
-    folder.mkdir(exist_ok=True)
     config = folder / "nginx.conf"
     # The user of nginx cannot access the test's folders.
     user = "user root;" if os.getuid() == 0 else ""
@@ -61,14 +59,18 @@ def nginx(folder: Path, site: str) -> Iterator[int]:
     config.write_text(
         f"{user} daemon off; master_process off; pid {folder}/nginx.pid;"
         f" error_log {folder}/error.log; events {{}}"
-        f" http {{ access_log off; {scratch}\n{site}\n}}".replace(
-            "listen 80;", f"listen 127.0.0.1:{port};"
-        )
+        f" http {{ access_log off; {scratch}\n{site}\n}}"
     )
-    process = subprocess.Popen(
-        [program, "-p", str(folder), "-c", str(config), "-e", f"{folder}/error.log"],
-        stdin=subprocess.DEVNULL,
-    )
+    return [program, "-p", str(folder), "-c", str(config), "-e", f"{folder}/error.log"]
+
+
+@contextmanager
+def nginx(folder: Path, site: str) -> Iterator[int]:
+    """Run nginx; ``listen 80`` in its configuration is replaced by the port, which is yielded."""
+    port = free_port()
+    folder.mkdir(exist_ok=True)
+    arguments = command(folder, site.replace("listen 80;", f"listen 127.0.0.1:{port};"))
+    process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL)
     try:
         _wait_for(port, process, folder)
         yield port
