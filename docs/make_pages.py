@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs import commands
+from docs import chart, commands
 from wagi.templates import LANGUAGES, STATIC_COMMANDS
 
 DOCS = Path(__file__).parent
@@ -176,6 +176,8 @@ PAGES = {
     "quickstart.md": quickstart,
     "commands.md": commands.page,
     "wagi.1": commands.manual,
+    "../deploy/chart/wagi/README.md": chart.readme,
+    "../deploy/chart/wagi/values.schema.json": chart.values_schema,
 }
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.configmap import ConfigMap, replace_link
 from tests.support.server import ROOT, Server, serving, write_files
 from tests.support.tls import certificate_of
 from tests.support.wat import TEXT_HEAD, printing
@@ -27,35 +27,6 @@ def wait_for(server: Server, answer: str, path: str = "/") -> None:
     while server.get(path).text != answer:
         assert time.monotonic() < deadline, server.log
         time.sleep(0.02)
-
-
-def replace_link(link: Path, target: str) -> None:
-    """Let a symbolic link lead elsewhere, atomically."""
-    temporary = link.with_name(f"{link.name}_tmp")
-    temporary.symlink_to(target)
-    temporary.rename(link)
-
-
-class ConfigMap:
-    """A volume of Kubernetes: the kubelet's atomic writer updates it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.target = folder / "modules.toml"
-        self.versions = 0
-
-    def write(self, content: dict[str, str | bytes]) -> None:
-        self.versions += 1
-        data = self.folder / "..data"
-        before = data.resolve() if data.exists() else None
-        version = f"..2026_11_29_10_00_00.{self.versions}"
-        write_files(self.folder / version, content)
-        replace_link(data, version)
-        for name in content:
-            if not (self.folder / name).is_symlink():
-                (self.folder / name).symlink_to(f"..data/{name}")
-        if before is not None:
-            shutil.rmtree(before)
 
 
 class Releases:
