@@ -143,6 +143,7 @@ def fetch_options(settings: Settings) -> FetchOptions:
     return FetchOptions(
         settings.max_module_size,
         frozenset(settings.insecure_registry),
+        settings.registry_config,
         server or "",
         settings.bindle_url or "",
         Credential(user, settings.bindle_http_password or "") if user else None,

@@ -50,6 +50,7 @@ _COMMANDS = {
     "snapshot": "snapshot",
     "push": "push",
     "pull": "pull",
+    "webhook": "webhook",
     "schema": "schema",
     "completion": "completion",
     "doctor": "doctor",

@@ -26,6 +26,7 @@ SOURCES = (
     "module_cache",
     "max_module_size",
     "insecure_registry",
+    "registry_config",
     "bindle_path",
     "bindle_url",
     "bindle_http_user",

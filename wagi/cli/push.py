@@ -50,7 +50,7 @@ from wagi.sources.publish import publish
     metavar="KEY=VALUE",
     help="Annotation to add to the manifest.",
 )
-@setting_options("insecure_registry")
+@setting_options("insecure_registry", "registry_config")
 def push(
     files: tuple[Path, ...], target: str, layout: Any, annotations: tuple[str, ...], **options: Any
 ) -> None:

@@ -225,6 +225,11 @@ class Settings(BaseModel):
         (),
         description="Connect to this registry over plain HTTP; loopback registries always are.",
     )
+    registry_config: Annotated[DirectoryPath, Topic.MODULES] = Field(
+        None,
+        description="Directory of further Docker configuration files (*.json) with credentials for"
+        " registries, such as the pull secrets of a pod.",
+    )
     bindle: Annotated[str | None, Flag("NAME/VERSION", short="-b"), Topic.BINDLE] = Field(
         None, description="Serve the handlers of a bindle instead of a modules.toml."
     )

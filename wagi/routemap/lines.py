@@ -95,11 +95,11 @@ class LineMap:
         """Report a problem with a value, or with its key; see ``span`` and ``location``."""
         return self._location(file, self.span(path, of_key), name).problem(message)
 
-    def location(self, file: Path, path: KeyPath, name: str = "") -> Location:
+    def location(self, file: Path | None, path: KeyPath, name: str = "") -> Location:
         """The location of a value; ``name`` is what else messages name."""
         return self._location(file, self.span(path), name)
 
-    def _location(self, file: Path, span: Span, name: str) -> Location:
+    def _location(self, file: Path | None, span: Span, name: str) -> Location:
         source = self._lines[span.line - 1] if span.column else ""
         source = source if len(source) <= _MAX_SOURCE else ""
         place = (span.column, span.width, source)

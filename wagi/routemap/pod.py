@@ -6,10 +6,11 @@ Fields that control where a cluster schedules the pod have no effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -17,6 +18,8 @@ from wagi.config.validation import KeyPath, explain_validation_error
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem
 from wagi.routemap.entries import Location, ModuleEntry, RouteMap
+from wagi.routemap.lines import LineMap
+from wagi.routemap.pod_injection import LAYOUT, LAYOUT_VERSION, layout_of, resolve
 from wagi.routemap.pod_manifest import DEFAULT_HOST, MODULES, Container, ModuleOptions, Pod, Volume
 from wagi.routemap.yaml_documents import Document, read_documents
 
@@ -42,7 +45,19 @@ def read_pods(path: Path) -> RouteMap:
     Raises:
         ConfigurationError: With every mistake in the file.
     """
-    readers = [_PodReader(path, document) for document in read_documents(path)]
+    return _read([_PodReader(path, document) for document in read_documents(path)], path)
+
+
+def read_pod(manifest: dict[str, Any]) -> RouteMap:
+    """Read a pod manifest that is not in a file.
+
+    Raises:
+        ConfigurationError: With every mistake in it.
+    """
+    return _read([_PodReader(None, Document(manifest, LineMap({}, ())))], None)
+
+
+def _read(readers: Sequence[_PodReader], path: Path | None) -> RouteMap:
     pods = [(reader, pod) for reader in readers if (pod := reader.parse())]
     entries = [entry for reader, pod in pods for entry in reader.entries(pod)]
     problems = [problem for reader in readers for problem in reader.problems]
@@ -54,7 +69,7 @@ def read_pods(path: Path) -> RouteMap:
     address = pods[0][1].metadata.annotations.default_host
     return RouteMap(
         entries,
-        path.absolute().parent,
+        Path() if path is None else path.absolute().parent,
         Location(path),
         default_host=address,
         listen=HostPort.parse(address),
@@ -85,7 +100,7 @@ class _PodReader:
         warnings: Fields that are ignored, and containers that are not served.
     """
 
-    def __init__(self, path: Path, document: Document) -> None:
+    def __init__(self, path: Path | None, document: Document) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self._path = path
@@ -104,8 +119,16 @@ class _PodReader:
             message = f"expected a pod (apiVersion: v1, kind: Pod), found {found}"
             self._report(("kind",), message)
             return None
+        layout = layout_of(value)
+        if layout not in (None, LAYOUT_VERSION):
+            message = (
+                f"{LAYOUT}: expected {LAYOUT_VERSION!r}, found {layout!r}: the webhook and the"
+                " gateway's image have different versions"
+            )
+            self._report((*_ANNOTATIONS, LAYOUT), message)
+            return None
         try:
-            return Pod.model_validate(value)
+            return Pod.model_validate(resolve(value, os.environ) if layout else value)
         except ValidationError as error:
             name = lambda place: self._split(place)[1]  # noqa: E731
             for mistake in explain_validation_error(error, Pod, name, "a mapping"):

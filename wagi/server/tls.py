@@ -57,10 +57,15 @@ def tls_context(certificate: Certificate) -> ssl.SSLContext:
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
+    load_certificate(context, certificate)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: Certificate) -> None:
+    """Use a certificate for new connections. Raises: as ``tls_context`` does."""
     with _memory_file(certificate[0]) as chain, _memory_file(certificate[1]) as key:
         # Without a password, OpenSSL would prompt for the passphrase of an encrypted key.
         context.load_cert_chain(chain, key, password="")
-    return context
 
 
 @contextmanager

@@ -36,32 +36,43 @@ class Credential:
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
-async def find_credential(registry: str) -> Credential | None:
+async def find_credential(registry: str, folder: Path | None = None) -> Credential | None:
     """Find the credential for a registry.
 
     Args:
         registry: The registry, as HOST[:PORT].
+        folder: Directory of further configuration files (*.json), which are searched in the order
+            of their names after Docker's own.
 
     Returns:
-        The credential; None if the configuration has none for it.
+        The credential; None if no configuration has one for it.
 
     Raises:
         SourceError: The configuration is invalid, or a helper program fails.
     """
-    path = _configuration_path()
-    if path is None:
-        return None
+    for path in _configuration_paths(folder):
+        if (found := await _find_in(path, registry)) is not None:
+            return found
+    return None
+
+
+async def _find_in(path: Path, registry: str) -> Credential | None:
     configuration = _read(path)
     helper = _mapping(configuration, "credHelpers", path).get(registry)
     helper = helper or configuration.get("credsStore")
     if helper:
-        found = await _ask(str(helper), _key(registry))
+        found = await _ask(str(helper), _key(registry), path)
         if found is not None:
             return found
     for key, entry in _mapping(configuration, "auths", path).items():
         if _registry_of(key) == registry and isinstance(entry, dict):
             return _from_entry(entry, key, path)
     return None
+
+
+def _configuration_paths(folder: Path | None) -> list[Path]:
+    own = _configuration_path()
+    return [*([own] if own else ()), *(sorted(folder.glob("*.json")) if folder else ())]
 
 
 def _configuration_path() -> Path | None:
@@ -118,12 +129,10 @@ def _from_entry(entry: dict[str, Any], key: str, path: Path) -> Credential | Non
     return Credential(str(user), str(password or "")) if user else None
 
 
-async def _ask(helper: str, key: str) -> Credential | None:
+async def _ask(helper: str, key: str, path: Path) -> Credential | None:
     program = f"docker-credential-{helper}"
     if not re.fullmatch(r"[A-Za-z0-9._-]+", helper):
-        raise SourceError(
-            f"{_configuration_path()}: {helper!r} is not a valid name of a credential helper"
-        )
+        raise SourceError(f"{path}: {helper!r} is not a valid name of a credential helper")
     try:
         process = await asyncio.create_subprocess_exec(
             program,
@@ -133,9 +142,7 @@ async def _ask(helper: str, key: str) -> Credential | None:
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
-        raise SourceError(
-            f"cannot run {program}, configured in {_configuration_path()}: {error.strerror}"
-        ) from None
+        raise SourceError(f"cannot run {program}, configured in {path}: {error.strerror}") from None
     try:
         async with asyncio.timeout(_HELPER_TIMEOUT_S):
             output, errors = await process.communicate(key.encode())

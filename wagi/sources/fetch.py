@@ -251,8 +251,10 @@ class _Fetcher:
         return FetchedModule(content, name)
 
     def _get_registry(self, name: str) -> Registry:
-        insecure = name in self._options.insecure_registries
-        return self._registries.setdefault(name, Registry(name, self._downloader, insecure))
+        known = self._registries.get(name)
+        if known is None:
+            known = self._registries[name] = Registry(name, self._downloader, self._options)
+        return known
 
 
 def _not_cached_error() -> SourceError:

@@ -61,6 +61,7 @@ class FetchOptions:
     Attributes:
         max_size: Maximum size of a module in bytes.
         insecure_registries: Registries that are contacted by plain HTTP.
+        registry_config: Directory of further files with credentials for registries, if any.
         bindle_server: URL or directory of the Bindle server where a reference names none.
         bindle_url: URL of the only server that gets ``bindle_credential`` and for which
             ``bindle_insecure`` applies; empty for every server.
@@ -70,6 +71,7 @@ class FetchOptions:
 
     max_size: int
     insecure_registries: frozenset[str] = frozenset()
+    registry_config: Path | None = None
     bindle_server: str = ""
     bindle_url: str = ""
     bindle_credential: Credential | None = None

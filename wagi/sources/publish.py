@@ -48,9 +48,8 @@ def publish(
 
     async def run() -> None:
         async with Downloader.start(options.max_size, report) as downloader:
-            insecure = reference.registry in options.insecure_registries
             with error_context(reference):
-                await Registry(reference.registry, downloader, insecure).push(reference, image)
+                await Registry(reference.registry, downloader, options).push(reference, image)
 
     asyncio.run(run())
     return f"oci://{reference.registry}/{reference.repository}@{image.digest}"

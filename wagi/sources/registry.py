@@ -19,6 +19,7 @@ from wagi.sources.credentials import Credential, find_credential
 from wagi.sources.downloader import ATTEMPTS, Digest, Downloader
 from wagi.sources.errors import FetchError, SourceError, UnreachableError
 from wagi.sources.images import ACCEPT, MANIFEST, Descriptor, Image
+from wagi.sources.module_request import FetchOptions
 from wagi.sources.references import LOOPBACK, ImageReference, origin_of
 
 _HOSTS = {"docker.io": "registry-1.docker.io"}
@@ -31,18 +32,19 @@ Action = Literal["pull", "pull,push"]
 class Registry:
     """A client for one registry."""
 
-    def __init__(self, name: str, downloader: Downloader, insecure: bool = False) -> None:
+    def __init__(self, name: str, downloader: Downloader, options: FetchOptions) -> None:
         """Create a client.
 
         Args:
             name: The registry, as HOST[:PORT].
             downloader: Sends the requests.
-            insecure: Whether to use plain HTTP.
+            options: The operator's options.
         """
         self.name = name
-        plain = insecure or LOOPBACK.fullmatch(name)
+        plain = name in options.insecure_registries or LOOPBACK.fullmatch(name)
         self._url = f"{'http' if plain else 'https'}://{_HOSTS.get(name, name)}/v2/"
         self._downloader = downloader
+        self._config = options.registry_config
         self._authorizations: dict[tuple[str, Action], str] = {}
         self._credential: Credential | None = None
         self._has_looked_up = False
@@ -237,7 +239,7 @@ class Registry:
 
     async def _find_credential(self) -> Credential | None:
         if not self._has_looked_up:
-            self._credential = await find_credential(self.name)
+            self._credential = await find_credential(self.name, self._config)
             self._has_looked_up = True
         return self._credential
 
