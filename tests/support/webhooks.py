@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ class Webhook:
         tls: The TLS configuration of a client that trusts it.
     """
 
-    def __init__(self, process: subprocess.Popen[str], tls: ssl.SSLContext) -> None:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.port = 0
-        self.tls = tls
+        self.tls = ssl.create_default_context()
         self._lines: list[str] = []
         self._listening = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
@@ -95,17 +95,32 @@ def running_webhook(
 ) -> Iterator[Webhook]:
     """Run a webhook with a certificate for localhost."""
     files = ("--tls-cert", str(certificate[0]), "--tls-key", str(certificate[1]))
+    command = ("--image", IMAGE, "-l", "127.0.0.1:0", *files, *options)
+    with start_webhook(folder, *command) as webhook:
+        webhook.tls = ssl.create_default_context(cafile=str(certificate[0]))
+        yield webhook
+
+
+@contextmanager
+def start_webhook(
+    folder: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    wait: bool = True,
+) -> Iterator[Webhook]:
+    """Run ``wagi webhook``; with ``wait``, wait until it listens."""
     process = subprocess.Popen(
-        [*WAGI, "webhook", "--image", IMAGE, "-l", "127.0.0.1:0", *files, *options],
+        [*WAGI, "webhook", *options],
         cwd=folder,
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    webhook = Webhook(process, ssl.create_default_context(cafile=str(certificate[0])))
+    webhook = Webhook(process)
     try:
-        webhook.wait_until_listening()
+        if wait:
+            webhook.wait_until_listening()
         yield webhook
     finally:
         process.kill()

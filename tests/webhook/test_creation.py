@@ -207,7 +207,7 @@ def test_resources_are_added() -> None:
     two = handler("two", resources={"limits": {"memory": "0.5Gi"}, "requests": {"cpu": "1"}})
     gateway = gateway_of(pod_of(one, two))
     assert gateway["resources"] == {
-        "limits": {"memory": "603979776"},
+        "limits": {"memory": "576Mi"},
         "requests": {"cpu": "1500m"},
     }
     assert variables_of(gateway)["WAGI_WORKERS"] == "2"

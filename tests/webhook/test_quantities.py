@@ -31,6 +31,7 @@ def test_invalid(text: object) -> None:
 
 def test_sums() -> None:
     assert add_quantities(["500m", "1"]) == "1500m"
-    assert add_quantities(["1Gi", "1Gi"]) == "2147483648"
+    assert add_quantities(["1Gi", "1Gi"]) == "2048Mi"
     assert add_quantities(["1Gi"]) == "1Gi"
+    assert add_quantities(["1", "0"]) == "1"
     assert add_quantities(["100n", "1"]) == "1001m"

@@ -1,8 +1,9 @@
 """The certificate authority that all replicas share, and that the API server trusts.
 
 Its key is in a Secret. Each replica issues its own certificate from it. The API server trusts what
-is in ``caBundle`` of the MutatingWebhookConfiguration. A new authority is announced there, beside
-the earlier one, before a certificate that it issues is used: renewal interrupts no call.
+is in ``caBundle`` of the MutatingWebhookConfiguration. A new authority is added there, before those
+that other replicas still use, and before a certificate that it issues is used: a renewal interrupts
+no call.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ class ClusterNames:
 
     @property
     def hosts(self) -> Sequence[str]:
-        """The DNS names of the Service; the API server uses the first one."""
+        """The names of the Service, of which the API server uses the first; and port forwarding."""
         name = f"{self.service}.{self.namespace}"
-        return f"{name}.svc", f"{name}.svc.cluster.local"
+        return f"{name}.svc", f"{name}.svc.cluster.local", "localhost"
 
 
 class ClusterCertificate:
@@ -79,9 +80,9 @@ class ClusterCertificate:
             KubernetesError: The Secret or the configuration cannot be read or changed.
         """
         now = datetime.now(UTC)
-        authority, trusted = await self._share_authority(now)
-        is_announced = await self._announce(trusted)
-        if self._current is not None and is_announced and authority != self._authority:
+        authority = await self._share_authority(now)
+        is_new = await self._announce(authority, now)
+        if self._current is not None and is_new and authority != self._authority:
             # The API server needs a moment to read the new bundle, which has the earlier authority
             # as well: the next call replaces the certificate.
             return self._current
@@ -95,22 +96,16 @@ class ClusterCertificate:
             log.info("issued a certificate for %s", self._names.hosts[0])
         return self._current
 
-    async def _share_authority(self, now: datetime) -> tuple[KeyPair, bytes]:
-        """Read the authority from the Secret; store a new one if it has none, or an old one.
-
-        Returns:
-            The authority, and the certificates to trust.
-        """
+    async def _share_authority(self, now: datetime) -> KeyPair:
+        """Read the authority from the Secret; store a new one if it has none, or an old one."""
         for _ in range(_ATTEMPTS):
             secret = await self._read_secret()
             data = secret.get("data") or {}
-            trusted, key = _decode(data.get(_CERTIFICATE)), _decode(data.get(_KEY))
-            stored = KeyPair(trusted, key)
-            if is_usable(stored) and not is_due(trusted, now):
-                return stored, trusted
+            stored = KeyPair(_decode(data.get(_CERTIFICATE)), _decode(data.get(_KEY)))
+            if is_usable(stored) and not is_due(stored.certificate, now):
+                return stored
             created = create_authority(now, self._lifetime * _LIFETIMES)
-            trusted = bundle(created.certificate, trusted, now)
-            shared = {_CERTIFICATE: _encode(trusted), _KEY: _encode(created.key)}
+            shared = {_CERTIFICATE: _encode(created.certificate), _KEY: _encode(created.key)}
             try:
                 await self._write_secret({**secret, "data": {**data, **shared}})
             except KubernetesError as error:
@@ -118,7 +113,7 @@ class ClusterCertificate:
                     raise
                 continue  # another replica was faster: its authority is used
             log.info("created a certificate authority in the secret %s", self._names.secret)
-            return KeyPair(trusted, created.key), trusted
+            return created
         raise KubernetesError(f"the secret {self._names.secret} is changed by others all the time")
 
     @property
@@ -141,19 +136,24 @@ class ClusterCertificate:
         else:
             await self._client.post(self._secrets, secret)
 
-    async def _announce(self, trusted: bytes) -> bool:
-        """Write the bundle to the configuration. Returns: Whether it was another one."""
+    async def _announce(self, authority: KeyPair, now: datetime) -> bool:
+        """Let the API server trust the authority. Returns: Whether it did not before."""
         path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
         path = f"{path}/{self._names.configuration}"
         configuration = await self._client.get(path)
-        expected = _encode(trusted)
         operations: list[dict[str, Any]] = []
         for index, webhook in enumerate(configuration.get("webhooks") or ()):
-            if webhook["clientConfig"].get("caBundle") != expected:
+            current = _decode(webhook["clientConfig"].get("caBundle"))
+            expected = bundle(authority.certificate, current, now)
+            if current != expected:
                 place = f"/webhooks/{index}"
                 operations += [
                     {"op": "test", "path": f"{place}/name", "value": webhook["name"]},
-                    {"op": "add", "path": f"{place}/clientConfig/caBundle", "value": expected},
+                    {
+                        "op": "add",
+                        "path": f"{place}/clientConfig/caBundle",
+                        "value": _encode(expected),
+                    },
                 ]
         if operations:
             await self._client.patch(path, operations)

@@ -34,7 +34,9 @@ def parse_quantity(value: object) -> Decimal:
 
 
 def format_quantity(value: Decimal) -> str:
-    """Write a quantity as a whole number, or in thousandths."""
+    """Write a quantity as a whole number, if possible of mebibytes, or else in thousandths."""
+    if value and value % _FACTORS["Mi"] == 0:
+        return f"{int(value / _FACTORS['Mi'])}Mi"
     if value == value.to_integral_value():
         return str(int(value))
     return f"{int((value * 1000).to_integral_value(ROUND_CEILING))}m"
