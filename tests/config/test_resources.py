@@ -79,6 +79,7 @@ def test_memory(tmp_path: Path, groups: str, files: dict[str, str], limit: int |
         return
     assert limit // 2 < memory_for_guests(2, tmp_path) < limit
     assert memory_for_guests(3, tmp_path) < memory_for_guests(2, tmp_path)
+    assert memory_for_guests(2, tmp_path, helpers=2) == memory_for_guests(4, tmp_path)
     assert memory_for_guests(512, tmp_path) == limit // 4
 
 

@@ -10,10 +10,13 @@ from pathlib import Path, PurePosixPath
 
 _MIB = 1024**2
 _SERVER_SIZE = 64 * _MIB
-"""Bytes of the supervisor with all that workers share with it (40 MiB measured), and of the process
+"""Bytes of the supervisor with all that workers share with it (41 MiB measured), and of the process
 that loads, while it runs."""
+_HELPER_SIZE = 32 * _MIB
+"""Bytes of another process beside the workers: 17 MiB measured for ``--admin-listen``, and 25 MiB
+for ``--reload-on-change``."""
 _WORKER_SIZE = 32 * _MIB
-"""Bytes of a worker's own: 11 MiB when idle, 20 MiB with 400 connections. The rest is for what a
+"""Bytes of a worker's own: 13 MiB when idle, 20 MiB with 400 connections. The rest is for what a
 guest takes besides its memory, such as its stack and its output that has not been sent."""
 _LEAST_SHARE = 4  # of a small container, guests get a quarter, whatever the server needs
 _RAM_SHARE = 3, 4
@@ -34,12 +37,13 @@ def core_count(root: Path = Path("/")) -> int:
     return max(1, min([len(os.sched_getaffinity(0)), *map(math.ceil, quotas)]))
 
 
-def memory_for_guests(workers: int, root: Path = Path("/")) -> int:
+def memory_for_guests(workers: int, root: Path = Path("/"), *, helpers: int = 0) -> int:
     """Compute how much memory all guests may have, from that of the container or the machine.
 
     Args:
         workers: How many worker processes there will be.
         root: Where ``proc`` and ``sys`` are.
+        helpers: How many other processes there will be besides the supervisor.
 
     Returns:
         Bytes.
@@ -50,7 +54,7 @@ def memory_for_guests(workers: int, root: Path = Path("/")) -> int:
     share, whole = _RAM_SHARE
     if limit >= ram:  # version 1 has a number beyond any memory where there is no limit
         return ram * share // whole
-    own = _SERVER_SIZE + workers * _WORKER_SIZE
+    own = _SERVER_SIZE + helpers * _HELPER_SIZE + workers * _WORKER_SIZE
     return min(max(limit - own, limit // _LEAST_SHARE), ram * share // whole)
 
 

@@ -391,5 +391,6 @@ class Settings(BaseModel):
     def memory_budget_size(self) -> int:
         """Bytes of memory for all guests together; 0 for no limit."""
         if self.memory_budget == "auto":
-            return memory_for_guests(self.worker_count)
+            helpers = (self.admin_listen is not None) + self.reload_on_change
+            return memory_for_guests(self.worker_count, helpers=helpers)
         return self.memory_budget
