@@ -187,6 +187,18 @@ class TestDeployment:
         assert replicas("--set", "replicaCount=null") == "omitted"
         assert replicas("--set", "autoscaling.enabled=true") == "omitted"
 
+    def test_strategies(self) -> None:
+        """The default of ``rollingUpdate`` does not remain in a strategy that rejects it."""
+        found = find(render("--set", "strategy.type=Recreate"), "Deployment")["spec"]
+        assert found["strategy"] == {"type": "Recreate"}
+        assert "strategy" not in find(render("--set", "strategy=null"), "Deployment")["spec"]
+
+    def test_the_network_of_the_node(self) -> None:
+        for spec in pod_specs(render("--set", "hostNetwork=true")):
+            assert (spec["hostNetwork"], spec["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
+        spec, _ = pod_specs(render("--set", "hostNetwork=true,dnsPolicy=Default"))
+        assert spec["dnsPolicy"] == "Default"
+
     def test_an_image_by_digest(self) -> None:
         digest = "sha256:" + "0" * 64
         options = ("--set", f"image.repository=r.example/wagi,image.tag=v1,image.digest={digest}")
@@ -288,6 +300,11 @@ REJECTED = [
         {"modules": "#", "files": {"a/b": "x"}, "binaryFiles": {"a__b": "AA=="}},
         "files, binaryFiles: a__b: another file has the key a__b in the ConfigMap",
     ),
+    (
+        {"modules": "#", "files": {"a": "x", "a/b": "z"}},
+        "files, binaryFiles: a is a file, so there cannot be a/b",
+    ),
+    ({"modules": "[[module]\n"}, "modules: not valid TOML: "),
     (
         {"modules": "#", "files": {"a": "x" * 1024 * 1100}},
         "they have 1100 KiB, but a ConfigMap holds at most 1024 KiB: push modules to a registry",

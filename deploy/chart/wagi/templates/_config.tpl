@@ -13,6 +13,9 @@ What the gateway serves: modules.toml, and the files beside it.
 {{- if .Values.moduleDefaults }}
 {{- fail "moduleDefaults: modules is a string, so write the table [defaults] in it" }}
 {{- end }}
+{{- with (fromToml .Values.modules).Error }}
+{{- fail (printf "modules: not valid TOML: %s" .) }}
+{{- end }}
 {{- .Values.modules }}
 {{- else }}
 {{- $tables := list }}
@@ -58,6 +61,13 @@ As JSON; the schema of the values restricts paths to ASCII.
 {{- fail (printf "files, binaryFiles: %s: another file has the key %s in the ConfigMap" . $key) }}
 {{- end }}
 {{- $_ := set $paths $key . }}
+{{- end }}
+{{- range $file := values $paths }}
+{{- range values $paths }}
+{{- if hasPrefix (printf "%s/" $file) . }}
+{{- fail (printf "files, binaryFiles: %s is a file, so there cannot be %s" $file .) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- toJson $paths }}
 {{- end }}
