@@ -6,6 +6,7 @@
     python -m fuzz request --seconds 600
     python -m fuzz hostcalls --seconds 600
     python -m fuzz core --seconds 600
+    python -m fuzz component --seconds 600
 
 A finding is an exception: libFuzzer prints it, keeps the input as ``crash-*`` in the working folder
 and exits with 77. What covers something new goes to the folder that ``--into`` names; ``--merge``
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import atheris
 
-NAMES = ("response", "parser", "request", "hostcalls", "core")
+NAMES = ("response", "parser", "request", "hostcalls", "core", "component")
 CORPUS = Path(__file__).parent / "corpus"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import tempfile
@@ -21,7 +22,16 @@ from wagi.gateway.concurrency import WorkerLimits
 from wagi.gateway.cycle import answer, reject
 from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Route
+from wagi.guest.binary import MalformedModuleError
 from wagi.guest.budget import unlimited_account
+from wagi.guest.component.core_module import CoreModule
+from wagi.guest.component.description import describe_component
+from wagi.guest.component.errors import UnsupportedComponentError
+from wagi.guest.component.flattening import flatten
+from wagi.guest.component.graph import read_component
+from wagi.guest.component.interfaces import PREVIEW_1
+from wagi.guest.component.items import CoreModuleCode
+from wagi.guest.component.reader import Budget
 from wagi.guest.demand import MemoryDemand
 from wagi.guest.engine import Runtime
 from wagi.guest.guest import Guest
@@ -144,6 +154,26 @@ def _requests(pieces: list[bytes]) -> list[object]:
         except HTTPError as error:
             return [*found, error.status]
     return found
+
+
+# The reader of components
+
+
+def component(data: bytes) -> None:
+    """Bytes of a component: an error, or a core module as it is described."""
+    with contextlib.suppress(MalformedModuleError):
+        describe_component(data)
+    try:
+        flat = flatten(data, read_component(data))
+    except (MalformedModuleError, UnsupportedComponentError):
+        return
+    module = CoreModule(flat.wasm, CoreModuleCode(0, 0, len(flat.wasm)), Budget())
+    assert [(item.module, item.name) for item in module.imports] == list(flat.imports)
+    assert {flat.entry, *flat.initializers} <= module.exports.keys()
+    assert {flat.memory, flat.allocator} - {None} <= module.exports.keys()
+    for interface, _ in flat.imports:
+        assert interface == PREVIEW_1 or interface.startswith("wasi:"), interface
+        assert "@" not in interface, interface
 
 
 # The path of a request: from the bytes of a connection through gateway and guest, and back

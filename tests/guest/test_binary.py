@@ -15,6 +15,7 @@ from wagi.guest.binary import (
     Reader,
     Sizes,
     check_magic,
+    check_sections,
     custom_sections,
     initial_sizes,
     is_component,
@@ -82,6 +83,15 @@ def test_a_truncated_module() -> None:
         else:
             with pytest.raises(MalformedModuleError):
                 list(sections(whole[:size]))
+
+
+def test_the_sections_of_modules_and_components_are_checked() -> None:
+    for header in (HEADER, COMPONENT):
+        check_sections(header + section(1, b"\0"))
+        with pytest.raises(MalformedModuleError, match="truncated"):
+            check_sections(header + section(1, b"\0")[:-1])
+    with pytest.raises(MalformedModuleError, match="version 1"):
+        check_sections(b"\0asm\x02\0\0\0")
 
 
 def test_sections() -> None:

@@ -17,6 +17,7 @@ _IMPORT_SECTION = 2
 _TABLE_SECTION = 4
 _MEMORY_SECTION = 5
 START_SECTION, DATA_SECTION = 8, 11
+PREAMBLE_SIZE = 8  # bytes before the first section
 _WITH_INITIALIZER = 0x40
 
 
@@ -156,14 +157,19 @@ def sections(wasm: bytes) -> Iterator[Section]:
         MalformedModuleError: The module is invalid or truncated.
     """
     check_magic(wasm)
-    at = len(_MODULE)
-    while at < len(wasm):
-        reader = Reader(wasm, at + 1, len(wasm))
-        size = reader.u32()
-        if reader.at + size > len(wasm):
-            raise MalformedModuleError("the file ends in the middle of a section: it is truncated")
-        yield Section(wasm[at], at, reader.at, reader.at + size)
-        at = reader.at + size
+    return Reader(wasm, PREAMBLE_SIZE, len(wasm)).sections()
+
+
+def check_sections(wasm: bytes) -> None:
+    """Check that a module or component is not truncated.
+
+    Raises:
+        MalformedModuleError: It is, or this is neither a module nor a component.
+    """
+    if not is_component(wasm):
+        check_magic(wasm)
+    for _ in Reader(wasm, PREAMBLE_SIZE, len(wasm)).sections():
+        pass
 
 
 @dataclass(slots=True)
@@ -176,6 +182,20 @@ class Reader:
     data: bytes
     at: int
     end: int
+
+    def sections(self) -> Iterator[Section]:
+        """Yield the sections from here to the end."""
+        while self.at < self.end:
+            header = self.at
+            number = self.byte()
+            size = self.u32()
+            start = self.at
+            if size > self.end - start:
+                raise MalformedModuleError(
+                    "the file ends in the middle of a section: it is truncated"
+                )
+            yield Section(number, header, start, start + size)
+            self.at = start + size
 
     def byte(self) -> int:
         """Read a byte."""

@@ -1,0 +1,145 @@
+"""Small components in the text format; ``toolchains.adapted_component`` makes real ones."""
+
+from __future__ import annotations
+
+from wagi.guest.capi.engine import wat_to_wasm
+
+PROGRAM = """
+    (import "wasi_snapshot_preview1" "fd_write"
+      (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 8) "Content-Type: text/plain\\n\\nhello from a component\\n")
+    (func (export "_start")
+      (i32.store (i32.const 0) (i32.const 8))
+      (i32.store (i32.const 4) (i32.const 49))
+      (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 100)))
+      (drop (call $random_get (i32.const 200) (i32.const 0))))"""
+"""A program for WASI preview 1, as the fields of a module."""
+
+COMMAND = f"""(component
+  (import "wasi:cli/exit@0.2.0" (instance $exit
+    (export "exit" (func (param "status" (result))))))
+  (import "wasi:random/random@0.2.3" (instance $random
+    (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+  (core module $main {PROGRAM})
+  (core module $adapter
+    (import "env" "memory" (memory 0))
+    (import "__main_module__" "_start" (func $start))
+    (import "exit" "exit" (func $exit (param i32)))
+    (import "random" "get-random-bytes" (func $random (param i64 i32)))
+    (func (export "fd_write") (param i32 i32 i32 i32) (result i32) (i32.const 52))
+    (func (export "random_get") (param i32 i32) (result i32) (i32.const 52))
+    (func (export "cabi_import_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+    (func (export "run") (result i32) (call $start) (i32.const 0)))
+  (core module $shim
+    (type $write (func (param i32 i32 i32 i32) (result i32)))
+    (type $get (func (param i32 i32) (result i32)))
+    (type $random (func (param i64 i32)))
+    (func (export "0") (type $write)
+      local.get 0 local.get 1 local.get 2 local.get 3 i32.const 0 call_indirect (type $write))
+    (func (export "1") (type $get)
+      local.get 0 local.get 1 i32.const 1 call_indirect (type $get))
+    (func (export "2") (type $random)
+      local.get 0 local.get 1 i32.const 2 call_indirect (type $random))
+    (table (export "$imports") 3 3 funcref))
+  (core module $fixups
+    (import "" "0" (func $0 (param i32 i32 i32 i32) (result i32)))
+    (import "" "1" (func $1 (param i32 i32) (result i32)))
+    (import "" "2" (func $2 (param i64 i32)))
+    (import "" "$imports" (table 3 3 funcref))
+    (elem (i32.const 0) func $0 $1 $2))
+  (core instance $shim (instantiate $shim))
+  (core instance $preview1
+    (export "fd_write" (func $shim "0")) (export "random_get" (func $shim "1")))
+  (core instance $main (instantiate $main (with "wasi_snapshot_preview1" (instance $preview1))))
+  (alias core export $main "memory" (core memory $memory))
+  (alias export $random "get-random-bytes" (func $get-random-bytes))
+  (alias export $exit "exit" (func $exit))
+  (core func $exit (canon lower (func $exit)))
+  (core instance $env (export "memory" (memory $memory)))
+  (core instance $exit (export "exit" (func $exit)))
+  (core instance $random (export "get-random-bytes" (func $shim "2")))
+  (core instance $adapter (instantiate $adapter
+    (with "env" (instance $env)) (with "__main_module__" (instance $main))
+    (with "exit" (instance $exit)) (with "random" (instance $random))))
+  (core func $get-random-bytes (canon lower (func $get-random-bytes)
+    (memory (core memory $memory)) (realloc (core func $adapter "cabi_import_realloc"))))
+  (core instance $actual
+    (export "0" (func $adapter "fd_write")) (export "1" (func $adapter "random_get"))
+    (export "2" (func $get-random-bytes)) (export "$imports" (table $shim "$imports")))
+  (core instance (instantiate $fixups (with "" (instance $actual))))
+  (func $run (result (result)) (canon lift (core func $adapter "run")))
+  (component $names
+    (import "run" (func $run (result (result))))
+    (export "run" (func $run)))
+  (instance $run (instantiate $names (with "run" (func $run))))
+  (export "wasi:cli/run@0.2.0" (instance $run)))"""
+"""The program as a component, in the shape that wit-component gives it with the adapter."""
+
+HANDLER = """(component
+  (import "wasi:http/types@0.2.3" (instance $types
+    (export "fields" (type $fields (sub resource)))
+    (export "[constructor]fields" (func (result (own $fields))))
+    (export "http-error-code" (func (param "name" string) (result string)))))
+  (import "wasi:http/types@0.2.0" (instance $old-types
+    (export "fields" (type $fields (sub resource)))
+    (export "[constructor]fields" (func (result (own $fields))))))
+  (alias export $types "fields" (type $fields))
+  (core module $main
+    (import "types" "[constructor]fields" (func (result i32)))
+    (import "old-types" "[constructor]fields" (func (result i32)))
+    (import "types" "[resource-drop]fields" (func (param i32)))
+    (import "types" "http-error-code" (func (param i32 i32 i32)))
+    (memory (export "heap") 1)
+    (func (export "allocate") (param i32 i32 i32 i32) (result i32) unreachable)
+    (func (export "prepare"))
+    (func (export "handle") (param i32 i32)))
+  (core module $shim
+    (type $text (func (param i32 i32 i32)))
+    (func (export "0") (type $text)
+      local.get 0 local.get 1 local.get 2 i32.const 70 call_indirect (type $text))
+    (table (export "$imports") 71 71 funcref))
+  (core module $fixups
+    (import "" "prepare" (func $prepare))
+    (import "" "0" (func $0 (param i32 i32 i32)))
+    (import "" "$imports" (table 71 71 funcref))
+    (elem (i32.const 70) func $0)
+    (start $prepare))
+  (core instance $shim (instantiate $shim))
+  (alias export $types "[constructor]fields" (func $new))
+  (alias export $old-types "[constructor]fields" (func $old-new))
+  (alias export $types "http-error-code" (func $code))
+  (core func $new (canon lower (func $new)))
+  (core func $old-new (canon lower (func $old-new)))
+  (core func $drop (canon resource.drop $fields))
+  (core instance $imports
+    (export "[constructor]fields" (func $new)) (export "[resource-drop]fields" (func $drop))
+    (export "http-error-code" (func $shim "0")))
+  (core instance $old-imports (export "[constructor]fields" (func $old-new)))
+  (core instance $main (instantiate $main
+    (with "types" (instance $imports)) (with "old-types" (instance $old-imports))))
+  (core func $code (canon lower (func $code)
+    (memory (core memory $main "heap")) (realloc (core func $main "allocate"))))
+  (core instance $actual
+    (export "0" (func $code)) (export "prepare" (func $main "prepare"))
+    (export "$imports" (table $shim "$imports")))
+  (core instance (instantiate $fixups (with "" (instance $actual))))
+  (func $handle (param "request" u32) (param "out" u32)
+    (canon lift (core func $main "handle")))
+  (instance $handler (export "handle" (func $handle)))
+  (export "wasi:http/incoming-handler@0.2.3" (instance $handler)))"""
+"""A component whose main module calls functions of WASI preview 2 itself, without an adapter."""
+
+
+def component(text: str, *changes: tuple[str, str]) -> bytes:
+    """Return a component in the binary format.
+
+    Args:
+        text: The component in the text format.
+        changes: Pieces of the text, which occur once, with their replacements.
+    """
+    for old, new in changes:
+        assert text.count(old) == 1, (text.count(old), old)
+        text = text.replace(old, new)
+    return wat_to_wasm(text)
