@@ -75,7 +75,8 @@ def test_missing_imports(tmp_path: Path) -> None:
 def test_a_component(tmp_path: Path) -> None:
     write_files(tmp_path, {"component.wasm": b"\0asm\x0d\0\x01\0"})
     found = facts(tmp_path / "component.wasm")
-    assert found["kind"].startswith("component (WASI preview 2)")
+    assert (found["kind"], found["supported"]) == ("component", False)
+    assert found["why"].startswith("this component exports neither wasi:cli/run nor")
     assert "imports" not in found
 
 

@@ -213,7 +213,7 @@ MODULES = {
     "cut": (b"\0asm\x01\0\0\0\x03\x02\x01\x00", "not a valid module"),
     "not-wasm": (b"#!/bin/sh\n", "not a WebAssembly file"),
     "empty": (b"", "not a WebAssembly file"),
-    "component": (b"\0asm\x0d\0\x01\0", "this is a component (WASI preview 2)"),
+    "component": (b"\0asm\x0d\0\x01\0", "this component exports neither wasi:cli/run"),
     "bad-wat": (b"(module (func (nonsense)))", "unknown operator"),
     "browser": (
         b'(module (import "wbg" "__wbindgen_throw" (func)) (func (export "_start")))',

@@ -193,7 +193,7 @@ def test_other_errors_are_no_missing_files() -> None:
         ('(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))))',
          "was it built as a library? Build a program"),
         ('(module (import "wbg" "__wbindgen_x" (func)))', "built for the browser (wbindgen)"),
-        (b"\0asm\x0d\0\x01\0", "this is a component (WASI preview 2)"),
+        (b"\0asm\x0d\0\x01\0", "this component exports neither wasi:cli/run"),
     ],
     ids=["unknown-unknown", "reactor", "library", "wbindgen", "component"],
 )  # fmt: skip

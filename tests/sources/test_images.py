@@ -249,6 +249,12 @@ def test_a_link_is_not_a_module() -> None:
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=1)))
 
 
+def test_the_system_of_a_component() -> None:
+    built = build_image("cncf", [("a.wasm", b"\0asm\x0d\0\x01\0")], {}, CREATED)
+    configs = [content for content in built.contents.values() if content.startswith(b"{")]
+    assert [json.loads(config)["os"] for config in configs] == ["wasip2"]
+
+
 @pytest.mark.parametrize("layout", ["wasm-to-oci", "cncf"])
 def test_a_built_image_can_be_parsed(layout: Any) -> None:
     built = build_image(layout, [("hello.wasm", MODULE)], {"a": "b"}, CREATED)

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -52,6 +53,7 @@ _OLDEST = {
     "node": (20,),  # for the AssemblyScript of examples/assemblyscript
     "npm": (10,),  # the same
     "tinygo": (0, 35),
+    "wasm-tools": (1, 200),
 }
 """The oldest versions of tools that can build the handlers."""
 _VERSION_ARGUMENT = {"go": "version", "tinygo": "version"}
@@ -298,6 +300,38 @@ def python_packages(requirements: Path) -> Path:
         ),
         suffix="",
     )
+
+
+_ADAPTER_PACKAGE = "@bytecodealliance/jco@1.35.0"
+_ADAPTER = "package/lib/wasi_snapshot_preview1.command.wasm"
+
+
+@cache
+def preview_1_adapter() -> Path:
+    """Return the adapter of wasmtime from preview 1 to preview 2, for commands."""
+    return _kept("adapter", _ADAPTER_PACKAGE.encode(), _fetch_adapter)
+
+
+def _fetch_adapter(output: Path) -> None:
+    _run([tool("npm"), "pack", "--silent", _ADAPTER_PACKAGE], cwd=output.parent)
+    (archive,) = output.parent.glob("*.tgz")
+    with tarfile.open(archive) as package:
+        found = package.extractfile(_ADAPTER)
+        assert found is not None
+        output.write_bytes(found.read())
+    archive.unlink()
+
+
+def adapted_component(module: Path) -> Path:
+    """Make a component from a program for preview 1."""
+    wasm_tools, adapter = tool("wasm-tools"), preview_1_adapter()
+    key = module.read_bytes() + adapter.read_bytes() + wasm_tools.encode()
+
+    def build(output: Path) -> None:
+        adapt = f"wasi_snapshot_preview1={adapter}"
+        _run([wasm_tools, "component", "new", str(module), "--adapt", adapt, "-o", str(output)])
+
+    return _kept(f"component-{module.stem}", key, build)
 
 
 def build_backend() -> Path:

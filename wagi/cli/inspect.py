@@ -11,9 +11,10 @@ import click
 from wagi.cli.options import SOURCES, SettingsCommand, setting_options, settings_from
 from wagi.cli.pull import fetch_one
 from wagi.guest import binary
+from wagi.guest.component.description import ComponentDescription, describe_component
 from wagi.guest.description import Description
 from wagi.guest.engine import Runtime
-from wagi.guest.module import parse
+from wagi.guest.module import ModuleError, parse, to_wasm
 from wagi.observe.text import one_line
 from wagi.sources.cache import digest_of
 
@@ -46,14 +47,44 @@ def inspect(reference: str, sha256: str, as_json: bool, **options: Any) -> None:
         "digest": digest_of(fetched.content),
         "size": len(fetched.content),
     }
-    if binary.is_component(fetched.content):
-        facts["kind"] = "component (WASI preview 2), not supported by the gateway"
+    wasm = to_wasm(reference, fetched.content)
+    if binary.is_component(wasm):
+        facts |= _component_facts(reference, wasm)
     else:
-        facts |= _module_facts(reference, fetched.content)
+        facts |= _module_facts(reference, wasm)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:
         click.echo("\n".join(map(one_line, _lines(facts))))
+
+
+def _component_facts(reference: str, wasm: bytes) -> dict[str, Any]:
+    try:
+        described = describe_component(wasm)
+    except binary.MalformedModuleError as error:
+        raise ModuleError(f"{reference}: {error}") from None
+    facts: dict[str, Any] = {"producers": {}}
+    if not described.problem:
+        facts = _module_facts(reference, wasm)
+    facts |= {
+        "kind": "component",
+        "world": described.world,
+        "wasi": described.versions,
+        "supported": not described.problem,
+        **({"why": described.problem} if described.problem else {}),
+        "interfaces": {"imports": described.imports, "exports": described.exports},
+        "producers": _merged_producers(described),
+    }
+    return facts
+
+
+def _merged_producers(described: ComponentDescription) -> dict[str, list[str]]:
+    merged: dict[str, list[str]] = {}
+    for content in described.producers:
+        for field, values in _producers(content).items():
+            known = merged.setdefault(field, [])
+            known += [value for value in values if value not in known]
+    return merged
 
 
 def _module_facts(reference: str, content: bytes) -> dict[str, Any]:
@@ -80,6 +111,25 @@ def _module_facts(reference: str, content: bytes) -> dict[str, Any]:
     }
 
 
+def _component_lines(facts: dict[str, Any]) -> list[str]:
+    versions = ", ".join(facts["wasi"])
+    world = facts["world"] or "none that the gateway knows"
+    runs = "as its core module, with WASI preview 1"
+    return [
+        f"world    {world}{f' (WASI {versions})' if versions else ''}",
+        f"runs     {runs if facts['supported'] else 'no: ' + facts['why']}",
+    ]
+
+
+def _interface_lines(interfaces: dict[str, tuple[str, ...]]) -> list[str]:
+    """List the interfaces of a component that cannot run."""
+    lines = []
+    for kind, names in interfaces.items():
+        lines.append(f"{kind}:" if names else f"{kind}: none")
+        lines += [f"  {name}" for name in names]
+    return lines
+
+
 def _kind(described: Description) -> str:
     if "_start" in described.exports:
         return "command"
@@ -96,10 +146,12 @@ def _producers(content: bytes) -> dict[str, list[str]]:
 def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [f"{key:<8} {facts[key]}" for key in ("source", "digest")]
     lines += [f"size     {facts['size']:,} bytes", f"kind     {facts['kind']}"]
-    if "imports" not in facts:
-        return lines
-    lines += [f"memory   {memory}" for memory in facts["memory"]]
+    if "world" in facts:
+        lines += _component_lines(facts)
+    lines += [f"memory   {memory}" for memory in facts.get("memory", ())]
     lines += [f"{key:<8} {', '.join(values)}" for key, values in facts["producers"].items()]
+    if "imports" not in facts:
+        return [*lines, *_interface_lines(facts["interfaces"])]
     lines.append(f"entries  {', '.join(facts['entrypoints']) or 'none'}")
     by_module = defaultdict(list)
     for item in facts["imports"]:

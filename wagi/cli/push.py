@@ -14,7 +14,7 @@ from wagi.cli.console import show_progress
 from wagi.cli.options import SettingsCommand, setting_options, settings_from
 from wagi.config.values import parse_pair
 from wagi.errors import ConfigurationError, Problem
-from wagi.guest.binary import MalformedModuleError, sections
+from wagi.guest.binary import MalformedModuleError, check_sections
 from wagi.sources.publish import publish
 
 
@@ -70,8 +70,7 @@ def push(
 def _read(path: Path) -> bytes:
     try:
         content = path.read_bytes()
-        for _ in sections(content):
-            pass
+        check_sections(content)
     except OSError as error:
         raise ConfigurationError(Problem(f"{path}: {error.strerror}")) from None
     except MalformedModuleError as error:

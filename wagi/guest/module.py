@@ -13,6 +13,9 @@ from wagi.guest.capi.compiled import open_store
 from wagi.guest.capi.engine import wat_to_wasm
 from wagi.guest.capi.linker import InstancePre, Linker
 from wagi.guest.capi.plan import Image, StoreLimits, StorePlan
+from wagi.guest.component.description import to_core_module
+from wagi.guest.component.errors import UnsupportedComponentError
+from wagi.guest.component.flattening import FlatComponent
 from wagi.guest.handler import Handler, HandlerSpec, Preopen
 from wagi.guest.image import DataImage, extract_data
 from wagi.guest.imports import explain
@@ -30,6 +33,8 @@ _SEGMENT_TRAPS = {
     "out of bounds table access": "an element segment lies outside of its table",
 }
 """The meaning of these traps during an instantiation that runs no guest code."""
+_START = "_start"
+"""The default entrypoint."""
 _COPIED_DATA = 64 * 1024
 """Maximum size of a module's data, in bytes, that is copied into the memory of each guest. Larger
 data is mapped: that has a higher fixed cost, but copies only the pages that a guest touches."""
@@ -58,6 +63,7 @@ class ParsedModule:
         image: The data, if it is mapped into the memory of guests instead of copied.
         without_data: The module without that data.
         has_much_data: Whether the data is too large for wasmtime to copy it for each guest.
+        component: The component that ``wasm`` is the core module of, if any.
     """
 
     name: str
@@ -69,6 +75,7 @@ class ParsedModule:
     image: DataImage | None
     without_data: bytes
     has_much_data: bool
+    component: FlatComponent | None
 
 
 def parse(name: str, content: bytes, memory_limit: int) -> ParsedModule:
@@ -76,20 +83,23 @@ def parse(name: str, content: bytes, memory_limit: int) -> ParsedModule:
 
     Args:
         name: The name, for messages.
-        content: The module in the binary or text format.
+        content: The module in the binary or text format. A component is parsed as the core module
+            that it contains.
         memory_limit: The memory limit of its guests, in bytes.
 
     Raises:
-        ModuleError: If the module is malformed, or is a component.
+        ModuleError: If the module is malformed, or is a component that is not supported.
     """
+    wasm = to_wasm(name, content)
     try:
-        wasm = _to_wasm(content)
+        component = to_core_module(wasm) if binary.is_component(wasm) else None
+        if component is not None:
+            wasm = component.wasm
         sizes = binary.initial_sizes(wasm)
         if UNSTABLE.encode() in wasm:
             wasm = binary.rename_imports(wasm, rename)
-    except (binary.MalformedModuleError, EngineError) as error:
-        # wasmtime's message about the text format shows the line, but it does not know the file.
-        raise ModuleError(f"{name}: {str(error).replace('<anon>', name)}") from None
+    except (binary.MalformedModuleError, UnsupportedComponentError) as error:
+        raise ModuleError(f"{name}: {error}") from None
     fits = max((memory_limit, *sizes.memories)) <= SLOT_SIZE
     sections = {section.number: section for section in binary.sections(wasm)}
     data = sections.get(binary.DATA_SECTION)
@@ -106,6 +116,7 @@ def parse(name: str, content: bytes, memory_limit: int) -> ParsedModule:
         image,
         without_data,
         has_much_data,
+        component,
     )
 
 
@@ -166,6 +177,7 @@ class Module:
             ModuleError: If the entrypoint is missing, or if instantiation always fails.
             MemoryLimitError: If the initial memory of the module exceeds the limit.
         """
+        first, entrypoint = self._exports_to_call(entrypoint)
         if not self._exports.get(entrypoint, False):
             names = ", ".join(sorted(self._exports)) or "nothing"
             what = (
@@ -179,9 +191,8 @@ class Module:
             )
         store_limits = self._store_limits(limits.memory_limit)
         self._check_instantiation(store_limits)
-        # A reactor's _initialize is called before any other export (WASI's application ABI).
-        first = (b"_initialize",) if self._exports.get("_initialize") else ()
-        calls = first if entrypoint == "_initialize" else (*first, entrypoint.encode())
+        names_to_call = first if entrypoint == "_initialize" else (*first, entrypoint)
+        calls = tuple(name.encode() for name in names_to_call)
         key, memory = self._compiled.key, self._compiled.linker.engine.memory
         image = self._compiled.image
         place = None if image is None else image.place
@@ -190,6 +201,20 @@ class Module:
             self.name, key, memory, calls, limits, store_limits, preopens, place, opens_files
         )
         return Handler(spec, self._pre, image)
+
+    def _exports_to_call(self, entrypoint: str) -> tuple[tuple[str, ...], str]:
+        """Return the exports to call before the entrypoint, and that of the entrypoint.
+
+        The default entrypoint of a component is what its world defines.
+        """
+        component = self._parsed.component
+        if component is None:
+            # A reactor's _initialize is called before any other export (WASI's application ABI).
+            return ("_initialize",) if self._exports.get("_initialize") else (), entrypoint
+        if not all(self._exports.get(name) for name in component.initializers):
+            raise ModuleError(f"{self.name}: this component starts with a function of a wrong type")
+        entry = component.entry if entrypoint == _START else entrypoint
+        return component.initializers, entry
 
     def _check_instantiation(self, limits: StoreLimits) -> None:
         """Instantiate the module once, to find errors that would occur at every request.
@@ -212,7 +237,7 @@ class Module:
 
     def _hint(self, entrypoint: str) -> str:
         """Guess why a module does not have an entrypoint."""
-        if entrypoint != "_start" or "_start" in self._exports:
+        if entrypoint != _START or _START in self._exports:
             return ""
         if "_initialize" in self._exports:
             return ": it is a reactor: set entrypoint to the function that handles requests"
@@ -248,16 +273,24 @@ def one_line(reason: object) -> str:
     return ": ".join(line for line in lines if line not in ("", "Caused by:"))
 
 
-def _to_wasm(content: bytes) -> bytes:
-    if binary.is_component(content):
-        raise binary.MalformedModuleError(
-            "this is a component (WASI preview 2), and the gateway runs core modules of preview 1:"
-            " build for wasm32-wasip1"
-        )
-    if content.lstrip()[:1] in (b"(", b";"):
-        try:
+def to_wasm(name: str, content: bytes) -> bytes:
+    """Convert a module or component to the binary format.
+
+    Args:
+        name: The name, for messages.
+        content: It in the binary or text format.
+
+    Raises:
+        ModuleError: It is neither.
+    """
+    try:
+        if content.lstrip()[:1] in (b"(", b";"):
             return wat_to_wasm(content.decode())
-        except UnicodeDecodeError:
-            raise binary.MalformedModuleError("not UTF-8 text and not a wasm file") from None
-    binary.check_magic(content)
+        if not binary.is_component(content):
+            binary.check_magic(content)
+    except UnicodeDecodeError:
+        raise ModuleError(f"{name}: not UTF-8 text and not a wasm file") from None
+    except (binary.MalformedModuleError, EngineError) as error:
+        # wasmtime's message about the text format shows the line, but it does not know the file.
+        raise ModuleError(f"{name}: {str(error).replace('<anon>', name)}") from None
     return content

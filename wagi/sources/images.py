@@ -32,6 +32,7 @@ ACCEPT = ", ".join((MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 _WASM_TO_OCI = "application/vnd.wasm.content.layer.v1+wasm"
 _WASM_TO_OCI_CONFIG = "application/vnd.wasm.config.v1+json"
 _CNCF = "application/wasm"
+_COMPONENT_VERSION = b"\x0d\0\x01\0"  # of the binary format, behind \0asm
 _CNCF_CONFIG = "application/vnd.wasm.config.v0+json"
 _MODULES = (_WASM_TO_OCI, _CNCF)
 _ARCHIVES = (
@@ -226,7 +227,7 @@ def build_image(
         config = {
             "created": created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "architecture": "wasm",
-            "os": "wasip1",
+            "os": _system(modules[0][1]),
             "layerDigests": digests,
         }
     else:
@@ -246,6 +247,11 @@ def build_image(
     contents = dict(zip(digests, (content for _, content in modules), strict=True))
     contents[digest_of(config_content)] = config_content
     return Image(json.dumps(manifest, indent=2).encode(), contents)
+
+
+def _system(content: bytes) -> str:
+    """Return the system that a module or component runs on, in the words of the CNCF layout."""
+    return "wasip2" if content[4:8] == _COMPONENT_VERSION else "wasip1"
 
 
 def _describe(media_type: str, content: bytes) -> dict[str, object]:
