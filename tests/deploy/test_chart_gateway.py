@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from pathlib import Path
@@ -46,6 +47,18 @@ def test_a_handler_and_a_page_of_a_configmap(tmp_path: Path) -> None:
         pod.write("modules", changed)
         wait_for(server, "changed", "/hello")
         assert server.get("/").text == "new"
+
+
+def test_a_binary_module(tmp_path: Path) -> None:
+    """As base64 with line breaks, from a file."""
+    wasm = bytes(wat2wasm(HELLO))
+    (tmp_path / "hello.b64").write_bytes(base64.encodebytes(wasm))
+    entry = "modules[0].route=/,modules[0].module=hello.wasm"
+    file = f"binaryFiles.hello\\.wasm={tmp_path / 'hello.b64'}"
+    manifests = render("--set", entry, "--set-file", file)
+    assert content_of(find(manifests, "ConfigMap"))["hello.wasm"] == wasm
+    with Pod(tmp_path / "root", manifests).serving() as server:
+        assert server.get("/").text == "hello\n"
 
 
 def test_probes_and_metrics(tmp_path: Path) -> None:

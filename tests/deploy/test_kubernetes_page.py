@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -32,12 +34,14 @@ def test_examples_of_values(tmp_path: Path, name: str) -> None:
 def test_commands(tmp_path: Path) -> None:
     """Each command of helm is accepted; installations are only rendered."""
     (tmp_path / "values.yaml").write_text(EXAMPLES["values.yaml"])
-    commands = [line.split() for line in re.findall(r"^helm (.*)$", PAGE, re.MULTILINE)]
+    commands = [shlex.split(line) for line in re.findall(r"^helm (.*)$", PAGE, re.MULTILINE)]
     assert {command[0] for command in commands} == {"install", "test", "upgrade", "rollback"}
+    (tmp_path / "hello.b64").write_text(base64.encodebytes(b"x" * 1000).decode())
     for command, *arguments in commands:
-        if "-f" in arguments:
-            assert arguments == ["wagi", "deploy/chart/wagi", "-f", "values.yaml"]
-            done = helm("template", "wagi", CHART, "-f", tmp_path / "values.yaml")
+        if command in ("install", "upgrade"):
+            name, chart, *options = arguments
+            assert (name, ROOT / chart) == ("wagi", CHART)
+            done = helm("template", name, CHART, *options, folder=tmp_path)
             assert done.returncode == 0, (command, done.stderr)
 
 

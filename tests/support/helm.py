@@ -36,10 +36,12 @@ def parse_manifests(text: str) -> list[Manifest]:
     return [manifest for manifest in yaml.load_all(text, _Loader) if manifest]
 
 
-def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run helm; its result has the messages."""
+def helm(*arguments: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run helm in a folder; its result has the messages."""
     command = [tool("helm"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def render(*options: str | Path, release: str = "wagi") -> list[Manifest]:
