@@ -53,7 +53,7 @@ def test_values_and_files_that_it_names_exist() -> None:
     assert named
     assert named <= values.keys()
     for path in re.findall(r"`(deploy/[\w/.-]+)`", PAGE):
-        assert (ROOT / path).exists() or path == "deploy/Containerfile", path
+        assert (ROOT / path).exists(), path
     assert (CHART / "examples/keda.yaml").exists()
 
 
