@@ -332,6 +332,20 @@ def test_what_a_handler_cannot_have(fields: Json, message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_a_mount_without_a_volume() -> None:
+    """Such as one of those that the webhook adds, with the pull secrets."""
+    pod = pod_of(handler(volumeMounts=[{"name": "wagi-registries", "mountPath": "/r"}]))
+    with pytest.raises(Denied, match="the pod has no volume 'wagi-registries'"):
+        rewrite(pod, OPTIONS)
+
+
+def test_a_long_annotation_has_a_short_message() -> None:
+    pod = pod_of(handler(), modules={"x" * 100_000: {"route": "/"}})
+    with pytest.raises(Denied) as caught:
+        rewrite(pod, OPTIONS)
+    assert len(str(caught.value)) < 1100
+
+
 def test_reserved_volumes() -> None:
     pod = pod_of(handler(), volumes=[{"name": "wagi-tmp", "emptyDir": {}}])
     with pytest.raises(Denied, match="'wagi-tmp' is reserved: rename the volume"):

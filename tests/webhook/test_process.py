@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -70,7 +71,7 @@ def test_probes(webhook: Webhook) -> None:
         (b"[" * 1_000_000, "application/json", 400),
         (json.dumps(review(pod())).encode(), "text/plain", 400),
         (json.dumps(review(pod())).encode(), "", 400),
-        (b" " * (8 * 1024**2 + 1), "application/json", 413),
+        (b" " * (4 * 1024**2 + 1), "application/json", 413),
     ],
 )
 def test_hostile_requests(webhook: Webhook, body: bytes, media_type: str, status: int) -> None:
@@ -79,6 +80,38 @@ def test_hostile_requests(webhook: Webhook, body: bytes, media_type: str, status
     assert "Traceback" not in response.text + webhook.log
     assert len(response.body) < 1000
     assert webhook.review(review(pod()))["allowed"]
+
+
+def test_slow_clients_do_not_keep_others_waiting(webhook: Webhook) -> None:
+    """Neither those that send nothing, nor those that announce large reviews."""
+    content = json.dumps(review(pod())).encode()
+    stuck = [webhook.connect() for _ in range(20)]
+    try:
+        for index, connection in enumerate(stuck):
+            connection.putrequest("POST", "/mutate")
+            connection.putheader("Content-Type", "application/json")
+            connection.putheader("Content-Length", str(1_000_000 if index % 2 else len(content)))
+            connection.endheaders(content[:10])
+        assert webhook.review(review(pod()))["allowed"]
+    finally:
+        for connection in stuck:
+            connection.close()
+
+
+def test_memory_is_bounded(webhook: Webhook) -> None:
+    """The largest review that is accepted, several times at once."""
+    body = b'{"a":[' + b"[]," * ((4 * 1024**2 - 10) // 3) + b"0]}"
+    clients = [
+        threading.Thread(target=webhook.request, args=("POST", "/mutate", body, "application/json"))
+        for _ in range(8)
+    ]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{webhook.process.pid}/status").read_text())
+    assert peak is not None
+    assert int(peak[1]) < 256 * 1024, "the memory limit of the chart"
 
 
 def test_other_paths(webhook: Webhook) -> None:

@@ -63,7 +63,7 @@ def rewrite(pod: dict[str, Any], options: GatewayOptions) -> Rewritten:
     address = check(manifest)
     if not handlers:
         raise Denied(f"{MODULES}: expected an entry for each handler's container, found none")
-    _check_volumes(spec)
+    _check_volumes(spec, handlers)
     gateway = gateway_container(handlers, spec, address, options)
     others = [item for item in spec["containers"] if item["name"] not in served]
     at = next(i for i, item in enumerate(spec["containers"]) if item["name"] in served)
@@ -104,12 +104,16 @@ def _without_token(container: dict[str, Any]) -> dict[str, Any]:
     return {**container, "volumeMounts": kept}
 
 
-def _check_volumes(spec: Mapping[str, Any]) -> None:
-    for volume in spec.get("volumes") or ():
-        if volume.get("name") in RESERVED_VOLUMES:
-            raise Denied(
-                f"spec.volumes: the name {volume['name']!r} is reserved: rename the volume"
-            )
+def _check_volumes(spec: Mapping[str, Any], handlers: list[dict[str, Any]]) -> None:
+    names = {volume["name"] for volume in spec.get("volumes") or ()}
+    for name in RESERVED_VOLUMES:
+        if name in names:
+            raise Denied(f"spec.volumes: the name {name!r} is reserved: rename the volume")
+    for handler in handlers:
+        for mount in handler.get("volumeMounts") or ():
+            if mount["name"] not in names:
+                place = f"container {handler['name']!r}: volumeMounts"
+                raise Denied(f"{place}: the pod has no volume {mount['name']!r}")
 
 
 def _kept_volumes(spec: Mapping[str, Any], others: list[dict[str, Any]]) -> list[dict[str, Any]]:

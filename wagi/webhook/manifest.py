@@ -19,6 +19,7 @@ from wagi.sources.references import parse_reference
 from wagi.webhook.errors import Denied
 
 _MAX_PROBLEMS = 5  # in a message
+_MAX_LENGTH = 1000  # characters of a message
 
 
 def make_manifest(
@@ -98,4 +99,5 @@ def _problems_of(entry: ModuleEntry, name: str) -> list[str]:
 def _join(problems: Sequence[str]) -> str:
     shown = list(dict.fromkeys(problems))
     rest = len(shown) - _MAX_PROBLEMS
-    return "; ".join([*shown[:_MAX_PROBLEMS], *([f"and {rest} more"] if rest > 0 else [])])
+    text = "; ".join([*shown[:_MAX_PROBLEMS], *([f"and {rest} more"] if rest > 0 else [])])
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"

@@ -25,7 +25,9 @@ from wagi.webhook.errors import InvalidReview
 from wagi.webhook.gateway import GatewayOptions
 from wagi.webhook.review import answer
 
-_MAX_SIZE = 8 * 1024**2  # bytes of a review: two objects of the API server's maximum, 3 MiB
+_MAX_SIZE = 4 * 1024**2  # bytes of a review: two pods of at most 1.5 MiB, the limit of etcd
+_LARGE = 64 * 1024  # bytes of a review that is larger than usual
+_MAX_LARGE = 4  # such reviews that are received at the same time: they take memory
 _BODY_TIMEOUT_S = 10.0  # the API server waits for at most 30 s
 _DRAIN_TIMEOUT_S = 10.0
 _MAX_RETRY_S = 30.0
@@ -62,6 +64,7 @@ class WebhookServer:
         self._refresh_interval = refresh_interval
         self._shutdown_delay = shutdown_delay
         self._stopping = asyncio.Event()
+        self._large = asyncio.Semaphore(_MAX_LARGE)
         self._certificate: Certificate | None = None
         self._context: ssl.SSLContext | None = None
 
@@ -147,7 +150,7 @@ class WebhookServer:
             return _bad_request("expected Content-Type: application/json")
         try:
             async with asyncio.timeout(_BODY_TIMEOUT_S):
-                content = await request.read()
+                content = await self._read(request)
         except TimeoutError:
             return _bad_request("the review was not received in time")
         try:
@@ -160,6 +163,12 @@ class WebhookServer:
         if result.log:
             log.info("%s", result.log)
         return web.json_response(result.review)
+
+    async def _read(self, request: web.Request) -> bytes:
+        if request.content_length is not None and request.content_length <= _LARGE:
+            return await request.read()
+        async with self._large:
+            return await request.read()
 
 
 def _bad_request(message: str) -> web.Response:
