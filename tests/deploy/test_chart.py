@@ -433,6 +433,35 @@ class TestAutoscaling:
         assert port["targetPort"] == "admin"
 
 
+class TestNotes:
+    def notes(self, *options: str) -> str:
+        done = helm("install", "wagi", CHART, "--dry-run=client", *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.partition("\nNOTES:\n")[2]
+
+    def test_the_way_to_a_request(self) -> None:
+        found = self.notes()
+        assert found.startswith("The gateway serves a page that confirms the installation.")
+        assert "port-forward --namespace default service/wagi 8080:80" in found
+        assert "WARNING" not in found
+        found = self.notes("-f", str(CHART / "ci/registry-values.yaml"))
+        assert found.startswith("Requests:\n  https://www.example.com/\n")
+        assert "WARNING" not in found
+
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            ("ingress.enabled=true", "trustedProxies is empty"),
+            ("trustedProxies={0.0.0.0/0}", "trustedProxies contains every address"),
+            ("networkPolicy.enabled=true", "allows no connections to registries"),
+            ("cache.persistence.enabled=true,replicaCount=2", "without ReadWriteMany"),
+            ("gateway.enabled=false", ""),
+        ],
+    )
+    def test_warnings(self, values: str, words: str) -> None:
+        assert words in self.notes("--set", values)
+
+
 @pytest.mark.fast
 class TestMetadata:
     def test_the_version_is_that_of_the_gateway(self) -> None:
