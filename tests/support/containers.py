@@ -74,15 +74,15 @@ def inspect(kind: str, name: str) -> Any:
     return json.loads(podman(kind, "inspect", name).stdout)[0]
 
 
-def run_options() -> list[str]:
-    """Options of ``podman run`` for this machine: limits that it allows, and its network."""
-    return ["--network", "host", *_limits()]
+def run_options(network: str = "host") -> list[str]:
+    """Options of ``podman run``: a network, and limits that this machine allows."""
+    return ["--network", network, *_limits()]
 
 
 @contextmanager
-def running(image: str, *options: str, command: Sequence[str] = ()) -> Iterator[str]:
+def running(image: str, *options: str, network: str = "host") -> Iterator[str]:
     """Run a container in the background. Yields: its identifier."""
-    done = podman("run", "--detach", *run_options(), *options, image, *command)
+    done = podman("run", "--detach", *run_options(network), *options, image)
     identifier = done.stdout.strip()
     try:
         yield identifier
