@@ -14,7 +14,7 @@ import pytest
 from benchmarks.programs import wasmtime_command
 from tests.guest.component.test_flattening import STRUCTURES
 from tests.support.bindles import handler, write_standalone
-from tests.support.components import COMMAND, HANDLER, component
+from tests.support.components import COMMAND, HANDLER, PROGRAM, component
 from tests.support.registry import registry
 from tests.support.server import ENVIRONMENT, run_wagi, serving, write_files
 from tests.support.strings import block
@@ -65,6 +65,15 @@ def test_the_pytest_plugin(folder: Path) -> None:
     write_files(folder, {"test_it.py": test, "pytest.ini": "[pytest]\n"})
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
+
+
+def test_a_component_and_its_module_are_compiled_once(folder: Path) -> None:
+    """Their code is the same, and so is their speed."""
+    manifest = MANIFEST + '[[module]]\nroute = "/module"\nmodule = "module.wat"\n'
+    write_files(folder, {"modules.toml": manifest, "module.wat": f"(module $main {PROGRAM})"})
+    done = run_wagi(folder, "compile", "--artefact-cache", str(folder / "artefacts"))
+    assert "2 routes, 1 compiled modules" in done.stdout
+    assert len(list((folder / "artefacts").iterdir())) == 1
 
 
 def test_the_artefact_is_that_of_the_content(folder: Path) -> None:

@@ -48,6 +48,15 @@ def test_components_that_cannot_run_are_described_all_the_same() -> None:
     assert "is composed of" in describe_component(component(composed)).problem
 
 
+def test_foreign_imports_are_named_before_resources_of_its_own() -> None:
+    text = """(component
+      (import "fermyon:spin/llm@2.0.0" (instance))
+      (type $own (resource (rep i32)))
+      (core func (canon resource.new $own)) (core func (canon resource.rep $own))
+      (core func (canon resource.drop $own)))"""
+    assert "needs Spin" in describe_component(component(text)).problem
+
+
 @pytest.mark.parametrize(
     ("tools", "remedy"),
     [

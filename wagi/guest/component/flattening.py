@@ -21,7 +21,16 @@ from wagi.guest.component.interfaces import (
     explain_exports,
     without_version,
 )
-from wagi.guest.component.items import CoreExport, CoreItem, Instance, Item, Lifted, Lowered
+from wagi.guest.component.items import (
+    CoreExport,
+    CoreItem,
+    Instance,
+    Item,
+    Lifted,
+    Lowered,
+    OwnResourceFunction,
+    ResourceDrop,
+)
 from wagi.guest.component.linking import Linking
 from wagi.guest.component.reader import Sort
 
@@ -109,6 +118,8 @@ class _Flattener:
             return None
         owners, memories = set(), 0
         for _, item in self._linking.imports(index):
+            if isinstance(item, OwnResourceFunction):
+                return None
             if isinstance(item, CoreExport):
                 if item.sort not in (Sort.CORE_FUNC, Sort.CORE_MEMORY):
                     return None
@@ -150,9 +161,11 @@ class _Flattener:
         """Return the names of an import of the flat module."""
         if isinstance(item, Lowered):
             return without_version(item.function.interface), item.function.name
-        if not isinstance(item, CoreExport):
+        if isinstance(item, ResourceDrop):
             name = f"[resource-drop]{item.resource.name}"
             return without_version(item.resource.interface), name
+        if isinstance(item, OwnResourceFunction):
+            raise unknown_structure("resources of its own")
         if item.instance in self._adapters and item.sort is Sort.CORE_FUNC:
             return PREVIEW_1, item.name
         raise unknown_structure(f"import {imported.name!r} from {imported.module!r}")

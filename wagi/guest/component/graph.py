@@ -21,11 +21,12 @@ from wagi.guest.component.items import (
     Lowered,
     Nested,
     Opaque,
+    OwnResourceFunction,
     ResourceDrop,
 )
 from wagi.guest.component.reader import Budget, ComponentReader, Sort
 
-_CORE_ITEMS = (CoreExport, Lowered, ResourceDrop)
+_CORE_ITEMS = (CoreExport, Lowered, ResourceDrop, OwnResourceFunction)
 T = TypeVar("T")
 
 
@@ -203,11 +204,14 @@ class Component:
                 functions.append(Lowered(imported, options.get(3), options.get(4)))
             case 3:  # resource.drop
                 resource = self._find(Sort.TYPE, r.u32())
-                if not isinstance(resource, Imported):
-                    raise unknown_structure("resources of its own")
-                functions.append(ResourceDrop(resource))
+                functions.append(
+                    ResourceDrop(resource)
+                    if isinstance(resource, Imported)
+                    else OwnResourceFunction()
+                )
             case 2 | 4:  # resource.new, resource.rep
-                raise unknown_structure("resources of its own")
+                self._find(Sort.TYPE, r.u32())
+                functions.append(OwnResourceFunction())
             case other:
                 raise preview_3(f"built-in function {other:#x}")
 

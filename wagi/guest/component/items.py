@@ -68,7 +68,12 @@ class ResourceDrop:
     resource: Imported
 
 
-CoreItem = CoreExport | Lowered | ResourceDrop
+@dataclass(frozen=True, slots=True)
+class OwnResourceFunction:
+    """A core function that makes, drops or reads a resource that the component defines."""
+
+
+CoreItem = CoreExport | Lowered | ResourceDrop | OwnResourceFunction
 """A core function, table, memory or global."""
 
 
@@ -135,6 +140,7 @@ Item = (
     | CoreExport
     | Lowered
     | ResourceDrop
+    | OwnResourceFunction
     | Lifted
     | Nested
     | CoreModuleCode
