@@ -21,8 +21,9 @@ from typing import Any
 from tests.http.channels import MemoryTransport
 from wagi import assembly
 from wagi.config.settings import Settings
+from wagi.gateway.answering import answer, reject
 from wagi.gateway.concurrency import single_worker
-from wagi.gateway.cycle import RequestCycle, answer, reject
+from wagi.gateway.cycle import RequestCycle
 from wagi.gateway.gateway import Gateway
 from wagi.guest.budget import MemoryBudget
 from wagi.http.connection import Connection

@@ -18,8 +18,8 @@ from wagi.cgi.environment import RouteVariables
 from wagi.cgi.response import BadResponse, ResponseHead, ResponseParser
 from wagi.config.values import HostPort
 from wagi.gateway.admission import Share
+from wagi.gateway.answering import answer, reject
 from wagi.gateway.concurrency import WorkerLimits
-from wagi.gateway.cycle import answer, reject
 from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Route
 from wagi.guest.binary import MalformedModuleError

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wagi.config.env_files import configured_variables
 from wagi.config.settings import Settings
@@ -38,6 +39,9 @@ from wagi.sources.module_request import FetchOptions, Report
 from wagi.sources.modules import fetch_modules
 from wagi.sources.references import parse_bindle
 from wagi.storage import temporary_folder
+
+if TYPE_CHECKING:
+    from wagi.observe.traces.tracer import RequestTracer
 
 _log = logging.getLogger("wagi")
 
@@ -212,6 +216,7 @@ def make_gateway(
     access_log: Callable[[Exchange], None],
     records_guests: bool = False,
     observer: Observer | None = None,
+    tracer: RequestTracer | None = None,
 ) -> Gateway:
     """Make the gateway of this process.
 
@@ -225,6 +230,7 @@ def make_gateway(
         access_log: Called with the record of each request.
         records_guests: Whether records include what guests read and wrote.
         observer: Follows the requests for developers.
+        tracer: Makes the spans of requests; None without traces.
 
     Raises:
         EngineError: A compiled module cannot be used on this machine.
@@ -241,6 +247,7 @@ def make_gateway(
         records_guests,
         observer,
         plan.unavailable,
+        tracer,
     )
 
 

@@ -27,6 +27,7 @@ from wagi.gateway.route import Route, StaticRoute
 from wagi.guest.budget import Lease
 from wagi.guest.guest import Guest
 from wagi.guest.outcome import Exit, Trap, outcome_name
+from wagi.guest.wasi.http_session import HttpClient
 from wagi.http.body import BodyReader
 from wagi.http.error_page import error_page
 from wagi.http.errors import RETRY_SOON, HTTPError
@@ -40,59 +41,10 @@ from wagi.observe.text import one_line, paragraph
 from wagi.routing import HEALTH_PATH, Match
 from wagi.static.responder import StaticResponder
 
-_CLIENT_CLOSED_REQUEST = 499  # nginx's status 499, for the access log only
 _QUICK_CPU_S = 0.01  # CPU time during which output waits for the guest to end
 _BODY_IDLE_S = 0.1  # after which a client is assumed to wait for the response
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # accepted from a trusted proxy
 _log = logging.getLogger("wagi")
-
-
-async def answer(gateway: Gateway, request: Request) -> None:
-    """Answer a request and log it. Connections run this with ``http.tasks.start``.
-
-    Raises:
-        ConnectionError: The response cannot be completed.
-    """
-    cycle = RequestCycle(gateway, request)
-    try:
-        try:
-            await cycle.run()
-        finally:
-            cycle.close()
-    except HTTPError as error:
-        cycle.answer_error(error)
-    except (asyncio.CancelledError, ConnectionError) as error:
-        if cycle.cancel_reason and isinstance(error, asyncio.CancelledError):
-            message = "The request was cancelled."
-            unavailable = HTTPStatus.SERVICE_UNAVAILABLE
-            cycle.answer_error(HTTPError(unavailable, message, cycle.cancel_reason))
-            return
-        if not cycle.has_responded:  # clients may close after a complete response
-            cycle.exchange.status = _CLIENT_CLOSED_REQUEST
-            reason = "the client closed the connection, or the server is stopping"
-            cycle.exchange.failure = Failure(reason)
-        raise
-    except Exception:
-        exchange = cycle.exchange
-        extra = {"summary": "internal error in the gateway", "exchange": exchange}
-        _log.exception("[%s] %s", exchange.request_id, extra["summary"], extra=extra)
-        cycle.answer_error(HTTPError(HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway failed."))
-    finally:
-        if not cycle.is_health_check:  # probes would fill the log
-            gateway.access_log(cycle.exchange)
-
-
-def reject(gateway: Gateway, request: Request, error: HTTPError) -> None:
-    """Answer a request that is not valid HTTP, and log it.
-
-    Raises:
-        ConnectionError: The client has disconnected.
-    """
-    cycle = RequestCycle(gateway, request)
-    try:
-        cycle.answer_error(error)
-    finally:
-        gateway.access_log(cycle.exchange)
 
 
 # Stages of a request, which determine the resources to release
@@ -132,6 +84,7 @@ class RequestCycle:
         self._target: Target
         self._match: Match[Route | StaticRoute]
         self._route: Route
+        self._client: HttpClient | None  # for outbound requests
         self._body: BodyReader | None  # None if the request has none
         self._argv: bytes
         self._environment: bytes
@@ -280,7 +233,7 @@ class RequestCycle:
             self._responder = route.responder
             self.exchange.module = route.responder.site.name
             return False
-        self._route = route
+        self._route, self._client = route, route.client
         self.exchange.module = route.handler.spec.name
         return True
 
@@ -350,7 +303,7 @@ class RequestCycle:
                 argv,
                 environment,
                 write,
-                route.client,
+                self._client,
                 self._warnings.append,
                 self._lease,
             )

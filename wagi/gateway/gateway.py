@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wagi.config.values import HostPort
 from wagi.gateway.admission import Admission
@@ -18,6 +18,9 @@ from wagi.http.error_page import ErrorDetails
 from wagi.http.errors import HTTPError
 from wagi.observe.exchange import Exchange
 from wagi.routing import RouteTable
+
+if TYPE_CHECKING:
+    from wagi.observe.traces.tracer import RequestTracer
 
 
 class RunningRequest(Protocol):
@@ -66,6 +69,7 @@ class Gateway:
         records_guests: Whether to record the inputs and outputs of guests.
         observer: Follows the requests for developers; None in production.
         unavailable: Why every request is answered with 503; empty if requests are served.
+        tracer: Makes the spans of requests; None if traces are off.
         request_ids: Generator of request IDs.
     """
 
@@ -81,6 +85,7 @@ class Gateway:
         records_guests: bool = False,
         observer: Observer | None = None,
         unavailable: str = "",
+        tracer: RequestTracer | None = None,
     ) -> None:
         """Create the state of a worker.
 
@@ -95,6 +100,7 @@ class Gateway:
             records_guests: Whether to record the inputs and outputs of guests.
             observer: Follows the requests for developers; None in production.
             unavailable: Why every request is answered with 503; empty to serve them.
+            tracer: Makes the spans of requests; None if traces are off.
         """
         self.table = table
         self.default_host = default_host
@@ -108,6 +114,7 @@ class Gateway:
         self.records_guests = records_guests
         self.observer = observer
         self.unavailable = unavailable
+        self.tracer = tracer
         self.request_ids: Iterator[str] = map(f"{secrets.token_hex(6)}-{{}}".format, count(1))
 
     async def close(self) -> None:

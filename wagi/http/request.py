@@ -228,7 +228,7 @@ def make_request_head(
     """
     head, client, endpoint = request.head, request.client, request.endpoint
     # The parser has rejected a second Host header.
-    host, port = _split_host(client.host or target.authority or head.headers.get("Host", ""))
+    host, port = split_host(client.host or target.authority or head.headers.get("Host", ""))
     scheme = client.scheme or endpoint.scheme
     if default is not None:
         host, port = host or default.host, default.port if port is None else port
@@ -252,7 +252,12 @@ def make_request_head(
 
 # Few hosts recur. The size bounds the memory that a client can use by inventing hosts.
 @lru_cache(maxsize=1024)
-def _split_host(text: str) -> tuple[str, int | None]:
+def split_host(text: str) -> tuple[str, int | None]:
+    """Split the value of a Host header into host and port.
+
+    Raises:
+        BadRequest: It is not a valid host.
+    """
     try:
         parsed = HostPort.parse(text.strip())
     except ValueError:

@@ -32,7 +32,12 @@ def replace_unsafe(text: str) -> str:
     reject the whole line, which would hide a request. DEL is a control character that JSON does not
     escape.
     """
-    return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"  # the byte (PEP 383)
 
 
 def may_be_unsafe(quoted: str) -> bool:

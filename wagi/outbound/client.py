@@ -24,6 +24,7 @@ from wagi import __version__
 from wagi.guest.wasi.http_session import Failure, OutboundError, OutboundRequest
 from wagi.limits import Limits
 from wagi.outbound.destinations import Destinations
+from wagi.outbound.trace import OutboundTrace
 
 _MAX_REDIRECTS = 10
 _CONNECT_TIMEOUT_S = 10.0  # seconds
@@ -76,8 +77,14 @@ class OutboundClient:
         if "_session" in self.__dict__:
             await self._session.close()
 
-    async def send(self, request: OutboundRequest) -> OutboundResponse:
+    async def send(
+        self, request: OutboundRequest, trace: OutboundTrace | None = None
+    ) -> OutboundResponse:
         """Send a request, and follow redirects. The caller closes the response.
+
+        Args:
+            request: The request.
+            trace: Makes a span for each hop; None if traces are off.
 
         Raises:
             OutboundError: The request is invalid, not allowed or failed.
@@ -86,8 +93,11 @@ class OutboundClient:
         if not _TOKEN.fullmatch(method) or method in ("CONNECT", "TRACE"):
             raise OutboundError(Failure.INVALID_METHOD, f"invalid method: {method!r}")
         headers = _filter_headers(request.headers)
-        for _ in range(_MAX_REDIRECTS + 1):
-            response = await self._send_one(method, url, headers, body)
+        for redirects in range(_MAX_REDIRECTS + 1):
+            if trace is None:
+                response = await self._send_one(method, url, headers, body)
+            else:
+                response = await self._send_traced(trace, redirects, method, url, headers, body)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
                 return OutboundResponse(response, self._response_limit)
@@ -102,6 +112,31 @@ class OutboundClient:
                 _remove(headers, _CREDENTIAL_HEADERS)
             url = next_url
         raise OutboundError(Failure.REQUEST, f"more than {_MAX_REDIRECTS} redirects")
+
+    async def _send_traced(
+        self,
+        trace: OutboundTrace,
+        redirects: int,
+        method: str,
+        url: URL,
+        headers: CIMultiDict[str],
+        body: bytes,
+    ) -> aiohttp.ClientResponse:
+        """Do the same as ``_send_one``, within a span whose number is sent."""
+        assert url.host is not None
+        assert url.port is not None
+        sent = headers.copy()  # each hop has its own span
+        span = trace.begin_outbound(method, str(url), url.host, url.port, sent, redirects)
+        try:
+            response = await self._send_one(method, url, sent, body)
+        except OutboundError as error:
+            span.fail(error.failure.name.lower(), str(error))
+            raise
+        except BaseException:
+            span.fail("cancelled", "the guest has ended")
+            raise
+        span.respond(response.status)
+        return response
 
     async def _send_one(
         self, method: str, url: URL, headers: CIMultiDict[str], body: bytes

@@ -36,6 +36,7 @@ from wagi.observe.metrics.memory import MetricsMemory
 from wagi.observe.metrics.recorder import RequestMetrics
 from wagi.observe.module_log import ModuleLogs
 from wagi.observe.server_log import ServerLog, server_log
+from wagi.observe.traces.setup import OpenTraces, set_up_traces
 from wagi.routemap.reader import read_route_map
 from wagi.server import listeners
 from wagi.server.admin import AdminListener
@@ -121,6 +122,7 @@ def serve(
                 address = plan.listen
             return stack.enter_context(listeners.listen(address, settings.worker_count))
 
+        open_traces = set_up_traces()
         admin = _open_admin(settings, stack) if settings.admin_listen else None
         development = stack.enter_context(develop()) if develop else None
         if watch:
@@ -139,6 +141,7 @@ def serve(
                 log_dir,
                 development,
                 None if admin is None else admin.state.metrics,
+                open_traces,
                 inherited is not None,
             ),
             on_ready=on_ready,
@@ -189,6 +192,7 @@ def _work(
     log_dir: Path | None,
     development: Development | None,
     metrics: MetricsMemory | None,
+    open_traces: OpenTraces | None,
     is_activated: bool,
 ) -> int:
     """Run a worker, in its own process.
@@ -199,6 +203,7 @@ def _work(
         log_dir: The folder of the modules' logs; None for no files.
         development: The development mode, if any.
         metrics: The metrics of the service, if there is an admin listener.
+        open_traces: Starts to export spans; None without traces.
         is_activated: Whether the listening socket outlives the service (socket activation).
 
     Returns:
@@ -216,6 +221,9 @@ def _work(
                 record = development.recorder(access_log)
                 url = listeners.url(spec.listener, tls is not None)
                 development.publish_routes(spec.plan, url)
+            traces = open_traces() if open_traces is not None else None
+            if traces is not None:
+                record = traces.tracer.recorder(record)
             page = metrics.page(spec.page) if metrics and spec.page is not None else None
             if page is not None:
                 record = RequestMetrics(page, record)
@@ -229,6 +237,7 @@ def _work(
                 record,
                 records_guests=development is not None and development.records_guests,
                 observer=development,
+                tracer=None if traces is None else traces.tracer,
             )
         except WagiError as error:
             _log.error("%s", error)
@@ -238,6 +247,7 @@ def _work(
             http_options(settings),
             settings.shutdown_timeout,
             page,
+            traces,
             leaves_backlog=is_activated,
         )
         gc.collect()

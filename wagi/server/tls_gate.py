@@ -14,7 +14,7 @@ import ssl
 from http import HTTPStatus
 from typing import Any
 
-from wagi.gateway.cycle import reject
+from wagi.gateway.answering import reject
 from wagi.gateway.gateway import Gateway
 from wagi.http.connection import NEW_CONNECTION_GRACE_S, HttpOptions, has_input
 from wagi.http.errors import HTTPError

@@ -14,9 +14,9 @@ from array import array
 from collections.abc import Callable
 from functools import partial
 from struct import pack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wagi.gateway.cycle import answer, reject
+from wagi.gateway.answering import answer, reject
 from wagi.gateway.gateway import Gateway
 from wagi.http.connection import HttpOptions
 from wagi.http.server import HttpServer
@@ -30,6 +30,9 @@ from wagi.observe.metrics.memory import Page
 from wagi.server.listeners import BACKLOG
 from wagi.server.signals import RETIRE
 from wagi.server.tls_gate import TlsGate
+
+if TYPE_CHECKING:
+    from wagi.observe.traces.exporter import TraceExporter
 
 _log = logging.getLogger("wagi")
 _SO_ATTACH_FILTER = 26
@@ -45,6 +48,7 @@ _HANDSHAKE_GRACE_S = 0.02  # for TCP handshakes in progress to complete
 _CANCEL_GRACE_S = 0.05  # for cancelled requests to end
 _ACCEPT_LOOP_PASSES = 5  # of the event loop, from an accepted socket to its connection
 _DRAIN_POLL_INTERVAL_S = 0.02
+_EXPORT_TIMEOUT_S = 5.0  # of the spans that are queued at the end
 _REPORT_INTERVAL_S = 0.5  # of the gauges and the heartbeat
 _ACCEPT_ERROR_INTERVAL_S = 60.0  # at most one report of failed accepts in this time
 
@@ -57,6 +61,7 @@ class Worker:
         options: Limits and time-outs of HTTP.
         shutdown_timeout: The grace period of running requests at the end, in seconds.
         metrics: Its page of metrics; None without metrics.
+        traces: Exports its spans; None without traces.
         leaves_backlog: Whether pending connections are left in the accept backlog when the worker
             is stopped, because the listening socket outlives it.
     """
@@ -67,12 +72,14 @@ class Worker:
         options: HttpOptions,
         shutdown_timeout: float,
         metrics: Page | None = None,
+        traces: TraceExporter | None = None,
         leaves_backlog: bool = False,
     ) -> None:
         self._gateway = gateway
         self._options = options
         self._shutdown_timeout = shutdown_timeout
         self._metrics = metrics
+        self._traces = traces
         self._leaves_backlog = leaves_backlog
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()  # stop was called a second time
@@ -125,7 +132,9 @@ class Worker:
             for connection in pending:
                 await _serve_accepted(connection, http, gate)
             await _finish_accepting()
-            await self._drain(http, gate)
+            deadline = time.monotonic() + self._shutdown_timeout
+            await self._drain(http, gate, deadline)
+            await self._export_traces(deadline)
             for task in tasks:
                 task.cancel()
             await self._gateway.close()
@@ -158,22 +167,42 @@ class Worker:
             page.set(CONNECTIONS, http.connection_count)
             await asyncio.sleep(_REPORT_INTERVAL_S)
 
-    async def _drain(self, http: HttpServer, gate: TlsGate | None) -> None:
-        """Answer the requests of accepted connections, within the grace period."""
+    async def _drain(self, http: HttpServer, gate: TlsGate | None, deadline: float) -> None:
+        """Answer the requests of accepted connections, within the grace period.
+
+        Args:
+            http: The server with the connections.
+            gate: The server of connections that have not begun TLS.
+            deadline: The end of the grace period, in seconds of ``time.monotonic``.
+        """
         if http.running:
             _log.info("shutting down: waiting for %d running requests", http.running)
-        deadline = time.monotonic() + self._shutdown_timeout
         has_connections = True
         while has_connections and time.monotonic() < deadline and not self._stop_now.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_DRAIN_POLL_INTERVAL_S):
-                    await self._stop_now.wait()
+            await self._wait_for_next_poll()
             has_connections = http.close_idle() + (gate.close_idle() if gate else 0) > 0
         if http.running:
             _log.warning("shutting down: cancelling %d running requests", http.running)
         await http.shutdown(_CANCEL_GRACE_S)
         if gate is not None:
             await gate.shutdown(_CANCEL_GRACE_S)
+
+    async def _export_traces(self, deadline: float) -> None:
+        """Export the spans that are queued, within what is left of the grace period."""
+        traces = self._traces
+        if traces is None:
+            return
+        traces.begin_close()
+        deadline = min(deadline, time.monotonic() + _EXPORT_TIMEOUT_S)
+        while not traces.is_closed and time.monotonic() < deadline and not self._stop_now.is_set():
+            await self._wait_for_next_poll()
+        traces.release()
+
+    async def _wait_for_next_poll(self) -> None:
+        """Wait for an interval; ``stop``, called a second time, ends it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_POLL_INTERVAL_S):
+                await self._stop_now.wait()
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Report an error outside of any request. After a failed accept, asyncio pauses for 1 s."""

@@ -23,8 +23,8 @@ from wagi import assembly
 from wagi.builds.outdated import outdated_warnings
 from wagi.config.settings import Settings
 from wagi.errors import Problem, WagiError
+from wagi.gateway.answering import answer, reject
 from wagi.gateway.concurrency import single_worker
-from wagi.gateway.cycle import answer, reject
 from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Plan
 from wagi.guest.budget import MemoryBudget
