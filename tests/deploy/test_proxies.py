@@ -34,6 +34,7 @@ CONTROL_HEADERS = (
     "X-LIGHTTPD-send-tempfile",
 )
 """Headers with which a response controls some proxy."""
+CONTROL = "".join(f"{name}: /etc/passwd\n" for name in CONTROL_HEADERS)
 READ_ALL = "(loop $l (br_if $l (call $read)))"
 MODULES: dict[str, str | bytes] = {
     "environment.wat": (ROOT / "examples/wat/environment.wat").read_text(),
@@ -46,9 +47,8 @@ MODULES: dict[str, str | bytes] = {
     .code(READ_ALL)
     .write(TEXT_HEAD + "received\n")
     .wat(),
-    "control.wat": Program()
-    .write("".join(f"{name}: /etc/passwd\n" for name in CONTROL_HEADERS) + TEXT_HEAD + "text\n")
-    .wat(),
+    "control.wat": Program().write(CONTROL + TEXT_HEAD + "text\n").wat(),
+    "control-404.wat": Program().write(f"Status: 404\n{CONTROL}{TEXT_HEAD}text\n").wat(),
 }
 MANIFEST = "".join(
     f'[[module]]\nroute = "/{name.removesuffix(".wat")}/..."\nmodule = "{name}"\n'
@@ -227,9 +227,10 @@ def test_errors_have_the_request_id_of_the_proxy(site: Site) -> None:
     site.server.wait_for_log(rf"\[{request_id}\].*trap")
 
 
-def test_handlers_cannot_control_a_proxy(site: Site) -> None:
-    head, body = site.curl("/control")
-    assert head.startswith("HTTP/1.1 200")
+@pytest.mark.parametrize(("path", "status"), [("/control", 200), ("/control-404", 404)])
+def test_handlers_cannot_control_a_proxy(site: Site, path: str, status: int) -> None:
+    head, body = site.curl(path)
+    assert head.startswith(f"HTTP/1.1 {status} ")
     assert body == "text\n"
     assert [name for name in CONTROL_HEADERS if name.lower() in head.lower()] == []
 
