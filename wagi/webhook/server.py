@@ -104,11 +104,9 @@ class WebhookServer:
         return self._context
 
     async def _renew(self) -> None:
-        interval = delay = self._refresh_interval
         while True:
-            await asyncio.sleep(delay)
-            is_current = await self._update()
-            delay = interval if is_current else min(interval, _FIRST_RETRY_S)
+            await asyncio.sleep(self._refresh_interval)
+            await self._update()
 
     async def _update(self) -> bool:
         """Use the newest certificate. Returns: False if that fails, which is logged."""
