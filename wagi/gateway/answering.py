@@ -23,12 +23,7 @@ async def answer(gateway: Gateway, request: Request) -> None:
     Raises:
         ConnectionError: The response cannot be completed.
     """
-    tracer = gateway.tracer
-    cycle = (
-        RequestCycle(gateway, request)
-        if tracer is None
-        else TracedRequestCycle(gateway, request, tracer)
-    )
+    cycle = _make_cycle(gateway, request)
     try:
         try:
             await cycle.run()
@@ -63,13 +58,14 @@ def reject(gateway: Gateway, request: Request, error: HTTPError) -> None:
     Raises:
         ConnectionError: The client has disconnected.
     """
-    tracer = gateway.tracer
-    cycle = (
-        RequestCycle(gateway, request)
-        if tracer is None
-        else TracedRequestCycle(gateway, request, tracer)
-    )
+    cycle = _make_cycle(gateway, request)
     try:
         cycle.answer_error(error)
     finally:
         gateway.access_log(cycle.exchange)
+
+
+def _make_cycle(gateway: Gateway, request: Request) -> RequestCycle:
+    if gateway.tracer is None:
+        return RequestCycle(gateway, request)
+    return TracedRequestCycle(gateway, request, gateway.tracer)
