@@ -62,11 +62,24 @@ def podman_process(arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def build(folder: Path, *arguments: str) -> None:
-    """Build an image; ``arguments`` are those of ``buildah build``."""
+    """Build an image; ``arguments`` are those of ``buildah build``.
+
+    One at a time: removing unused images would remove those of another build in progress.
+    """
     isolation = ["--isolation", "oci", "--runtime", tool("runc"), "--network", "host"]
     command = [*_with_storage("buildah"), "build", *isolation, *_limits(), *arguments]
-    _run(command, check=True, folder=folder)
-    podman("image", "prune", "--force")  # the image that had the name before
+    with _lock("builds"):
+        _run(command, check=True, folder=folder)
+        podman("image", "prune", "--force")  # the image that had the name before
+
+
+@contextmanager
+def _lock(name: str) -> Iterator[None]:
+    """Hold a lock of the storage, which several test processes use."""
+    STORAGE.mkdir(parents=True, exist_ok=True)
+    with (STORAGE / name).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def inspect(kind: str, name: str) -> Any:
@@ -116,9 +129,7 @@ def require_containers() -> None:
     require_root()
     for name in ("buildah", "podman", "runc", "mmdebstrap"):
         tool(name)
-    STORAGE.mkdir(parents=True, exist_ok=True)
-    with (STORAGE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _lock("lock"):
         for image in (BASE, BUILD_BASE):
             if podman("image", "exists", image, check=False).returncode != 0:
                 _make_base_images()
