@@ -16,7 +16,7 @@ from tests.support.pod_security import violations
 from tests.support.reviews import POD
 from tests.support.webhooks import IMAGE, Webhook
 
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = pytest.mark.xdist_group("containers")
 
 MANIFEST = r"{.metadata.annotations.wagi\.dev/pod}"
 

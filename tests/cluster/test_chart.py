@@ -13,7 +13,7 @@ from tests.support.cluster import Cluster
 from tests.support.helm import CHART, VALUES
 from tests.support.server import ROOT
 
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = pytest.mark.xdist_group("containers")
 
 NAMESPACE = "chart"
 SUPPORTED = ("existing-configmap", "minimal", "toml")

@@ -36,7 +36,7 @@ from tests.support.toolchains import HANDLERS, compiled, tool
 from tests.support.wat import TEXT_HEAD, Program
 from tests.support.webhooks import Webhook
 
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = pytest.mark.xdist_group("containers")
 
 SECOND = bytes(wat2wasm(Program().write(f"{TEXT_HEAD}the second version\n").wat()))
 

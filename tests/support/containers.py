@@ -1,7 +1,9 @@
 """Container images that are built with buildah, and run with podman.
 
 The base images are made from the packages of this machine's distribution, with mmdebstrap. Images
-are kept in a storage of their own, so that those of the user stay as they are.
+are kept in a storage of their own, so that those of the user stay as they are. All tests that use
+it are in the xdist group ``containers``: podman fails ("layer not known") while another process
+builds or removes images.
 """
 
 from __future__ import annotations
