@@ -2,8 +2,8 @@
 
 The base images are made from the packages of this machine's distribution, with mmdebstrap. Images
 are kept in a storage of their own, so that those of the user stay as they are. All tests that use
-it are in the xdist group ``containers``: podman fails ("layer not known") while another process
-builds or removes images.
+it are in the xdist group ``containers``: podman fails ("layer not known", "image not known") while
+another process builds or removes images.
 """
 
 from __future__ import annotations
@@ -64,25 +64,11 @@ def podman_process(arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def build(folder: Path, *arguments: str) -> None:
-    """Build an image; ``arguments`` are those of ``buildah build``.
-
-    One at a time: removing unused images would remove those of another build in progress. That step
-    may fail while containers of other tests start and end, and is repeated after the next build.
-    """
+    """Build an image; ``arguments`` are those of ``buildah build``."""
     isolation = ["--isolation", "oci", "--runtime", tool("runc"), "--network", "host"]
     command = [*_with_storage("buildah"), "build", *isolation, *_limits(), *arguments]
-    with _lock("builds"):
-        _run(command, check=True, folder=folder)
-        podman("image", "prune", "--force", check=False)  # the image that had the name before
-
-
-@contextmanager
-def _lock(name: str) -> Iterator[None]:
-    """Hold a lock of the storage, which several test processes use."""
-    STORAGE.mkdir(parents=True, exist_ok=True)
-    with (STORAGE / name).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    _run(command, check=True, folder=folder)
+    podman("image", "prune", "--force")  # the image that had the name before
 
 
 def inspect(kind: str, name: str) -> Any:
@@ -132,7 +118,9 @@ def require_containers() -> None:
     require_root()
     for name in ("buildah", "podman", "runc", "mmdebstrap"):
         tool(name)
-    with _lock("lock"):
+    STORAGE.mkdir(parents=True, exist_ok=True)
+    with (STORAGE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         for image in (BASE, BUILD_BASE):
             if podman("image", "exists", image, check=False).returncode != 0:
                 _make_base_images()
