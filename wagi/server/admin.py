@@ -32,28 +32,19 @@ _STALE_AFTER_S = 10.0  # age of a heartbeat after which a worker is not alive
 _fork = multiprocessing.get_context("fork")
 
 
-class AdminListener:
-    """The admin listener, whose process the supervisor starts, and again if it dies.
+class AdminProcess:
+    """The process of the admin listener. The supervisor starts it, and again if it dies.
 
     Args:
-        listener: The listening socket.
-        state: What the supervisor publishes.
-        memory_budget: Size of the memory budget in bytes; 0 if it is unlimited.
-        build: Names and versions of the software.
+        server: What runs in the process.
 
     Attributes:
         state: What the supervisor publishes.
     """
 
-    def __init__(
-        self,
-        listener: socket.socket,
-        state: AdminState,
-        memory_budget: int,
-        build: Mapping[str, str],
-    ) -> None:
-        self.state = state
-        self._server = _AdminServer(listener, state, memory_budget, build)
+    def __init__(self, server: AdminServer) -> None:
+        self.state = server.state
+        self._server = server
         self._process: ForkProcess | None = None
 
     def start(self, enter_child: Callable[[], None]) -> None:
@@ -91,8 +82,18 @@ class AdminListener:
             self.join()
 
 
-class _AdminServer:
-    """The server of the admin listener, in a process that ends with its parent, the supervisor."""
+class AdminServer:
+    """The server of the admin listener, in a process that ends with its parent, the supervisor.
+
+    Args:
+        listener: The listening socket.
+        state: What the supervisor publishes.
+        memory_budget: Size of the memory budget in bytes; 0 if it is unlimited.
+        build: Names and versions of the software.
+
+    Attributes:
+        state: What the supervisor publishes.
+    """
 
     def __init__(
         self,
@@ -101,9 +102,8 @@ class _AdminServer:
         memory_budget: int,
         build: Mapping[str, str],
     ) -> None:
+        self.state = state
         self._listener = listener
-        self._metrics = state.metrics
-        self._board = state.board
         self._memory_budget = memory_budget
         self._build = build
         self._parent = os.getpid()
@@ -115,7 +115,7 @@ class _AdminServer:
         from wagi.observe.metrics.exposition import Exposition, ServiceFacts
 
         facts = ServiceFacts(self._memory_budget or None, self._build, self._parent)
-        exposition = Exposition(self._metrics, facts)
+        exposition = Exposition(self.state.metrics, facts)
 
         async def write_metrics(request: web.Request) -> web.Response:
             text, media_type = exposition.write(request.headers.get("Accept", ""))
@@ -138,7 +138,7 @@ class _AdminServer:
 
     async def _livez(self, request: Any) -> Any:
         now = time.monotonic()
-        ages = [now - beat for beat in self._metrics.heartbeats()]
+        ages = [now - beat for beat in self.state.metrics.heartbeats()]
         checks = {
             f"worker {number}": age <= _STALE_AFTER_S
             or f"its event loop has not run for {age:.0f} s"
@@ -147,7 +147,7 @@ class _AdminServer:
         return _probe(request, checks)
 
     async def _readyz(self, request: Any) -> Any:
-        status = self._board.status
+        status = self.state.board.status
         serves = status.condition in ("ready", "reloading")
         checks: dict[str, bool | str] = {
             "service": serves or f"it is {status.condition}",
@@ -159,7 +159,7 @@ class _AdminServer:
     async def _config(self, _: Any) -> Any:
         from aiohttp import web
 
-        return web.Response(text=self._board.config + "\n", content_type="application/json")
+        return web.Response(text=self.state.board.config + "\n", content_type="application/json")
 
 
 def _probe(request: Any, checks: Mapping[str, bool | str]) -> Any:

@@ -39,7 +39,7 @@ from wagi.observe.server_log import ServerLog, server_log
 from wagi.observe.traces.setup import OpenTraces, set_up_traces
 from wagi.routemap.reader import read_route_map
 from wagi.server import listeners
-from wagi.server.admin import AdminListener
+from wagi.server.admin import AdminProcess, AdminServer
 from wagi.server.status import AdminState
 from wagi.server.supervisor import Supervisor, WorkerSpec
 from wagi.server.systemd import Notifier, activated_socket
@@ -257,7 +257,7 @@ def _work(
     return 0
 
 
-def _open_admin(settings: Settings, stack: contextlib.ExitStack) -> AdminListener:
+def _open_admin(settings: Settings, stack: contextlib.ExitStack) -> AdminProcess:
     """Open the admin listener; its socket is closed with the stack.
 
     Raises:
@@ -270,7 +270,7 @@ def _open_admin(settings: Settings, stack: contextlib.ExitStack) -> AdminListene
         raise ConfigurationError(Problem(f"{problem}: probes and metrics are not for the public"))
     state = AdminState(CELLS_PER_WORKER * settings.worker_count)
     (listener,) = stack.enter_context(listeners.listen(address, 1, "--admin-listen"))
-    return AdminListener(listener, state, settings.memory_budget_size, _versions())
+    return AdminProcess(AdminServer(listener, state, settings.memory_budget_size, _versions()))
 
 
 def _overlap(one: HostPort | UnixPath, other: HostPort | UnixPath) -> bool:

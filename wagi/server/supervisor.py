@@ -32,7 +32,7 @@ from wagi.errors import WagiError
 from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits
 from wagi.gateway.route import Plan
 from wagi.guest.budget import MemoryAccount, MemoryBudget
-from wagi.server.admin import AdminListener
+from wagi.server.admin import AdminProcess
 from wagi.server.fleet import actions, events
 from wagi.server.fleet.actions import Action
 from wagi.server.fleet.events import Event
@@ -102,7 +102,7 @@ class Supervisor:
         notifier: Reports the state of the service to systemd.
         retries_reloads: Whether a failed reload is retried.
         shutdown_delay: Seconds from a request to stop to the drain.
-        admin: The admin listener, if there is one.
+        admin: The process of the admin listener, if there is one.
         fallback: Returns what is served if the first load fails and ``on_load`` is given.
         on_load: Called after each load with its error, or an empty string if it succeeded. With it,
             the service waits if the first load fails; without, it ends.
@@ -121,7 +121,7 @@ class Supervisor:
         fallback: Callable[[], Plan],
         retries_reloads: bool = False,
         shutdown_delay: float = 0.0,
-        admin: AdminListener | None = None,
+        admin: AdminProcess | None = None,
         on_load: Callable[[str], None] | None = None,
     ) -> None:
         self._load = load
