@@ -7,31 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.krustlet import POD
 from tests.support.nginx import example_site, free_port, nginx
 from tests.support.registry import registry
 from tests.support.server import run_wagi, serving, write_files
 from tests.support.toolchains import HANDLERS, compiled, tool
-
-POD = """\
-apiVersion: v1
-kind: Pod
-metadata:
-  name: sample
-  annotations:
-    alpha.wagi.krustlet.dev/default-host: "0.0.0.0:PORT"
-    alpha.wagi.krustlet.dev/modules: |
-      {
-        "sample": {"route": "/"}
-      }
-spec:
-  hostNetwork: true
-  containers:
-    - name: sample
-      image: REGISTRY/sample:1.0.0
-      imagePullPolicy: Always
-  nodeSelector:
-    kubernetes.io/arch: wasm32-wagi
-"""
 
 
 def test_the_seed_case(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from tests.cluster.conftest import CONFIGURATION, NAME, NAMESPACE, Installation
 from tests.support.cluster import Cluster
+from tests.support.krustlet import POD
 from tests.support.nginx import free_port
 from tests.support.pod_security import violations
-from tests.support.reviews import POD
 from tests.support.webhooks import IMAGE, Webhook
 
 pytestmark = pytest.mark.xdist_group("containers")

@@ -21,6 +21,7 @@ from tests.support.cluster import Cluster, Json
 from tests.support.cluster_node import IMAGE, build_images, node
 from tests.support.containers import podman, run_options
 from tests.support.helm import CHART
+from tests.support.krustlet import POD
 from tests.support.nginx import example_site, free_port, nginx
 from tests.support.registry import (
     PASSWORD,
@@ -30,7 +31,6 @@ from tests.support.registry import (
     login,
     registry_with_passwords,
 )
-from tests.support.reviews import POD
 from tests.support.server import run_wagi, write_files
 from tests.support.toolchains import HANDLERS, compiled, tool
 from tests.support.wat import TEXT_HEAD, Program

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from wasmtime import wat2wasm
 
-from tests.server.test_admin import Admin
 from tests.server.test_reload_on_change import wait_for
+from tests.support.admin import Admin
 from tests.support.helm import CHART, VALUES, Pod, content_of, find, render
 from tests.support.registry import docker_config, login, registry_with_passwords
 from tests.support.server import run_wagi

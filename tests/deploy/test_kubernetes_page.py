@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.server.test_admin import Admin
+from tests.support.admin import Admin
 from tests.support.helm import CHART, VALUES, Pod, find, helm, pod_specs, render
 from tests.support.pod_security import violations
 from tests.support.server import ROOT, Server

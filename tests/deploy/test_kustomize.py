@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.test_admin import Admin
+from tests.support.admin import Admin
 from tests.support.helm import CHART, Manifest, Pod, find, parse_manifests, pod_specs, render
 from tests.support.pod_security import violations
 from tests.support.server import ROOT

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.reviews import POD
+from tests.support.krustlet import POD
 from wagi.routemap.pod_injection import MANIFEST
 from wagi.routemap.pod_manifest import DEFAULT_HOST, MODULES
 from wagi.webhook.creation import rewrite

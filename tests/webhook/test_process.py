@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.krustlet import POD
 from tests.support.nginx import example_site, free_port, nginx
 from tests.support.registry import docker_config, login, registry_with_passwords
-from tests.support.reviews import POD, Json, patched, review
+from tests.support.reviews import Json, patched, review
 from tests.support.server import read_all, run_wagi, serving, write_files
 from tests.support.tls import certificate_of
 from tests.support.toolchains import HANDLERS, compiled, tool
