@@ -45,10 +45,10 @@ class MemoryChannel:
         self._buffered = 0
 
     def dispatch(self, request: Request) -> None:
-        raise NotImplementedError
+        raise AssertionError("a response must not dispatch requests")
 
     def cancel(self) -> None:
-        raise NotImplementedError
+        raise AssertionError("a response must not cancel its request")
 
     def close_after_response(self) -> None:
         self.closes = True
