@@ -31,7 +31,7 @@ size_t wasmtime_memory_data_size(void *, void *);
 static unsigned char output[1 << 16];
 static size_t used;
 
-/* fd_write(fd, iovecs, vectors, written): raw has a slot of 16 bytes for each argument, and the
+/* fd_write(fd, iovecs, vectors, written): raw has 16 bytes for each argument, and the
  * result in the first one. */
 void *floor_fd_write(void *env, void *caller, uint64_t *raw, size_t count) {
     extern_t memory;

@@ -83,7 +83,7 @@ def test_compile_fills_the_cache(tmp_path: Path) -> None:
     assert artefacts(folder) == kept
 
 
-# With a pool, a guest that does not fit into its slots needs different code.
+# With a pool, a guest that does not fit into its memory slots needs different code.
 LARGE_AND_SMALL = 2 if DEFAULT_MEMORY is Memory.POOL else 1
 PORTABLE = [target for target in this_processor().targets if target is not Target.NATIVE]
 

@@ -312,8 +312,8 @@ def test_a_reactor_is_initialized_first() -> None:
     assert run(handler) == (b"", Returned())
 
 
-def test_memory_larger_than_a_slot() -> None:
-    """Memory that does not fit into a slot of the pool is allocated on demand."""
+def test_memory_larger_than_a_memory_slot() -> None:
+    """Memory that does not fit into a memory slot of the pool is allocated on demand."""
     memory = 5000 * PAGE
     wat = f'(module (memory (export "memory") {memory // PAGE}) (func (export "_start")))'
     for runtime in (_runtime, Runtime(memory=Memory.POOL)):

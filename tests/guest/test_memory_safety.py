@@ -1,6 +1,6 @@
 """Host calls with every kind of invalid range, next to neighbors whose memory is marked.
 
-Slots of the pool are adjacent. Between attackers, other guests sleep whose whole memory is a
+Memory slots of the pool are adjacent. Between attackers, other guests sleep whose whole memory is a
 marker: an attacker must never print it, and it must be intact at the end.
 """
 

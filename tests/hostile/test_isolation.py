@@ -253,7 +253,7 @@ def test_no_host_environment(site: Site) -> None:
 
 
 def test_no_state_survives_a_run(site: Site) -> None:
-    """Globals, memory and tables are new for each run, in whatever order slots are reused."""
+    """Globals, memory and tables are new for each run, in whatever order memory is reused."""
     with ThreadPoolExecutor(8) as pool:
         answers = {site.server.get("/counter").text}
         answers |= {r.text for r in pool.map(lambda _: site.server.get("/counter"), range(200))}

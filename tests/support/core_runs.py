@@ -14,11 +14,11 @@ from unittest.mock import patch
 from tests.support.core_scripts import CoreScript
 from tests.support.wasi_calls import ARENA, Call, Result, decode_log, encode, interpreter
 from wagi.guest import wasi
-from wagi.guest.capi import plan as capi_plan
 from wagi.guest.capi import store as capi_store
+from wagi.guest.capi import store_config as capi_store_config
 from wagi.guest.capi.engine import Engine, Memory
 from wagi.guest.capi.linker import InstancePre, Linker
-from wagi.guest.capi.plan import StoreLimits
+from wagi.guest.capi.store_config import StoreLimits
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler, HandlerSpec, Preopen
 from wagi.guest.module import parse
@@ -88,7 +88,10 @@ def _volume() -> tempfile.TemporaryDirectory[str]:
 
 @contextmanager
 def _slices_of(seconds: float) -> Iterator[None]:
-    with patch.object(capi_plan, "SLICE", seconds), patch.object(capi_store, "SLICE", seconds):
+    with (
+        patch.object(capi_store_config, "SLICE", seconds),
+        patch.object(capi_store, "SLICE", seconds),
+    ):
         yield
 
 

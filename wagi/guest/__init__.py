@@ -3,7 +3,7 @@
 How the values nest, from a start to a request::
 
     engine.Runtime   compiles     → module.Module → handler.Handler     one for each route
-    handler.Handler               = HandlerSpec + capi.StorePlan
+    handler.Handler               = HandlerSpec + capi.StoreConfig
     guest.Guest      runs it      = wasi.WasiContext + capi.Store       one for each request
 
 ``capi`` is the only package that calls wasmtime's C API, ``core`` is the compiled core, ``memory``

@@ -25,13 +25,13 @@ from wagi.guest.capi.engine import (
     engine_name,
 )
 from wagi.guest.capi.linker import InstancePre, Linker
-from wagi.guest.capi.plan import Image, ImagePlace
+from wagi.guest.capi.store_config import MemoryImage, MemoryImageSpec
 from wagi.guest.description import Description, Import, signature
 from wagi.guest.handler import Handler, HandlerSpec
 from wagi.guest.imports import explain
 from wagi.guest.module import (
     ELEMENT_SIZE,
-    SLOT_SIZE,
+    MEMORY_SLOT_SIZE,
     TABLES_SHARE,
     Compiled,
     Module,
@@ -69,7 +69,7 @@ class Runtime:
             target: The target to compile for. With ``native``, artefacts for other targets that
                 this processor can run are used if there are no native ones.
             memory: The allocator of the guests' memory. With the pool, guests that do not fit into
-                a slot get memory on demand.
+                a memory slot get memory on demand.
 
         Raises:
             EngineError: If the address space is limited, or if guests cannot be isolated.
@@ -83,12 +83,14 @@ class Runtime:
         self._artefacts = artefacts
         self._cache_config = cache_config
         self._ticker = Ticker(self._tick)
-        self._pool = Pool(guests, SLOT_SIZE, SLOT_SIZE // TABLES_SHARE // ELEMENT_SIZE)
+        self._pool = Pool(
+            guests, MEMORY_SLOT_SIZE, MEMORY_SLOT_SIZE // TABLES_SHARE // ELEMENT_SIZE
+        )
         self._memory = memory
         self._lock = threading.Lock()
         self._linkers: dict[Memory, Linker] = {}
         self._compiled: dict[str, Compiled] = {}
-        self._loaded: dict[str, tuple[InstancePre, Image | None]] = {}
+        self._loaded: dict[str, tuple[InstancePre, MemoryImage | None]] = {}
         self._linker(memory)
 
     def _linker(self, memory: Memory) -> Linker:
@@ -166,7 +168,7 @@ class Runtime:
             pre = linker.instantiate_pre(linker.engine.read(artefacts[spec.key]))
             image = None
             if spec.image is not None:
-                image = Image(artefacts[spec.image.key].read_bytes(), spec.image)
+                image = MemoryImage(artefacts[spec.image.key].read_bytes(), spec.image)
             self._loaded[spec.key] = pre, image
         return Handler(spec, *self._loaded[spec.key])
 
@@ -179,7 +181,10 @@ class Runtime:
         if not module.fits:
             return [(alone, Memory.ON_DEMAND)]
         pool = engine_name(self._pool, Memory.POOL)
-        return [(pool, Memory.POOL), (f"{alone}, for no slot can hold it", Memory.ON_DEMAND)]
+        return [
+            (pool, Memory.POOL),
+            (f"{alone}, because it does not fit into a memory slot", Memory.ON_DEMAND),
+        ]
 
     def _key(self, module: ParsedModule, engine: str, target: Target) -> str:
         return artefact_key(module.digest, engine, target, self._processor)
@@ -231,15 +236,15 @@ class Runtime:
             return self._compiled.setdefault(key, Compiled(key, linker, inner, image))
         raise ModuleError(f"{module.name}: not a valid module: {one_line(reason)}")
 
-    def _image(self, module: ParsedModule, key: str, memory: Memory) -> Image | None:
+    def _image(self, module: ParsedModule, key: str, memory: Memory) -> MemoryImage | None:
         """Make the image of a compiled module, and save it as an artefact for other processes."""
         if memory is not Memory.CORE or module.image is None:
             return None
         image = module.image
-        place = ImagePlace(f"{key}-data", image.offset, len(image.data), image.memory_size)
-        if self._artefacts and self._artefacts.find(place.key) is None:
-            self._artefacts.add(place.key, image.data)
-        return Image(image.data, place)
+        spec = MemoryImageSpec(f"{key}-data", image.offset, len(image.data), image.memory_size)
+        if self._artefacts and self._artefacts.find(spec.key) is None:
+            self._artefacts.add(spec.key, image.data)
+        return MemoryImage(image.data, spec)
 
 
 def _make_linker(engine: Engine) -> Linker:

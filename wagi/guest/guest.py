@@ -70,7 +70,9 @@ class Guest:
         self.cpu_seconds = 0.0
         self.outcome: Outcome | None = None
         # The only reference to the instance, so closing the store frees everything.
-        self._store = store = open_store(handler.plan, argv, environment, self._make_context)
+        self._store = store = open_store(
+            handler.store_config, argv, environment, self._make_context
+        )
         self.feed = store.feed
         self.end_input = store.end_input
         self.take_output = store.take_output

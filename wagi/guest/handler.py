@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wagi.guest.capi.engine import Memory
 from wagi.guest.capi.linker import InstancePre
-from wagi.guest.capi.plan import Image, ImagePlace, StoreLimits, StorePlan
+from wagi.guest.capi.store_config import MemoryImage, MemoryImageSpec, StoreConfig, StoreLimits
 from wagi.limits import Limits
 
 
@@ -31,7 +31,7 @@ class HandlerSpec:
         limits: The limits of its entry.
         store_limits: The limits of each guest's store.
         preopens: The directories that guests can access.
-        image: The place of the data that is mapped into the guests' memory, if any.
+        image: The specification of the image that is mapped into the guests' memory, if any.
         opens_files: Whether the module can open files, if there are preopens.
     """
 
@@ -42,7 +42,7 @@ class HandlerSpec:
     limits: Limits
     store_limits: StoreLimits
     preopens: tuple[Preopen, ...]
-    image: ImagePlace | None
+    image: MemoryImageSpec | None
     opens_files: bool
 
     @property
@@ -56,10 +56,10 @@ class Handler:
 
     Attributes:
         spec: The specification of the handler.
-        plan: The configuration that the stores of its guests share.
+        store_config: The configuration that the stores of its guests share.
     """
 
-    def __init__(self, spec: HandlerSpec, pre: InstancePre, image: Image | None) -> None:
+    def __init__(self, spec: HandlerSpec, pre: InstancePre, image: MemoryImage | None) -> None:
         """Make a handler.
 
         Args:
@@ -68,7 +68,7 @@ class Handler:
             image: The data to map into the memory of guests, if any.
         """
         self.spec = spec
-        self.plan = StorePlan(
+        self.store_config = StoreConfig(
             pre,
             spec.calls,
             spec.store_limits,

@@ -1,8 +1,8 @@
 """Bounds-checked access to a guest's memory; host calls in Python access it only through this file.
 
-Every pointer and length here comes from the guest and is untrusted: the slots of the pool are
-adjacent, and a missed check could read the memory of another request. ``GuestMemory`` checks each
-range against the current size of the memory. As a second line of defence it works on a
+Every pointer and length here comes from the guest and is untrusted: the memory slots of the pool
+are adjacent, and a missed check could read the memory of another request. ``GuestMemory`` checks
+each range against the current size of the memory. As a second line of defence it works on a
 ``memoryview`` of exactly that memory, and Python's integers do not overflow.
 """
 

@@ -12,7 +12,7 @@ from wagi.guest import binary
 from wagi.guest.capi.compiled import open_store
 from wagi.guest.capi.engine import wat_to_wasm
 from wagi.guest.capi.linker import InstancePre, Linker
-from wagi.guest.capi.plan import Image, StoreLimits, StorePlan
+from wagi.guest.capi.store_config import MemoryImage, StoreConfig, StoreLimits
 from wagi.guest.component.description import to_core_module
 from wagi.guest.component.errors import UnsupportedComponentError
 from wagi.guest.component.flattening import FlatComponent
@@ -24,9 +24,9 @@ from wagi.guest.wasi.abi import UNSTABLE
 from wagi.guest.wasi.unstable import rename
 from wagi.limits import Limits
 
-SLOT_SIZE = 256 * 1024**2
-"""Size of a slot of the pool, in bytes; guests that fit start fastest. Most of it is only reserved
-address space."""
+MEMORY_SLOT_SIZE = 256 * 1024**2
+"""Size of a memory slot of the pool, in bytes; guests that fit start fastest. Most of it is only
+reserved address space."""
 ELEMENT_SIZE = 8  # bytes of a table's element
 _SEGMENT_TRAPS = {
     "out of bounds memory access": "a data segment lies outside of its memory",
@@ -58,7 +58,7 @@ class ParsedModule:
         wasm: The module in the binary format.
         digest: The SHA-256 of ``wasm``.
         sizes: The initial sizes of memories and tables.
-        fits: Whether guests fit into slots of the pool.
+        fits: Whether guests fit into memory slots of the pool.
         has_start: Whether the module has a start function, which runs at instantiation.
         image: The data, if it is mapped into the memory of guests instead of copied.
         without_data: The module without that data.
@@ -100,7 +100,7 @@ def parse(name: str, content: bytes, memory_limit: int) -> ParsedModule:
             wasm = binary.rename_imports(wasm, rename)
     except (binary.MalformedModuleError, UnsupportedComponentError) as error:
         raise ModuleError(f"{name}: {error}") from None
-    fits = max((memory_limit, *sizes.memories)) <= SLOT_SIZE
+    fits = max((memory_limit, *sizes.memories)) <= MEMORY_SLOT_SIZE
     sections = {section.number: section for section in binary.sections(wasm)}
     data = sections.get(binary.DATA_SECTION)
     has_much_data = data is not None and data.end - data.start > _COPIED_DATA
@@ -127,7 +127,7 @@ class Compiled:
     key: str
     linker: Linker
     inner: wasmtime.Module
-    image: Image | None
+    image: MemoryImage | None
 
 
 class Module:
@@ -195,10 +195,10 @@ class Module:
         calls = tuple(name.encode() for name in names_to_call)
         key, memory = self._compiled.key, self._compiled.linker.engine.memory
         image = self._compiled.image
-        place = None if image is None else image.place
+        image_spec = None if image is None else image.spec
         opens_files = any(item.name == "path_open" for item in self._compiled.inner.imports)
         spec = HandlerSpec(
-            self.name, key, memory, calls, limits, store_limits, preopens, place, opens_files
+            self.name, key, memory, calls, limits, store_limits, preopens, image_spec, opens_files
         )
         return Handler(spec, self._pre, image)
 
@@ -223,7 +223,7 @@ class Module:
         """
         if self._parsed.has_start:
             return
-        store = open_store(StorePlan(self._pre, (), limits), b"", b"", lambda store: None)
+        store = open_store(StoreConfig(self._pre, (), limits), b"", b"", lambda store: None)
         try:
             while (outcome := store.poll()) is None:
                 pass

@@ -12,8 +12,8 @@ from wagi.guest import compatibility
 from wagi.guest.capi.compiled import open_store
 from wagi.guest.capi.engine import Engine, Memory, wat_to_wasm
 from wagi.guest.capi.linker import InstancePre, Linker, Waiting
-from wagi.guest.capi.plan import StoreLimits, StorePlan
 from wagi.guest.capi.store import Store
+from wagi.guest.capi.store_config import StoreConfig, StoreLimits
 from wagi.guest.errno import GuestExit
 from wagi.guest.outcome import Exit, Outcome, Returned, Trap
 
@@ -57,8 +57,8 @@ class _Guest:
     def __init__(self, pre: InstancePre, export: bytes) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.polls = 0
-        plan = StorePlan(pre, (export,), _LIMITS)
-        self.store: Store = open_store(plan, b"", b"", lambda store: self)
+        config = StoreConfig(pre, (export,), _LIMITS)
+        self.store: Store = open_store(config, b"", b"", lambda store: self)
 
     def add(self, first: int, second: int) -> int:
         memory = self.store.memory()

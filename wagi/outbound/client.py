@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from wagi import __version__
-from wagi.guest.wasi.http_session import Failure, OutboundError, OutboundRequest
+from wagi.guest.wasi.http_session import ErrorCode, OutboundError, OutboundRequest
 from wagi.limits import Limits
 from wagi.outbound.destinations import Destinations
 from wagi.outbound.trace import OutboundTrace
@@ -91,7 +91,7 @@ class OutboundClient:
         """
         method, url, body = request.method.upper(), _parse_url(request.url), request.body
         if not _TOKEN.fullmatch(method) or method in ("CONNECT", "TRACE"):
-            raise OutboundError(Failure.INVALID_METHOD, f"invalid method: {method!r}")
+            raise OutboundError(ErrorCode.INVALID_METHOD, f"invalid method: {method!r}")
         headers = _filter_headers(request.headers)
         for redirects in range(_MAX_REDIRECTS + 1):
             if trace is None:
@@ -111,7 +111,7 @@ class OutboundClient:
             if next_url.origin() != url.origin():
                 _remove(headers, _CREDENTIAL_HEADERS)
             url = next_url
-        raise OutboundError(Failure.REQUEST, f"more than {_MAX_REDIRECTS} redirects")
+        raise OutboundError(ErrorCode.REQUEST, f"more than {_MAX_REDIRECTS} redirects")
 
     async def _send_traced(
         self,
@@ -130,7 +130,7 @@ class OutboundClient:
         try:
             response = await self._send_one(method, url, sent, body)
         except OutboundError as error:
-            span.fail(error.failure.name.lower(), str(error))
+            span.fail(error.code.name.lower(), str(error))
             raise
         except BaseException:
             span.fail("cancelled", "the guest has ended")
@@ -144,23 +144,23 @@ class OutboundClient:
         assert url.host is not None
         assert url.port is not None
         if why := self._destinations.why_denied(url.scheme, url.host, url.port):
-            raise OutboundError(Failure.NOT_ALLOWED, why)
+            raise OutboundError(ErrorCode.NOT_ALLOWED, why)
         try:
             return await self._session.request(
                 method, url, headers=headers, data=body or None, allow_redirects=False
             )
         except aiohttp.InvalidURL as error:
-            raise OutboundError(Failure.INVALID_URL, str(error)) from None
+            raise OutboundError(ErrorCode.INVALID_URL, str(error)) from None
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, _DeniedAddress):
-                raise OutboundError(Failure.NOT_ALLOWED, str(error.os_error)) from None
-            raise OutboundError(Failure.REQUEST, f"{url.origin()}: {error.os_error}") from None
+                raise OutboundError(ErrorCode.NOT_ALLOWED, str(error.os_error)) from None
+            raise OutboundError(ErrorCode.REQUEST, f"{url.origin()}: {error.os_error}") from None
         except TimeoutError:
             raise OutboundError(
-                Failure.REQUEST, f"{url.origin()} did not respond in time (http_timeout)"
+                ErrorCode.REQUEST, f"{url.origin()} did not respond in time (http_timeout)"
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise OutboundError(Failure.REQUEST, f"{url.origin()}: {error}") from None
+            raise OutboundError(ErrorCode.REQUEST, f"{url.origin()}: {error}") from None
 
 
 class OutboundResponse:
@@ -186,15 +186,17 @@ class OutboundResponse:
             data = await self._response.content.read(size)
         except TimeoutError:
             raise OutboundError(
-                Failure.RUNTIME, "the response did not end in time (http_timeout)"
+                ErrorCode.RUNTIME, "the response did not end in time (http_timeout)"
             ) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise OutboundError(Failure.RUNTIME, f"the response was interrupted: {error}") from None
+            raise OutboundError(
+                ErrorCode.RUNTIME, f"the response was interrupted: {error}"
+            ) from None
         self._received += len(data)
         if self._limit is not None and self._received > self._limit:
             self.close()
             message = f"the response has more than {self._limit} bytes (http_response_limit)"
-            raise OutboundError(Failure.RUNTIME, message)
+            raise OutboundError(ErrorCode.RUNTIME, message)
         return data
 
     def close(self) -> None:
@@ -215,7 +217,7 @@ class _Resolver(AbstractResolver):
 
     def __init__(self, destinations: Destinations) -> None:
         self._destinations = destinations
-        self._slots = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
+        self._semaphore = asyncio.Semaphore(_MAX_CONCURRENT_LOOKUPS)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -229,7 +231,7 @@ class _Resolver(AbstractResolver):
             _DeniedAddress: None of the addresses is allowed.
         """
         look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        async with self._slots:
+        async with self._semaphore:
             infos = await _run_in_thread(look_up)
         found = [(kind, protocol, str(address[0])) for kind, _, protocol, _, address in infos]
         allowed = [item for item in found if self._destinations.allows_address(item[2], port)]
@@ -289,7 +291,7 @@ def _parse_url(text: str, base: URL | None = None) -> URL:
             return url.with_fragment(None)
     except ValueError:
         pass
-    raise OutboundError(Failure.INVALID_URL, f"not a valid http: or https: URL: {text[:200]!r}")
+    raise OutboundError(ErrorCode.INVALID_URL, f"not a valid http: or https: URL: {text[:200]!r}")
 
 
 def _filter_headers(pairs: list[tuple[str, str]]) -> CIMultiDict[str]:
@@ -303,7 +305,7 @@ def _filter_headers(pairs: list[tuple[str, str]]) -> CIMultiDict[str]:
     headers = CIMultiDict[str]()
     for name, value in pairs:
         if not _TOKEN.fullmatch(name) or _BAD_VALUE.search(value):
-            raise OutboundError(Failure.INVALID_ENCODING, f"invalid header: {name[:64]!r}")
+            raise OutboundError(ErrorCode.INVALID_ENCODING, f"invalid header: {name[:64]!r}")
         if name.lower() not in _MANAGED_HEADERS:
             headers.add(name.lower(), value)
     headers.setdefault("user-agent", f"wagi/{__version__}")

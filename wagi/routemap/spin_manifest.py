@@ -231,7 +231,7 @@ class Triggers(BaseModel):
     )
 
 
-class HttpOptions(Table):
+class HttpTriggerDefaults(Table):
     """What all http triggers have in common."""
 
     base: StrictStr = "/"
@@ -242,7 +242,7 @@ class ApplicationTriggers(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    http: HttpOptions = Field(default_factory=HttpOptions)
+    http: HttpTriggerDefaults = Field(default_factory=HttpTriggerDefaults)
 
 
 class Application(Table):
@@ -278,7 +278,7 @@ class ComponentV1(Component):
     config: Any = None
 
 
-class ApplicationTriggerV1(HttpOptions):
+class ApplicationTriggerV1(HttpTriggerDefaults):
     """``trigger`` of version 1: the type of all triggers."""
 
     type: StrictStr

@@ -39,7 +39,7 @@ class EntityTags:
         self._now = now
         self._digests: dict[Version, str] = {}  # the least recently used one first
         self._tasks: dict[Version, asyncio.Task[str | None]] = {}
-        self._slots = asyncio.Semaphore(_PARALLEL)
+        self._semaphore = asyncio.Semaphore(_PARALLEL)
 
     def cached(self, status: stat_result) -> str | None:
         """Return the digest of a file if it is known."""
@@ -94,7 +94,7 @@ class EntityTags:
     async def _calculate(self, descriptor: int, status: stat_result) -> str | None:
         loop = asyncio.get_running_loop()
         digest = hashlib.sha256()
-        async with self._slots:
+        async with self._semaphore:
             for offset in range(0, status.st_size, _PIECE_SIZE):
                 await loop.run_in_executor(None, _update, digest, descriptor, offset)
         if _version(os.fstat(descriptor)) != _version(status):

@@ -118,7 +118,7 @@ class _Review(_Fields):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReviewResponse:
     """The response to a review.
 
     Attributes:
@@ -130,7 +130,7 @@ class Answer:
     log: str = ""
 
 
-def answer(content: bytes, options: GatewayOptions) -> Answer:
+def answer(content: bytes, options: GatewayOptions) -> ReviewResponse:
     """Answer a review.
 
     Args:
@@ -165,7 +165,7 @@ def answer(content: bytes, options: GatewayOptions) -> Answer:
             if rewritten.warnings:
                 response["warnings"] = [text[:_MAX_WARNING] for text in rewritten.warnings]
     review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
-    return Answer(review, log)
+    return ReviewResponse(review, log)
 
 
 def _concerns(request: _Request) -> bool:

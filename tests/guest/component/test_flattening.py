@@ -115,22 +115,22 @@ STRUCTURES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
           '(table 3 3 funcref) (table (export "$imports") 3 3 funcref)')],
         "table of functions that is not a shim",
     ),
-    "empty slot": (
+    "element that is not set": (
         COMMAND,
         [("(elem (i32.const 0) func $0 $1 $2)", "(elem (i32.const 0) func $0 $1)")],
-        "empty slot of a table",
+        "element of a table that is not set",
     ),
-    "slot that is filled twice": (
+    "element that is set twice": (
         COMMAND,
         [("(elem (i32.const 0) func $0 $1 $2)",
           "(elem (i32.const 0) func $0 $1 $2) (elem (i32.const 1) func $1)")],
-        "slot of a table that is filled twice",
+        "element of a table that is set twice",
     ),
     "table that is filled twice": (COMMAND, [(FIXUPS, FIXUPS * 2)], "table that is filled twice"),
-    "negative slot": (
+    "negative index": (
         COMMAND,
         [("(elem (i32.const 0) func", "(elem (i32.const -1) func")],
-        "negative slot",
+        "negative index",
     ),
     "elements in another form": (
         COMMAND,

@@ -97,7 +97,7 @@ def test_sanitizer_detects_accesses_beyond_a_memory(driver: Path, tmp_path: Path
     assert "ERROR: AddressSanitizer" in done.stderr
 
 
-def test_layout_of_slots(driver: Path) -> None:
+def test_layout_of_fields(driver: Path) -> None:
     """``store_t`` begins with the fields of ``StoreFields``."""
     layout = dict(line.split() for line in run([str(driver), "--layout"]).splitlines())
     fields = [field[0] for field in StoreFields._fields_]

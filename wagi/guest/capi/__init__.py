@@ -3,12 +3,12 @@
 The public API of wasmtime's Python package cannot suspend a guest. The C API can: it runs each
 guest on a fiber of its own::
 
-    api        the functions of the C API, and the compiled core
-    engine     Engine compiles modules and allocates the memory of guests
-    linker     Linker provides the host calls, InstancePre is a module with its imports resolved
-    plan       StorePlan is what the stores of all guests of a handler share
-    store      Store runs one instance, from start to end
-    compiled   CompiledStore is a Store that the compiled core runs
+    api           the functions of the C API, and the compiled core
+    engine        Engine compiles modules and allocates the memory of guests
+    linker        Linker provides the host calls, InstancePre is a module with its imports resolved
+    store_config  StoreConfig is what the stores of all guests of a handler share
+    store         Store runs one instance, from start to end
+    compiled      CompiledStore is a Store that the compiled core runs
 
 A store owns all pointers of its guest, and no address leaves this package.
 

@@ -6,8 +6,8 @@ from functools import cached_property
 
 from wagi.guest.capi import api
 from wagi.guest.capi.engine import Memory
-from wagi.guest.capi.plan import StorePlan
 from wagi.guest.capi.store import Input, MakeGuest, Output, Store, StoreFields, no_export
+from wagi.guest.capi.store_config import StoreConfig
 from wagi.guest.outcome import EngineError, Outcome, Returned
 
 _SUSPENDED, _ENDED, _FAILED, _NO_EXPORT, _NO_CLOCK = range(5)  # store_state_t
@@ -16,35 +16,35 @@ _SUSPENDED, _ENDED, _FAILED, _NO_EXPORT, _NO_CLOCK = range(5)  # store_state_t
 class CompiledStore(Store):
     """A store that the compiled core runs: simple host calls never enter Python.
 
-    Its slots are the first fields of the core's ``store_t``; host calls in Python use them as they
-    use the slots of other stores.
+    Its fields are the first ones of the core's ``store_t``; host calls in Python use them as they
+    use those of other stores.
     """
 
     def _begin(self) -> None:
-        self._at = api.core.open(self._plan.address, self.arguments, self.environment)
-        self._allowed_memory = self._plan.limits.memory
+        self._at = api.core.open(self._config.address, self.arguments, self.environment)
+        self._allowed_memory = self._config.limits.memory
         self._input = b""  # the core reads these bytes in place
         self._engine.add(self._at, self)
 
     @cached_property
-    def _slots(self) -> StoreFields:  # type: ignore[override]
+    def _fields(self) -> StoreFields:  # type: ignore[override]
         return StoreFields.from_address(self._at)
 
     @cached_property
     def _context(self) -> int:
-        return self._slots.context or 0
+        return self._fields.context or 0
 
     @property
     def slice_end(self) -> float:
-        return float(self._slots.slice_end)
+        return float(self._fields.slice_end)
 
     @slice_end.setter
     def slice_end(self, seconds: float) -> None:
-        self._slots.slice_end = seconds
+        self._fields.slice_end = seconds
 
     @property
     def started_at(self) -> float:  # type: ignore[override]
-        return float(self._slots.started_at)
+        return float(self._fields.started_at)
 
     def streams(self) -> tuple[Input, Output]:
         """As ``Store.streams``."""
@@ -74,7 +74,7 @@ class CompiledStore(Store):
     def release_stream(self, number: int) -> None:
         """As ``Store.release_stream``; the core leaves calls on the descriptor to Python."""
         if number <= 2:
-            self._slots.streams &= ~(1 << number)
+            self._fields.streams &= ~(1 << number)
 
     def poll(self) -> Outcome | None:
         """As ``Store.poll``."""
@@ -85,12 +85,12 @@ class CompiledStore(Store):
         if state == _ENDED:
             return Returned()
         if state == _FAILED:
-            if self._slots.has_exited:
-                self._exit_status = self._slots.exit_status
+            if self._fields.has_exited:
+                self._exit_status = self._fields.exit_status
             return self._take_outcome()
         if state == _NO_CLOCK:
             raise EngineError("cannot start the thread that interrupts guests")
-        raise no_export(b" or ".join(self._plan.exports))
+        raise no_export(b" or ".join(self._config.exports))
 
     @property
     def memory_size(self) -> int | None:
@@ -141,18 +141,18 @@ class _CompiledStdout:
 
 
 def open_store(
-    plan: StorePlan, arguments: bytes, environment: bytes, make_guest: MakeGuest
+    config: StoreConfig, arguments: bytes, environment: bytes, make_guest: MakeGuest
 ) -> Store:
     """Open a store and start the instantiation of its guest.
 
     Args:
-        plan: The plan of the guest's handler.
+        config: What the stores of the guest's handler share.
         arguments: The guest's arguments, each terminated by a NUL.
         environment: The guest's variables, each as NAME=value and terminated by a NUL.
         make_guest: Makes the first argument of host calls in Python; called at the first such call.
 
     Returns:
-        A ``CompiledStore`` if the plan's engine runs guests in the compiled core.
+        A ``CompiledStore`` if the engine runs guests in the compiled core.
     """
-    kind = Store if plan.pre.engine.core is None else CompiledStore
-    return kind(plan, arguments, environment, make_guest)
+    kind = Store if config.pre.engine.core is None else CompiledStore
+    return kind(config, arguments, environment, make_guest)

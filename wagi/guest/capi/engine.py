@@ -23,7 +23,7 @@ from wagi.guest.targets import X86_64_TRIPLE, Target
 _KEEP_RESIDENT = 128 * 1024
 """Bytes at the start of a pooled memory that stay resident and are cleared for the next guest."""
 _BURST_SIZE = 64
-"""Number of concurrent guests from which on the resident memory of slots is worth releasing."""
+"""Number of concurrent guests from which on the memory that they keep resident is released."""
 _CONFIGURATION_VERSION = 2
 """Incremented when an engine's configuration changes, so that older artefacts are not loaded."""
 
@@ -155,7 +155,7 @@ class Engine:
         self.ticker = ticker
         self.stores: dict[int, Any] = {}
         self._numbers = count(1)
-        self._slots: set[int] = set()  # addresses of the pool's memories that were used
+        self._memory_slots: set[int] = set()  # addresses of the pool's memories that were used
         self._had_burst = False
         self.inner = wasmtime.Engine(config)
         self.address = api.address_of(self.inner)
@@ -186,22 +186,22 @@ class Engine:
         """
         del self.stores[number]
         if memory and self.memory is Memory.POOL:
-            self._slots.add(memory)
+            self._memory_slots.add(memory)
         if self._had_burst and not self.stores:
-            self._release_slots()
+            self._release_memory_slots()
 
-    def _release_slots(self) -> None:
-        """Release the resident memory of slots: after a burst most of them stay unused.
+    def _release_memory_slots(self) -> None:
+        """Release what memory slots keep resident: after a burst most of them stay unused.
 
         This is safe only while no guest runs, since the address of a guest's memory is not always
-        known. The pages of an unused slot hold the initial state of a guest, zeros or the module's
-        image, and the kernel restores that state when released pages are used again.
+        known. The pages of an unused memory slot hold the initial state of a guest, zeros or the
+        module's image, and the kernel restores that state when released pages are used again.
         """
-        for address in self._slots:
+        for address in self._memory_slots:
             api.madvise(address, _KEEP_RESIDENT, api.MADV_DONTNEED)
         if api.malloc_trim is not None:
             api.malloc_trim(0)
-        self._slots.clear()
+        self._memory_slots.clear()
         self._had_burst = False
 
     def compile(self, wasm: bytes) -> wasmtime.Module:
@@ -252,8 +252,9 @@ def _configure_pool(config: wasmtime.Config, pool: Pool) -> None:
         # 6 µs. Modules with 64 KiB of stack (wasi-sdk, TinyGo) touch nothing beyond that.
         "linear_memory_keep_resident": _KEEP_RESIDENT,
         "table_keep_resident": 64 * 1024,
-        # The pages of a slot are released as soon as its guest has ended. Batches would save 1 to
-        # 2 µs per request but keep whole guests resident: 32 guests of 244 MiB take 7.8 GiB.
+        # The pages of a memory slot are released as soon as its guest has ended. Batches would
+        # save 1 to 2 µs per request but keep whole guests resident: 32 guests of 244 MiB take
+        # 7.8 GiB.
         "decommit_batch_size": 1,
     }.items():
         getattr(c, f"wasmtime_pooling_allocation_config_{name}_set")(options, value)

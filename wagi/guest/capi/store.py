@@ -22,7 +22,7 @@ from wasmtime import _ffi as ffi
 
 from wagi.guest.capi import api
 from wagi.guest.capi.linker import VALUE_AT, Waiting
-from wagi.guest.capi.plan import StorePlan
+from wagi.guest.capi.store_config import StoreConfig
 from wagi.guest.errno import EFAULT, GuestExit, GuestFault, GuestTrap, NoMemoryFault, errno_of
 from wagi.guest.outcome import EngineError, Exit, Outcome, Returned, Trap
 from wagi.guest.scheduler import SLICE, SLICE_TICKS
@@ -108,12 +108,12 @@ class Store:
     started_at: float
 
     def __init__(
-        self, plan: StorePlan, arguments: bytes, environment: bytes, make_guest: MakeGuest
+        self, config: StoreConfig, arguments: bytes, environment: bytes, make_guest: MakeGuest
     ) -> None:
         """Create a store; use ``compiled.open_store``."""
         # Shared by all stores of the handler
-        self._plan = plan
-        self._engine = plan.pre.engine
+        self._config = config
+        self._engine = config.pre.engine
         # Per instance
         self.arguments = arguments
         self.environment = environment
@@ -134,21 +134,21 @@ class Store:
 
     def _begin(self) -> None:
         """Open the store and start the instantiation."""
-        plan = self._plan
-        pre = plan.pre
+        config = self._config
+        pre = config.pre
         self.started_at = monotonic()
         self._stdin = Stdin()
-        self._stdout = Stdout(plan.output_limit)
-        self._exports = iter(plan.exports)
-        self._slots = StoreFields()
-        self._at = at = ctypes.addressof(self._slots)
+        self._stdout = Stdout(config.output_limit)
+        self._exports = iter(config.exports)
+        self._fields = StoreFields()
+        self._at = at = ctypes.addressof(self._fields)
         self._number = self._engine.new_number()
         self._engine.add(self._number, self)
         self._store: int | None = api.store_new(self._engine.address, self._number, None)
         self._context = api.store_context(self._store)
         self._is_instantiated = False
         self._allowed_memory = -1
-        self.limit_memory(plan.limits.memory)
+        self.limit_memory(config.limits.memory)
         api.yield_at_deadline(self._context, SLICE_TICKS)
         if pre.needs_wasi:  # wasmtime's WASI aborts the process in a store without a context
             api.set_wasi(self._context, api.wasi_new())
@@ -169,7 +169,7 @@ class Store:
         Args:
             size: Bytes to which each memory may grow from now on; the handler's limit also applies.
         """
-        limits = self._plan.limits
+        limits = self._config.limits
         size = min(size, limits.memory)
         if size != self._allowed_memory:
             self._allowed_memory = size
@@ -237,15 +237,15 @@ class Store:
         at = self._at
         self._is_instantiated = True
         found = api.instance_export(self._context, at, export, len(export), at + _FUNCTION)
-        if not found or self._slots.function.kind != _EXTERN_FUNC:
+        if not found or self._fields.function.kind != _EXTERN_FUNC:
             raise no_export(export)
         function = at + _FUNCTION + _OF
         self._future = api.call(self._context, function, None, 0, None, 0, at + _TRAP, at + _ERROR)
 
     def _take_outcome(self) -> Outcome:
-        slots = self._slots
-        trap, error = slots.trap, slots.error
-        slots.trap = slots.error = None
+        fields = self._fields
+        trap, error = fields.trap, fields.error
+        fields.trap = fields.error = None
         cause: Any = None  # owns the trap or the error
         if trap:
             cause = wasmtime.Trap._from_ptr(cast(trap, POINTER(c.wasm_trap_t)))
@@ -267,10 +267,10 @@ class Store:
             return self._memory
         at = self._at + _MEMORY
         if not self._has_memory:
-            if self._slots.memory.kind != _EXTERN_MEMORY:  # the core may have looked it up
+            if self._fields.memory.kind != _EXTERN_MEMORY:  # the core may have looked it up
                 assert self.caller, "a host call has to use the memory before it waits"
                 found = api.caller_export(self.caller, b"memory", 6, at)
-                if not found or self._slots.memory.kind != _EXTERN_MEMORY:
+                if not found or self._fields.memory.kind != _EXTERN_MEMORY:
                     raise NoMemoryFault
             self._has_memory = True
         size = api.memory_size(self._context, at + _OF)
@@ -282,7 +282,7 @@ class Store:
 
     def _memory_place(self) -> int:
         """Return the address of the memory; 0 if it has not been looked up."""
-        if self._slots.memory.kind != _EXTERN_MEMORY:
+        if self._fields.memory.kind != _EXTERN_MEMORY:
             return 0
         return int(api.memory_data(self._context, self._at + _MEMORY + _OF))
 
@@ -294,7 +294,7 @@ class Store:
             if not self._is_instantiated:
                 return None
             found = api.instance_export(self._context, self._at, b"memory", 6, at)
-            if not found or self._slots.memory.kind != _EXTERN_MEMORY:
+            if not found or self._fields.memory.kind != _EXTERN_MEMORY:
                 return 0
             self._has_memory = True
         return int(api.memory_size(self._context, at + _OF))

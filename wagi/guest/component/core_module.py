@@ -162,7 +162,7 @@ class CoreModule:
         return None if reader is None else self._imported_function(reader.u32())
 
     def elements(self) -> dict[int, CoreImport]:
-        """Return what a module of fixups puts into its table: functions by slot.
+        """Return what a module of fixups puts into its table: functions by index.
 
         Raises:
             UnsupportedComponentError: The segments are not simple lists of imported functions.
@@ -172,14 +172,14 @@ class CoreModule:
             for _ in range(reader.count()):
                 if reader.u32() != 0 or reader.byte() != _I32_CONST:
                     raise unknown_structure("elements of a table")
-                slot = _natural(reader)
+                index = _natural(reader)
                 if reader.byte() != _END:
                     raise unknown_structure("elements of a table")
                 for _ in range(reader.count()):
-                    if slot in found:
-                        raise unknown_structure("slot of a table that is filled twice")
-                    found[slot] = self._imported_function(reader.u32())
-                    slot += 1
+                    if index in found:
+                        raise unknown_structure("element of a table that is set twice")
+                    found[index] = self._imported_function(reader.u32())
+                    index += 1
         return found
 
     def _imported_function(self, index: int) -> CoreImport:
@@ -188,13 +188,13 @@ class CoreModule:
         return self.imported_functions[index]
 
     def trampolines(self, table: str) -> dict[str, int] | None:
-        """Return the slots that the functions of a shim call.
+        """Return the elements of a table that the functions of a shim call.
 
         Args:
             table: The name of the exported table.
 
         Returns:
-            For each exported function, the slot of the table that it calls with its own
+            For each exported function, the index of the element that it calls with its own
             parameters; None if this is not a shim, because a function does anything else.
         """
         types, functions, code = self._reader(_FUNCTIONS), {}, self._reader(_CODE)
@@ -205,17 +205,17 @@ class CoreModule:
         if code.count() != len(of_functions):
             raise MalformedModuleError("a module has more types of functions than functions")
         for number, own_type in enumerate(of_functions):
-            slot = self._trampoline(code, own_type, self.exports[table][1])
-            if slot is None:
+            element = self._trampoline(code, own_type, self.exports[table][1])
+            if element is None:
                 return None
-            functions[number] = slot
+            functions[number] = element
         exported = [(n, i) for n, (sort, i) in self.exports.items() if sort is Sort.CORE_FUNC]
         if any(index not in functions for _, index in exported):
             raise MalformedModuleError("the index of an exported function is out of range")
         return {name: functions[index] for name, index in exported}
 
     def _trampoline(self, code: ComponentReader, own_type: int, table: int) -> int | None:
-        """Read the body of a function. Returns: The slot that it calls; None if it does more."""
+        """Read the body of a function. Returns: The element that it calls; None if it does more."""
         end = code.u32() + code.at
         type_ = self.type_of(own_type)
         if end > code.end or code.u32() != 0:  # local variables
@@ -226,12 +226,12 @@ class CoreModule:
                 return None
         if code.byte() != _I32_CONST:
             return None
-        slot = _natural(code)
+        element = _natural(code)
         if code.byte() not in (_CALL_INDIRECT, _RETURN_CALL_INDIRECT):
             return None
         if self.type_of(code.u32()) != type_ or code.u32() != table:
             return None
-        return slot if code.byte() == _END and code.at == end else None
+        return element if code.byte() == _END and code.at == end else None
 
 
 def _read_import(reader: ComponentReader) -> CoreImport:
@@ -266,7 +266,7 @@ def _natural(reader: ComponentReader) -> int:
     start = reader.at
     value = reader.u32()
     if reader.data[reader.at - 1] & 0x40:
-        raise unknown_structure("negative slot of a table")
+        raise unknown_structure("negative index of a table")
     if reader.at - start > 5:
         raise MalformedModuleError("an integer has too many bytes")
     return value

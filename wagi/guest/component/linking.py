@@ -78,13 +78,13 @@ class Linking:
             if not isinstance(item, CoreExport):
                 return item
             self._budget.spend(1)
-            slot = self._shims.get(item.instance, {}).get(item.name)
-            if slot is None:
+            element = self._shims.get(item.instance, {}).get(item.name)
+            if element is None:
                 return self._checked(item)
             table = self._tables[item.instance]
-            if slot not in table:
-                raise unknown_structure("empty slot of a table")
-            item = table[slot]
+            if element not in table:
+                raise unknown_structure("element of a table that is not set")
+            item = table[element]
         raise unknown_structure("circle of functions")
 
     def _argument(self, index: int, item: CoreImport) -> CoreItem:
@@ -116,7 +116,7 @@ class Linking:
                 raise unknown_structure("fixups of several tables")
             shim = self._link_shim(self._argument(index, tables[0]))
             self._tables[shim] = {
-                slot: self._argument(index, function) for slot, function in elements.items()
+                element: self._argument(index, function) for element, function in elements.items()
             }
         start = module.start()
         return [] if start is None else [self._argument(index, start)]

@@ -14,7 +14,7 @@ from typing import TypeVar
 from wagi.guest.capi.linker import Linker, Waiting
 from wagi.guest.errno import GuestFault, NoMemoryFault
 from wagi.guest.wasi.context import WasiContext
-from wagi.guest.wasi.http_session import Failure, OutboundError, OutboundRequest
+from wagi.guest.wasi.http_session import ErrorCode, OutboundError, OutboundRequest
 
 MODULE = "wasi_experimental_http"
 _READ_MAX = 1024 * 1024
@@ -58,14 +58,14 @@ def _with_error_codes_async(call: Callable[..., Waiting]) -> Callable[..., Waiti
 
 def _error_code(
     wasi: WasiContext, error: GuestFault | UnicodeDecodeError | OutboundError
-) -> Failure:
+) -> ErrorCode:
     if isinstance(error, OutboundError):
         wasi.http.note(error)
-        return error.failure
+        return error.code
     if isinstance(error, UnicodeDecodeError):
-        return Failure.UTF8
+        return ErrorCode.UTF8
     no_memory = isinstance(error, NoMemoryFault)
-    return Failure.MEMORY_NOT_FOUND if no_memory else Failure.MEMORY_ACCESS
+    return ErrorCode.MEMORY_NOT_FOUND if no_memory else ErrorCode.MEMORY_ACCESS
 
 
 def req(
@@ -120,7 +120,7 @@ def header_get(
     for key, found in response.headers:
         if key.lower() == wanted:
             return _copy(wasi, found.encode("latin-1"), value, room, written)
-    raise OutboundError(Failure.HEADER_NOT_FOUND)
+    raise OutboundError(ErrorCode.HEADER_NOT_FOUND)
 
 
 def headers_get_all(wasi: WasiContext, handle: int, buffer: int, room: int, written: int) -> int:
@@ -149,7 +149,7 @@ def body_read(
 
 def _copy(wasi: WasiContext, data: bytes, buffer: int, room: int, written: int) -> int:
     if len(data) > room:
-        raise OutboundError(Failure.BUFFER_TOO_SMALL)
+        raise OutboundError(ErrorCode.BUFFER_TOO_SMALL)
     wasi.memory.write(buffer, data)
     wasi.memory.write_u32(written, len(data))
     return 0
@@ -165,6 +165,6 @@ def _parse_headers(text: str) -> list[tuple[str, str]]:
     for line in filter(None, text.split("\n")):
         name, colon, value = line.partition(":")
         if not colon:
-            raise OutboundError(Failure.INVALID_ENCODING, f"not a header line: {line[:64]!r}")
+            raise OutboundError(ErrorCode.INVALID_ENCODING, f"not a header line: {line[:64]!r}")
         headers.append((name.strip(), value.strip()))
     return headers

@@ -15,7 +15,7 @@ _NOTES_MAX = 20  # log messages per guest
 T = TypeVar("T")
 
 
-class Failure(IntEnum):
+class ErrorCode(IntEnum):
     """The error codes of the interface, which host calls return; 0 is success."""
 
     INVALID_HANDLE = 1
@@ -36,9 +36,9 @@ class Failure(IntEnum):
 class OutboundError(Exception):
     """An outbound request failed: the guest receives the code, the log the reason."""
 
-    def __init__(self, failure: Failure, reason: str = "") -> None:
+    def __init__(self, code: ErrorCode, reason: str = "") -> None:
         super().__init__(reason)
-        self.failure = failure
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,10 @@ class HttpSession:
             OutboundError: If requests are not allowed, or if too many responses are open.
         """
         if self._client is None:
-            raise OutboundError(Failure.NOT_ALLOWED, "the handler has no allowed_hosts")
+            raise OutboundError(ErrorCode.NOT_ALLOWED, "the handler has no allowed_hosts")
         if len(self._responses) >= self._client.max_open:
             what = f"{len(self._responses)} responses are open (http_max_concurrency)"
-            raise OutboundError(Failure.TOO_MANY, what)
+            raise OutboundError(ErrorCode.TOO_MANY, what)
         return self._begin(self._send(self._client, request))
 
     async def _send(self, client: HttpClient, request: OutboundRequest) -> tuple[int, int]:
@@ -143,7 +143,7 @@ class HttpSession:
         try:
             return self._responses[handle]
         except KeyError:
-            raise OutboundError(Failure.INVALID_HANDLE) from None
+            raise OutboundError(ErrorCode.INVALID_HANDLE) from None
 
     def close_response(self, handle: int) -> None:
         """Close a response.

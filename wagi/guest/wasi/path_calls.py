@@ -23,7 +23,7 @@ from wagi.guest.wasi.abi import PREVIEW1, Fdflags, Lookupflags, Oflags, Rights, 
 from wagi.guest.wasi.context import WasiContext
 from wagi.guest.wasi.descriptors import Directory, File, pack_filestat
 from wagi.guest.wasi.fd_calls import new_times, set_times_flags
-from wagi.guest.wasi.paths import Location, resolve
+from wagi.guest.wasi.paths import ResolvedPath, resolve
 
 
 def define(linker: Linker, module: str = PREVIEW1) -> None:
@@ -96,7 +96,7 @@ def _access(how: Oflags, rights: Rights) -> Rights:
     return access
 
 
-def _open(location: Location, how: Oflags, access: Rights) -> int:
+def _open(location: ResolvedPath, how: Oflags, access: Rights) -> int:
     # NONBLOCK: opening a FIFO must not wait for its other end. NOCTTY: a terminal must not become
     # the controlling terminal of the gateway.
     system = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -294,7 +294,7 @@ def _location(
     follow: bool = False,
     writes: bool = False,
     slash_follows: bool = True,
-) -> Iterator[Location]:
+) -> Iterator[ResolvedPath]:
     directory = wasi.descriptors.get_as(Directory, fd)
     text = wasi.memory.read_path(path, length)
     if writes:
@@ -303,7 +303,7 @@ def _location(
         yield location
 
 
-def _check_new(location: Location) -> None:
+def _check_new(location: ResolvedPath) -> None:
     """Raise for a path with a trailing slash, at which only a directory could be created."""
     if location.must_be_directory:
         location.stat()

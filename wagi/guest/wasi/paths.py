@@ -22,7 +22,7 @@ loop's time."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Location:
+class ResolvedPath:
     """The result of a path resolution.
 
     Attributes:
@@ -55,7 +55,7 @@ class Location:
 @contextlib.contextmanager
 def resolve(
     directory: int, path: bytes, follow: bool, slash_follows: bool = True
-) -> Iterator[Location]:
+) -> Iterator[ResolvedPath]:
     """Resolve a path.
 
     Args:
@@ -95,12 +95,12 @@ class _Walk:
     def _here(self) -> int:
         return self._entered[-1] if self._entered else self._root
 
-    def to(self, path: bytes) -> Location:
+    def to(self, path: bytes) -> ResolvedPath:
         must_be_directory = self._prepend(path)
         name = b"."
         for _ in range(_MAX_COMPONENTS):
             if not self._ahead:
-                return Location(self._here, name, must_be_directory)
+                return ResolvedPath(self._here, name, must_be_directory)
             name = self._ahead.popleft()
             if name == b"..":
                 if not self._entered:

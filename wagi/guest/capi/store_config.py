@@ -1,4 +1,4 @@
-"""Store plans: everything that the stores of one handler's guests share."""
+"""What the stores of all guests of a handler share: limits, exports and the memory image."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class StoreLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class ImagePlace:
-    """The place of an image in a linear memory.
+class MemoryImageSpec:
+    """A memory image without its data; it can be sent to another process.
 
     Attributes:
         key: The key of the image's artefact.
@@ -45,39 +45,39 @@ class ImagePlace:
     memory_size: int
 
 
-class Image:
+class MemoryImage:
     """The data of a module, which the core maps copy-on-write into the memory of its guests.
 
     Attributes:
-        place: Its place in the memory.
+        spec: The specification of the image.
         address: The address of the core's image.
     """
 
-    def __init__(self, data: bytes, place: ImagePlace) -> None:
+    def __init__(self, data: bytes, spec: MemoryImageSpec) -> None:
         """Make an image.
 
         Args:
             data: Its bytes, whole WebAssembly pages.
-            place: Its place in the memory.
+            spec: Its specification.
 
         Raises:
-            EngineError: If the size of the data differs from that of the place, or if there is not
-                enough memory.
+            EngineError: If the size of the data differs from the specification, or if there is
+                not enough memory.
         """
-        if len(data) != place.size:
+        if len(data) != spec.size:
             raise EngineError(
-                f"the data of a compiled module has {len(data)} bytes, expected {place.size}:"
+                f"the data of a compiled module has {len(data)} bytes, expected {spec.size}:"
                 " remove the folder of artefacts, and start again"
             )
         try:
-            self.address: int = api.core.image_new(data, place.offset, place.memory_size)
+            self.address: int = api.core.image_new(data, spec.offset, spec.memory_size)
         except MemoryError:
             raise EngineError("not enough memory for the data of a module") from None
-        self.place = place
+        self.spec = spec
         weakref.finalize(self, api.core.image_delete, self.address).atexit = False
 
 
-class StorePlan:
+class StoreConfig:
     """The configuration that the stores of all guests of a handler share.
 
     Attributes:
@@ -94,9 +94,9 @@ class StorePlan:
         limits: StoreLimits,
         output_limit: int = 0,
         has_preopens: bool = False,
-        image: Image | None = None,
+        image: MemoryImage | None = None,
     ) -> None:
-        """Make a plan.
+        """Make the configuration.
 
         Args:
             pre: The module with its imports resolved.
@@ -113,7 +113,7 @@ class StorePlan:
         self.output_limit = output_limit
         compiled = pre.engine.core
         if compiled is not None:
-            self._image = image  # the plan in C refers to it, and to the block of names
+            self._image = image  # the C object refers to it, and to the block of names
             self._block = b"".join(name + b"\0" for name in exports)
             self.address = compiled.plan_new(
                 pre.engine.address,
