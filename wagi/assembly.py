@@ -26,7 +26,8 @@ from wagi.http.connection import HttpOptions
 from wagi.http.forwarded import TrustedProxies
 from wagi.http.parser import HeadLimits
 from wagi.http.spool import SpoolSpace
-from wagi.loading import build_table, make_plan, module_requests
+from wagi.loading.plan import make_plan, module_requests
+from wagi.loading.table import build_table
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
 from wagi.routemap.bindle import bindle_route_map

@@ -1,40 +1,30 @@
-"""The journey of a start: route map → modules → compiled modules → plan → route table.
-
-One process does everything up to the plan, once; each worker builds the route table for itself.
-All mistakes are collected, so that one run shows them all.
-"""
+"""From a route map to a plan: compiles and checks everything that the route map names."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 from wagi.cgi.environment import RouteVariables
-from wagi.errors import ConfigurationError, Problem, WagiError
-from wagi.gateway.admission import Share
-from wagi.gateway.concurrency import WorkerLimits
-from wagi.gateway.route import Plan, PlannedRoute, PlannedStatic, Route, StaticRoute
+from wagi.errors import ConfigurationError, WagiError
+from wagi.gateway.route import Plan, PlannedRoute, PlannedStatic
 from wagi.guest.demand import MemoryDemand, memory_demand
 from wagi.guest.engine import Runtime
 from wagi.guest.guest import run_to_end
 from wagi.guest.handler import HandlerSpec, Preopen
 from wagi.guest.module import MemoryLimitError, Module, ModuleError, ParsedModule, parse
+from wagi.loading.findings import EntryFindings
+from wagi.loading.patterns import RoutePatterns
+from wagi.loading.preopens import Preopens
 from wagi.observe.module_log import ModuleLogs, Stderr
-from wagi.outbound.client import OutboundClient
 from wagi.outbound.destinations import Destinations
-from wagi.routemap.entries import Entry, ModuleEntry, RouteMap
+from wagi.routemap.entries import ModuleEntry, RouteMap
 from wagi.routemap.static_entry import StaticEntry
-from wagi.routing import RoutePattern, RouteTable, dynamic_routes
-from wagi.sources.errors import FetchError, SourceError
-from wagi.sources.file_mounts import FileMounts, select_files
+from wagi.routing import RoutePattern, dynamic_routes
+from wagi.sources.errors import SourceError
 from wagi.sources.file_store import FileStore
-from wagi.sources.files import resolve_path
 from wagi.sources.module_request import FetchedModule, ModuleRequest
 from wagi.static.configuration import SiteError, make_site, missing_files
-from wagi.static.entity_tags import EntityTags
-from wagi.static.responder import StaticResponder
 
 _ROUTES_TIMEOUT_S = 30.0  # for ``_routes`` of an entry without a ``timeout``
 
@@ -91,74 +81,22 @@ def make_plan(
             routes += builder.plan_static(entry)
         elif isinstance(entry, ModuleEntry):
             routes += builder.plan_routes(index, entry, *next(parsed))
-    if builder.problems:
+    if builder.findings.problems:
         # Entries may share what is wrong.
-        problems = dict.fromkeys(builder.problems)
+        problems = dict.fromkeys(builder.findings.problems)
         raise ConfigurationError(sorted(problems, key=route_map.position))
     if not routes:
         message = "there are no routes: every path is answered 404"
-        builder.warnings.append(route_map.location.problem(message))
-    warnings = (*route_map.warnings, *builder.warnings)
+        builder.findings.warnings.append(route_map.location.problem(message))
+    warnings = (*route_map.warnings, *builder.findings.warnings)
     return Plan(tuple(routes), route_map.default_host, route_map.listen, warnings)
 
 
-def build_table(
-    plan: Plan,
-    artefacts: Mapping[str, Path],
-    logs: ModuleLogs,
-    runtime: Runtime,
-    worker_limits: WorkerLimits,
-) -> RouteTable[Route | StaticRoute]:
-    """Build the route table of a plan, in the process that serves it.
-
-    Args:
-        plan: What is served.
-        artefacts: The compiled modules by their keys.
-        logs: The logs of the modules.
-        runtime: The engine.
-        worker_limits: The worker's part of the ``max_concurrency`` of entries.
-
-    Raises:
-        EngineError: An artefact cannot be used here.
-    """
-    shares: dict[int, Share] = {}
-    clients: dict[int, OutboundClient | None] = {}
-    routes: list[tuple[RoutePattern, Route | StaticRoute]] = []
-    tags = EntityTags()
-    for planned in plan.routes:
-        if isinstance(planned, PlannedStatic):
-            responder = StaticResponder(planned.site, tags)
-            routes.append((planned.pattern, StaticRoute(responder)))
-            continue
-        limits = planned.limits
-        if planned.entry not in shares:
-            entry_limit = None
-            if limits.max_concurrency is not None:
-                entry_limit = worker_limits.entry(planned.entry_route, limits.max_concurrency)
-            shares[planned.entry] = Share(entry_limit, limits, planned.demand)
-            hosts = planned.allowed_hosts
-            clients[planned.entry] = OutboundClient(hosts, limits) if hosts else None
-        route = Route(
-            planned.pattern,
-            runtime.handler(planned.spec, artefacts),
-            planned.variables,
-            planned.argv,
-            limits,
-            planned.entry_location,
-            shares[planned.entry],
-            logs.of(planned.pattern.text, planned.name),
-            clients[planned.entry],
-        )
-        routes.append((planned.pattern, route))
-    return RouteTable(routes)
-
-
 class _PlanBuilder:
-    """Plans one entry after the other and collects problems.
+    """Plans one entry after the other, and collects what is wrong.
 
     Attributes:
-        problems: What prevents a start.
-        warnings: What does not.
+        findings: The problems and warnings.
     """
 
     def __init__(
@@ -170,16 +108,14 @@ class _PlanBuilder:
         memory_budget: int,
         files: FileStore,
     ) -> None:
-        self.problems: list[Problem] = []
-        self.warnings: list[Problem] = []
+        self.findings = EntryFindings()
         self._map = route_map
         self._variables = variables
         self._logs = logs
         self._runtime = runtime
         self._memory_budget = memory_budget
-        self._files = files
-        self._copies: dict[FileMounts, Path] = {}
-        self._patterns: dict[str, Entry] = {}  # the first entry of each
+        self._patterns = RoutePatterns(self.findings)
+        self._preopens = Preopens(route_map, files, self.findings)
         self._fetch_warnings: set[str] = set()  # each is reported for the first entry only
 
     def parse_module(
@@ -192,24 +128,24 @@ class _PlanBuilder:
             for warning in fetched.warnings:
                 if warning not in self._fetch_warnings:
                     self._fetch_warnings.add(warning)
-                    self._warn(warning, entry, "module")
+                    self.findings.warn(warning, entry, "module")
             return parse(entry.module, fetched.content, entry.limits.memory_limit)
         except WagiError as error:
             if entry.build is not None and isinstance(error, SourceError):
                 error = SourceError(f"{error} (run `wagi build` to create it)")
-            self._report(error, entry, "module")
+            self.findings.report(error, entry, "module")
             return None
 
     def plan_static(self, entry: StaticEntry) -> list[PlannedStatic]:
         """Plan the route of an entry with static files. Returns: No route if it is not valid."""
-        pattern = self._check_route(entry)
+        pattern = self._patterns.add(entry)
         try:
             site = make_site(entry, self._map)
         except SiteError as error:
-            self._report(error, entry, "static")
+            self.findings.report(error, entry, "static")
             return []
         for key, message in missing_files(site):
-            self._warn(message, entry, key)
+            self.findings.warn(message, entry, key)
         return [] if pattern is None else [PlannedStatic(pattern, site)]
 
     def plan_routes(
@@ -230,9 +166,9 @@ class _PlanBuilder:
         Returns:
             No route for what is not valid.
         """
-        pattern = self._check_route(entry)
+        pattern = self._patterns.add(entry)
         self._check_allowed_hosts(entry)
-        preopens = self._preopens(entry, fetched)
+        preopens = self._preopens.of(entry, fetched)
         module = None if source is None else self._load(entry, source)
         if source is None or module is None or isinstance(fetched, WagiError):
             return []
@@ -263,81 +199,17 @@ class _PlanBuilder:
             if route_pattern is not None
         ]
 
-    def _report(self, error: Exception | str, entry: Entry, key: str) -> None:
-        # A module that cannot be a handler is a mistake of the user; a failing registry is not.
-        exit_status = 1 if isinstance(error, FetchError) else 2
-        message = f"{entry.key_name(key)}: {error}"
-        self.problems.append(entry.location(key).problem(message, exit_status))
-
-    def _warn(self, message: str, entry: Entry, key: str) -> None:
-        self.warnings.append(entry.location(key).problem(f"{entry.key_name(key)}: {message}"))
-
-    def _check_route(self, entry: Entry) -> RoutePattern | None:
-        try:
-            pattern = RoutePattern.parse(entry.route)
-        except ValueError as error:
-            self._report(error, entry, "route")
-            return None
-        if isinstance(entry, ModuleEntry) and entry.spin_route is not None:
-            pattern = replace(pattern, optional_slash=not pattern.wildcard)  # as in Spin
-        known = self._patterns
-        if pattern.text in known:
-            first = known[pattern.text].location("route").seen_from(entry.location("route"))
-            self._report(f"{pattern.text!r} is already the route of {first}", entry, "route")
-        elif earlier := next(
-            (text for text in pattern.covering_wildcards() if text in known), None
-        ):
-            first = known[earlier].location("route").seen_from(entry.location("route"))
-            reason = f"{earlier!r} in {first} comes first"
-            self._warn(f"{pattern.text!r} can never match: {reason}", entry, "route")
-        if obstacle := pattern.unreachable_reason():
-            self._warn(f"{pattern.text!r} can never match: {obstacle}", entry, "route")
-        elif hint := pattern.literal_hint():
-            self._warn(f"{pattern.text!r} {hint}", entry, "route")
-        known.setdefault(pattern.text, entry)
-        return pattern
-
     def _check_allowed_hosts(self, entry: ModuleEntry) -> None:
         try:
             Destinations(tuple(entry.allowed_hosts))
         except ValueError as error:
-            self._report(error, entry, "allowed_hosts")
-
-    def _preopens(
-        self, entry: ModuleEntry, fetched: FetchedModule | WagiError
-    ) -> tuple[Preopen, ...]:
-        preopens = []
-        if isinstance(fetched, FetchedModule) and fetched.files is not None:
-            preopens.append(Preopen(str(fetched.files.absolute()), "/", readonly=True))
-        if entry.files.mounts and (copies := self._copy_files(entry)) is not None:
-            preopens.append(Preopen(str(copies), "/", readonly=True))
-        for guest_path, volume in entry.volumes.items():
-            path = resolve_path(volume.path, self._map.folder_of(entry))
-            if not path.is_dir():
-                reason = "is not a directory" if path.exists() else "does not exist"
-                self._report(f"the directory {path} of {guest_path!r} {reason}", entry, "volumes")
-            preopens.append(Preopen(str(path.absolute()), guest_path, volume.readonly))
-        return tuple(preopens)
-
-    def _copy_files(self, entry: ModuleEntry) -> Path | None:
-        """Copy the files of an entry to a directory. Returns: None if that is not possible."""
-        if entry.files in self._copies:  # it has several routes
-            return self._copies[entry.files]
-        try:
-            selected, unmatched = select_files(entry.files, self._map.folder)
-            for source in unmatched:
-                self._warn(f"{source!r} matches no file", entry, "files")
-            self._copies[entry.files] = self._files.copy(selected)
-            return self._copies[entry.files]
-        except WagiError as error:
-            self._report(error, entry, "files")
-            return None
+            self.findings.report(error, entry, "allowed_hosts")
 
     def _load(self, entry: ModuleEntry, source: ParsedModule) -> Module | None:
         try:
             return self._runtime.load(source)
         except WagiError as error:
-            self._report(error, entry, "module")
+            self.findings.report(error, entry, "module")
             return None
 
     def _entrypoints(
@@ -364,7 +236,7 @@ class _PlanBuilder:
             listing = run_to_end(handler, limits.timeout or _ROUTES_TIMEOUT_S, stderr.write)
             return dynamic_routes(parent, listing.decode())
         except (WagiError, ValueError) as error:
-            self._report(f"{entry.module}: _routes: {error}", entry, "module")
+            self.findings.report(f"{entry.module}: _routes: {error}", entry, "module")
             return []
         finally:
             stderr.close()
@@ -376,12 +248,12 @@ class _PlanBuilder:
             return module.handler(entrypoint, entry.limits, preopens).spec
         except ModuleError as error:
             key = "memory_limit" if isinstance(error, MemoryLimitError) else "entrypoint"
-            self._report(error, entry, key)
+            self.findings.report(error, entry, key)
             return None
 
     def _check_budget(self, entry: ModuleEntry, demand: MemoryDemand) -> None:
         if 0 < self._memory_budget < demand.at_start:
-            self._report(
+            self.findings.report(
                 f"{entry.module}: a guest starts with {demand.at_start} bytes of memory, which"
                 f" exceeds the memory budget of all guests, {self._memory_budget} bytes: raise"
                 " --memory-budget, or build the module with a smaller initial memory",
