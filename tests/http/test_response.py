@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.http.channels import MemoryChannel, request, without_date
-from wagi.cgi.response import BadResponse
+from wagi.cgi.response import BadResponse, ResponseParser
 from wagi.http.response import ResponseWriter, send_text
 
 pytestmark = pytest.mark.fast
@@ -41,7 +41,9 @@ def respond(
 ) -> tuple[MemoryChannel, list[str]]:
     """Respond to ``output``, flushed at each offset in ``cuts``."""
     channel, warnings = MemoryChannel(), list[str]()
-    writer = ResponseWriter(request(method, protocol, channel=channel), LIMIT, warnings)
+    writer = ResponseWriter(
+        request(method, protocol, channel=channel), ResponseParser(LIMIT), warnings
+    )
     pieces = [output[a:b] for a, b in zip((0, *cuts), (*cuts, None), strict=True)]
 
     async def run() -> None:
@@ -162,7 +164,7 @@ def test_a_draining_server_closes_connections() -> None:
 def test_a_slow_client_blocks_the_writer() -> None:
     """Each flush waits until the client has read; at most one write is buffered."""
     channel = MemoryChannel(capacity=10)
-    writer = ResponseWriter(request(channel=channel), LIMIT, [])
+    writer = ResponseWriter(request(channel=channel), ResponseParser(LIMIT), [])
     writer.feed(HEAD + b"x" * 50)
     assert writer.fits_in_one_write
     asyncio.run(writer.flush())
@@ -170,7 +172,7 @@ def test_a_slow_client_blocks_the_writer() -> None:
 
 
 def test_large_output_takes_several_writes() -> None:
-    writer = ResponseWriter(request(), LIMIT, [])
+    writer = ResponseWriter(request(), ResponseParser(LIMIT), [])
     writer.feed(HEAD + b"x" * 40_000)
     assert not writer.fits_in_one_write
 
@@ -203,7 +205,7 @@ class AnySplit(RuleBasedStateMachine):
         self.method, self.protocol = method, protocol
         self.output = b"\n".join([*head, b"", b""]) + body
         self.writer = ResponseWriter(
-            request(method, protocol, channel=self.channel), LIMIT, self.warnings
+            request(method, protocol, channel=self.channel), ResponseParser(LIMIT), self.warnings
         )
 
     @precondition(lambda self: self.failed is None)

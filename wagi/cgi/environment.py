@@ -26,9 +26,8 @@ from wagi.cgi.spin import CLIENT_ADDRESS, SpinRoute, client_address
 SERVER_SOFTWARE = "WAGI/1"
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 """The port of a URL that has none, by its scheme (RFC 9110 §4.2)."""
-_DROPPED_HEADERS = frozenset(
-    (b"connection", b"proxy", b"proxy-authorization", b"transfer-encoding")
-)
+DROPPED_HEADERS = frozenset((b"connection", b"proxy", b"proxy-authorization", b"transfer-encoding"))
+"""Header fields that no guest gets."""
 _PLACEHOLDER = re.compile(r"\$\{(SCRIPT_NAME|ARGS)\}")
 _RESERVED_NAMES = frozenset(
     (
@@ -210,7 +209,7 @@ def _header_variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def _variable_name(raw_name: bytes) -> str | None:
     """Return the variable for a header; None if the header is dropped."""
     lower = raw_name.lower()
-    if lower in _DROPPED_HEADERS or b"_" in lower:
+    if lower in DROPPED_HEADERS or b"_" in lower:
         return None
     return "HTTP_" + lower.decode("ascii").upper().replace("-", "_")
 

@@ -37,13 +37,14 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 _STATUS = re.compile(rb"[2-5][0-9][0-9](?![0-9])")
 
 _CONTROL_HEADERS = frozenset((b"status", b"location", b"content-type"))
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer")
 )
+"""Header fields that describe the connection, not the response (RFC 9110, section 7.6.1)."""
 
 
 class BadResponse(ValueError):
-    """The output of a guest is not a CGI response.
+    """The output of a guest is not a response that can be sent.
 
     The message is a sentence for the client and holds no byte of the output.
 
@@ -56,7 +57,7 @@ class BadResponse(ValueError):
     def __init__(self, message: str, status: int = 500, value: bytes | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.reason = message if value is None else f"{message.rstrip('.')}: found {_shown(value)}"
+        self.reason = message if value is None else f"{message.rstrip('.')}: found {shown(value)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,13 @@ class ResponseParser:
     """Splits the output of a guest into head and body.
 
     The results depend only on the bytes that have been fed, not on how they were split.
+
+    Attributes:
+        is_complete: Whether all output has been fed.
     """
 
-    __slots__ = ("_block", "_body", "_head", "_is_split", "_limit", "_searched")
+    __slots__ = ("_block", "_body", "_head", "_is_split", "_limit", "_searched", "is_complete")
+    trailers: tuple[tuple[bytes, bytes], ...] = ()  # CGI has none
 
     def __init__(self, header_limit: int) -> None:
         """Create a parser without any output.
@@ -105,6 +110,7 @@ class ResponseParser:
         self._head: ResponseHead | None = None
         # After the end of the header block is found: the pieces of the body.
         self._body: list[bytes] = []
+        self.is_complete = False
 
     def feed(self, data: bytes) -> None:
         """Add output. It is not parsed before ``head`` or ``end`` is called."""
@@ -170,6 +176,7 @@ class ResponseParser:
         Raises:
             BadResponse: The output is not a CGI response.
         """
+        self.is_complete = True
         head = self.head()
         if head is None:
             if not self._block:
@@ -203,15 +210,15 @@ def _parse(block: bytes) -> ResponseHead:
         if key in _CONTROL_HEADERS:
             if key in control and control[key][1] != value:
                 warnings.append(
-                    f"ignored header {_shown(field)} with the value {_shown(control[key][1])}:"
+                    f"ignored header {shown(field)} with the value {shown(control[key][1])}:"
                     " the last one counts"
                 )
             control[key] = field, value
         elif key == b"content-length":
             lengths.append(value)
         elif problem := _problem(field, colon, value):
-            warnings.append(f"dropped header {_shown(field)}: {problem}")
-        elif key not in _HOP_BY_HOP and not key.startswith(b"proxy-"):
+            warnings.append(f"dropped header {shown(field)}: {problem}")
+        elif key not in HOP_BY_HOP and not key.startswith(b"proxy-"):
             others.append((field, value))
     if not control:
         raise BadResponse(
@@ -225,10 +232,10 @@ def _parse(block: bytes) -> ResponseHead:
             raise BadResponse(
                 f"The handler's {name} header has a control character (0x{code:02x}).", 502, value
             )
-    content_length = _content_length(lengths, warnings)
+    length = content_length(lengths, warnings)
     headers = (*control.values(), *others)
     is_small = len(block) <= _CACHED_SIZE
-    return ResponseHead(status, headers, content_length, tuple(_bounded(warnings)), is_small)
+    return ResponseHead(status, headers, length, tuple(bounded(warnings)), is_small)
 
 
 # Most handlers print the same header block every time. Large ones are not cached to save memory.
@@ -248,8 +255,11 @@ def _lines(block: bytes) -> list[bytes]:
 
 def _problem(name: bytes, colon: bytes, value: bytes) -> str | None:
     """Return why a line cannot be passed on as a header, or None if it can."""
-    if not colon:
-        return "the line has no colon"
+    return header_problem(name, value) if colon else "the line has no colon"
+
+
+def header_problem(name: bytes, value: bytes) -> str | None:
+    """Return why a header field cannot be sent, or None if it can."""
     if not _TOKEN.fullmatch(name):
         return "the name is empty or has a character that HTTP forbids"
     if _CONTROL_CHARACTER.search(value):
@@ -279,7 +289,7 @@ def _status(control: dict[bytes, tuple[bytes, bytes]]) -> int:
     return int(found[0])
 
 
-def _content_length(values: list[bytes], warnings: list[str]) -> int | None:
+def content_length(values: list[bytes], warnings: list[str]) -> int | None:
     """Return the Content-Length in bytes, or None if the guest gave none that can be used.
 
     Equal values count as one. If values differ or one is not a number, it is unknown which one is
@@ -290,7 +300,7 @@ def _content_length(values: list[bytes], warnings: list[str]) -> int | None:
     lengths = {int(value) if _LENGTH.fullmatch(value) else None for value in values}
     length = lengths.pop()
     if lengths or length is None:
-        found = ", ".join(map(_shown, values[:3]))
+        found = ", ".join(map(shown, values[:3]))
         warnings.append(
             f"dropped header 'Content-Length': expected one number of bytes, found {found}"
         )
@@ -298,12 +308,12 @@ def _content_length(values: list[bytes], warnings: list[str]) -> int | None:
     return length
 
 
-def _bounded(warnings: list[str]) -> list[str]:
+def bounded(warnings: list[str]) -> list[str]:
     """Limit what one response can write to the log."""
     more = len(warnings) - _MAX_WARNINGS
     return warnings if more <= 0 else [*warnings[:_MAX_WARNINGS], f"and {more} more of these"]
 
 
-def _shown(data: bytes) -> str:
+def shown(data: bytes) -> str:
     """Return the beginning of a name or a value as printable ASCII in quotes."""
     return ascii(data[:_SHOWN_SIZE].decode("latin-1"))

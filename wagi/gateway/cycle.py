@@ -17,7 +17,7 @@ from dataclasses import replace
 from http import HTTPStatus
 
 from wagi.cgi.environment import BadRequest, RequestTooLarge, arguments, check_size
-from wagi.cgi.response import BadResponse
+from wagi.cgi.response import BadResponse, ResponseParser
 from wagi.errors import WagiError
 from wagi.gateway import explanation
 from wagi.gateway.admission import Overloaded
@@ -26,13 +26,14 @@ from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Route, StaticRoute
 from wagi.guest.budget import Lease
 from wagi.guest.guest import Guest
+from wagi.guest.http_exchange import HttpExchange
 from wagi.guest.outcome import Exit, Trap, outcome_name
 from wagi.guest.wasi.http_session import HttpClient
 from wagi.http.body import BodyReader
 from wagi.http.error_page import error_page
 from wagi.http.errors import RETRY_SOON, HTTPError
 from wagi.http.request import Request, Target, make_request_head
-from wagi.http.response import ResponseWriter, send_text
+from wagi.http.response import ResponseSource, ResponseWriter, send_text
 from wagi.http.tasks import enter_task
 from wagi.observe.exchange import Exchange, GuestRecord
 from wagi.observe.failure import Failure
@@ -40,6 +41,7 @@ from wagi.observe.module_log import Stderr
 from wagi.observe.text import one_line, paragraph
 from wagi.routing import HEALTH_PATH, Match
 from wagi.static.responder import StaticResponder
+from wagi.wasi_http.response import HandlerResponse
 
 _QUICK_CPU_S = 0.01  # CPU time during which output waits for the guest to end
 _BODY_IDLE_S = 0.1  # after which a client is assumed to wait for the response
@@ -88,6 +90,7 @@ class RequestCycle:
         self._body: BodyReader | None  # None if the request has none
         self._argv: bytes
         self._environment: bytes
+        self._http: HttpExchange | None = None  # of a handler of wasi:http
         # From _ADMITTED on
         self._lease: Lease
         # From _RUNNING on
@@ -243,26 +246,34 @@ class RequestCycle:
         await responder.answer(self._request, self._target, path_info, self.exchange)
 
     async def _receive_body(self) -> None:
-        """Open the body. If its length is unknown, read it to its end."""
+        """Open the body. If a CGI program gets it and its length is unknown, read it to its end."""
         limits, length = self._route.limits, self._request.head.content_length
         self._body = None
         if length != 0:
             self._body = self._request.open_body(self._gateway.body_limits, limits.body_limit)
         self._stage = _ROUTED
         if self._body is not None and length is None:
+            if self._route.request_rules is not None:
+                self._body.limit_size(limits.body_limit)
+                return
             await enter_task()
             await self._body.read_ahead(limits.body_limit, limits.timeout)
 
     def _build_environment(self) -> None:
-        """Build the arguments and the environment of the guest."""
+        """Build the arguments and the environment of the guest, or the request that it gets."""
         route, match, target = self._route, self._match, self._target
-        default_host = self._gateway.default_host
+        default_host, limit = self._gateway.default_host, route.limits.environment_limit
         try:
             length = 0 if self._body is None else self._body.length
             head = make_request_head(self._request, target, default_host, length)
+            if route.request_rules is not None:
+                request = route.request_rules.request(head, match.raw_path_info, limit)
+                self._http = HttpExchange(request)
+                self._environment, self._argv = route.request_rules.environment, b""
+                return
             self._environment = route.variables.environment(head, match.raw_path_info)
             self._argv = arguments(route.argv, target.path, target.query)
-            check_size(self._environment, self._argv, route.limits.environment_limit)
+            check_size(self._environment, self._argv, limit)
         except RequestTooLarge as error:
             raise HTTPError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error)) from None
         except BadRequest as error:
@@ -306,11 +317,17 @@ class RequestCycle:
                 self._client,
                 self._warnings.append,
                 self._lease,
+                self._http,
             )
         except WagiError as error:
             message = "The handler could not be started."
             raise HTTPError(HTTPStatus.INTERNAL_SERVER_ERROR, message, str(error)) from None
-        self._response = ResponseWriter(self._request, route.limits.header_limit, self._warnings)
+        source: ResponseSource
+        if self._http is None:
+            source = ResponseParser(route.limits.header_limit)
+        else:
+            source = HandlerResponse(self._http, route.limits.header_limit)
+        self._response = ResponseWriter(self._request, source, self._warnings)
         self._stage = _RUNNING
         if self._body is None:
             self._guest.end_input()

@@ -17,6 +17,7 @@ from wagi.outbound.client import OutboundClient
 from wagi.routing import RoutePattern
 from wagi.static.responder import StaticResponder
 from wagi.static.site import Site
+from wagi.wasi_http.request import RequestRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class PlannedRoute:
         variables: The part of the environment that is the same for all requests.
         argv: The template of the arguments; None for the default.
         allowed_hosts: Which hosts its guests may call.
+        request_rules: How requests become those of a handler of wasi:http; None for a CGI program.
     """
 
     entry: int
@@ -51,6 +53,7 @@ class PlannedRoute:
     variables: RouteVariables
     argv: str | None
     allowed_hosts: tuple[str, ...]
+    request_rules: RequestRules | None = None
 
     @property
     def name(self) -> str:
@@ -166,6 +169,7 @@ class Route:
         share: The entry's share of the slots for guests and of their memory.
         log: Where the stderr of its guests goes.
         client: Sends the outbound requests of the entry's guests; None if they may send none.
+        request_rules: How requests become those of a handler of wasi:http; None for a CGI program.
         responder: None, which distinguishes it from a ``StaticRoute``.
     """
 
@@ -179,6 +183,7 @@ class Route:
     share: Share
     log: ModuleLog
     client: OutboundClient | None
+    request_rules: RequestRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from wagi.guest.budget import Lease
 from wagi.guest.capi.compiled import open_store
 from wagi.guest.capi.store import Store
 from wagi.guest.handler import Handler
+from wagi.guest.http_exchange import HttpExchange
 from wagi.guest.outcome import EngineError, Exit, Outcome, Trap
 from wagi.guest.wasi.context import WaitReason, WasiContext
 from wagi.guest.wasi.http_session import HttpClient
@@ -42,6 +43,7 @@ class Guest:
         client: HttpClient | None = None,
         note: Callable[[str], None] = lambda text: None,
         lease: Lease | None = None,
+        exchange: HttpExchange | None = None,
     ) -> None:
         """Create a guest; the first step starts it.
 
@@ -54,6 +56,7 @@ class Guest:
             note: Callback that receives messages about outbound requests for the log.
             lease: The guest's lease of the memory budget, which the caller closes; None if only the
                 handler's limit applies.
+            exchange: The request that a handler of wasi:http gets; None for a command.
 
         Raises:
             EngineError: If a volume cannot be opened.
@@ -63,6 +66,7 @@ class Guest:
         self._client = client
         self._note = note
         self._lease = lease
+        self._exchange = exchange
         self._wasi: WasiContext | None = None  # made when a host call first needs it
         self._is_new = True
         self.output_buffer = handler.spec.limits.output_buffer

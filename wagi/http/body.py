@@ -163,6 +163,7 @@ class BodyReader:
         self._limits = limits
         self._write_continue = write_continue
         self._spool: Spool | None = None
+        self._size_limit: int | None = None
         self._arrived = 0
         self._waited = 0.0  # seconds spent waiting for the client
 
@@ -195,11 +196,29 @@ class BodyReader:
         """Whether ``spool`` has been called."""
         return self._spool is not None
 
+    def limit_size(self, limit: int | None) -> None:
+        """Limit the size of a body of unknown length that is not read ahead.
+
+        Args:
+            limit: Maximum size in bytes; None for no limit.
+        """
+        self._size_limit = limit
+
     def take(self) -> bytes:
-        """Return the bytes that are available without waiting."""
+        """Return the bytes that are available without waiting.
+
+        Raises:
+            HTTPError: 413 if the body exceeds its limit.
+        """
         if self._spool is not None and self._spool.remaining:
             return self._spool.take()
-        return self._stream.take()
+        return self._take()
+
+    def _take(self) -> bytes:
+        data = self._stream.take()
+        if self._size_limit is not None and self._stream.received > self._size_limit:
+            raise too_large("The request body is too large (body_limit).")
+        return data
 
     async def read(self, max_wait: float | None) -> bytes | None:
         """Wait for more data.
@@ -211,7 +230,8 @@ class BodyReader:
             The data, empty at the end of the body; None if nothing arrived in time.
 
         Raises:
-            HTTPError: 408 if the client is below the minimum upload rate.
+            HTTPError: 408 if the client is below the minimum upload rate, 413 if the body exceeds
+                its limit.
         """
         if self._has_spooled:
             return self.take()
@@ -226,7 +246,7 @@ class BodyReader:
             if too_slow_first:
                 raise _too_slow("--min-body-rate") from None
             return None
-        data = self._stream.take()
+        data = self._take()
         self._waited += time.monotonic() - began
         self._arrived += len(data)
         return data

@@ -7,12 +7,49 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Protocol
 
-from wagi.cgi.response import BODILESS, ResponseHead, ResponseParser
+from wagi.cgi.response import BODILESS, ResponseHead
 from wagi.http.request import Channel, Request
 
 _ONE_WRITE_MAX = 32 * 1024  # bytes; below the high-water mark of a transport's write buffer
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+class ResponseSource(Protocol):
+    """The response of a guest, as far as the guest has produced it."""
+
+    @property
+    def buffered(self) -> int:
+        """Number of bytes that were fed and not taken."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole body has been fed."""
+
+    @property
+    def trailers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The fields that follow a complete body."""
+
+    def feed(self, data: bytes) -> None:
+        """Append output of the guest."""
+
+    def head(self) -> ResponseHead | None:
+        """Return the head, or None if it is not known yet.
+
+        Raises:
+            BadResponse: There will be no valid head.
+        """
+
+    def take_body(self) -> bytes:
+        """Remove and return the fed part of the body."""
+
+    def end(self) -> ResponseHead:
+        """Note that the guest has ended, and return the head.
+
+        Raises:
+            BadResponse: There is no valid head.
+        """
 
 
 class ResponseWriter:
@@ -25,12 +62,12 @@ class ResponseWriter:
         warnings: Problems with the output, for the log.
     """
 
-    def __init__(self, request: Request, header_limit: int, warnings: list[str]) -> None:
+    def __init__(self, request: Request, source: ResponseSource, warnings: list[str]) -> None:
         """Create a response.
 
         Args:
             request: The request to answer.
-            header_limit: Maximum size of the guest's header block in bytes.
+            source: The response of the guest.
             warnings: List to which warnings are appended.
         """
         # Of the request
@@ -38,8 +75,9 @@ class ResponseWriter:
         self._protocol = request.head.protocol
         self._keep_alive = request.head.keep_alive
         self._is_head = request.head.method == "HEAD"
+        self._request_headers = request.head.headers
         # Of the output
-        self._parser = ResponseParser(header_limit)
+        self._source = source
         self.warnings = warnings
         # Of the response
         self.status = 0
@@ -48,11 +86,12 @@ class ResponseWriter:
         self._is_chunked = False
         self._remaining: int | None = None  # of the guest's Content-Length, in bytes
         self._was_cut = False
+        self._has_ended = False
 
     @property
     def buffered(self) -> int:
         """Number of bytes of output that have not been sent."""
-        return self._parser.buffered
+        return self._source.buffered
 
     @property
     def fits_in_one_write(self) -> bool:
@@ -62,12 +101,13 @@ class ResponseWriter:
     @property
     def is_complete(self) -> bool:
         """Whether the response is complete according to its head."""
-        return self.is_started and (self._remaining == 0 or self._has_no_body)
+        is_whole = self._remaining == 0 or self._has_no_body or self._has_ended
+        return self.is_started and is_whole
 
     def feed(self, output: bytes) -> None:
         """Append output of the guest."""
         if output:
-            self._parser.feed(output)
+            self._source.feed(output)
 
     async def flush(self) -> None:
         """Send the buffered output while the guest is running.
@@ -78,12 +118,16 @@ class ResponseWriter:
             BadResponse: The output is not a valid response.
             ConnectionError: The client has disconnected.
         """
-        if not self.is_started:
-            head = self._parser.head()
+        source = self._source
+        if self.is_started:
+            self._write(source.take_body())
+        else:
+            head = source.head()
             if head is None:
                 return
-            self._start(head, None)
-        self._write(self._parser.take_body())
+            self._begin(head)
+        if source.is_complete and not self._end():
+            return
         await self._channel.drain()
 
     async def finish(self) -> None:
@@ -93,19 +137,54 @@ class ResponseWriter:
             BadResponse: The output is not a valid response.
             ConnectionError: The client has disconnected.
         """
-        if not self.is_started:
-            self._start(self._parser.end(), self._parser.take_body())
+        head = self._source.end()
+        if self.is_started:
+            self._write(self._source.take_body())
         else:
-            self._write(self._parser.take_body())
-        if self._remaining and not self._has_no_body:
+            self._begin(head)
+        if self._end():
+            await self._channel.drain()
+
+    def _begin(self, head: ResponseHead) -> None:
+        """Send the head and the fed part of the body."""
+        source = self._source
+        if source.is_complete and not source.trailers:
+            self._start(head, source.take_body())
+        else:
+            self._start(head, None)
+            self._write(source.take_body())
+
+    def _end(self) -> bool:
+        """Complete the response.
+
+        Returns:
+            False if the body is not complete, so that the connection is broken.
+        """
+        if self._has_ended:
+            return True
+        self._has_ended = True
+        if self._has_no_body:
+            return True
+        if not self._source.is_complete:
+            self.warnings.append("the handler ended before it finished the response body")
+            self.abort()
+            return False
+        if self._remaining:
             self.warnings.append(
                 f"the body ended {self._remaining} bytes before its Content-Length"
             )
             self.abort()
-            return
+            return False
         if self._is_chunked:
-            self._channel.write(b"0\r\n\r\n")
-        await self._channel.drain()
+            self._channel.write(b"0\r\n%b\r\n" % self._trailer_section())
+        return True
+
+    def _trailer_section(self) -> bytes:
+        """Return the trailer fields, if the client accepts them (RFC 9110 §6.5.1)."""
+        trailers = self._source.trailers
+        if not trailers or "trailers" not in self._request_headers.get("TE", "").lower():
+            return b""
+        return b"".join([b"%b: %b\r\n" % field for field in trailers])
 
     def abort(self) -> None:
         """Break the connection so that the client detects the truncated response."""
