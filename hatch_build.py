@@ -15,7 +15,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-_SOURCES = ("api", "binding", "calls", "clock", "memory", "store")
+_SOURCES = ("api", "binding", "calls", "clock", "environment", "memory", "store")
 _FLAGS = ("-std=c11", "-O2", "-s", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 
 

@@ -244,6 +244,8 @@ def arguments(template: str | None, path: str, query: str | None) -> bytes:
     Raises:
         BadRequest: An argument has a NUL byte.
     """
+    if template is None and not query and "\0" not in path:
+        return f"{path}\0".encode()
     items = query.split("&") if query else []
     if template is None:
         words = [path, *items]

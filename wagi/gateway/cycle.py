@@ -24,6 +24,7 @@ from wagi.gateway.admission import Overloaded
 from wagi.gateway.explanation import GuestFacts
 from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Route, StaticRoute
+from wagi.gateway.variables import build_environment
 from wagi.guest.budget import Lease
 from wagi.guest.guest import Guest
 from wagi.guest.http_exchange import HttpExchange
@@ -271,7 +272,7 @@ class RequestCycle:
                 self._http = HttpExchange(request)
                 self._environment, self._argv = route.request_rules.environment, b""
                 return
-            self._environment = route.variables.environment(head, match.raw_path_info)
+            self._environment = build_environment(route.variables, head, match.raw_path_info)
             self._argv = arguments(route.argv, target.path, target.query)
             check_size(self._environment, self._argv, limit)
         except RequestTooLarge as error:

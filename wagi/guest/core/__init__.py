@@ -1,10 +1,11 @@
 """The compiled core: an optional implementation in C of stores and of common host calls.
 
-``store.c`` runs a guest, ``calls.c`` implements the host calls, ``memory.c`` allocates memory, and
-``clock.c`` makes busy guests yield; ``binding.c`` exposes them as the Python module ``_core``. A
-host call in C either completes a simple case or falls back, without side effects, to the host call
-in Python, which is the reference implementation. ``pip install`` builds the module if a C compiler
-is available. Without it everything works, at about twice the CPU time per request. The environment
+``store.c`` runs a guest, ``calls.c`` implements the host calls, ``memory.c`` allocates memory,
+``clock.c`` makes busy guests yield, and ``environment.c`` builds the environment of a guest from a
+request; ``binding.c`` exposes them as the Python module ``_core``. Host calls in C and
+``environment.c`` either complete a simple case or fall back, without side effects, to the code in
+Python, which is the reference implementation. ``pip install`` builds the module if a C compiler is
+available. Without it everything works, at about twice the CPU time per request. The environment
 variable ``WAGI_CORE`` selects the implementation:
 
 ==========  ====================================================

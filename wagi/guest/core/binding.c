@@ -9,6 +9,7 @@
 
 #include "api.h"
 #include "clock.h"
+#include "environment.h"
 #include "memory.h"
 #include "store.h"
 
@@ -238,6 +239,71 @@ static PyObject *core_close(PyObject *module, PyObject *number) {
   Py_RETURN_NONE;
 }
 
+/* Return the text of a str or bytes object. The object keeps it alive. Any other object, and a str
+ * that is not valid Unicode, counts as a failure, without an exception. */
+static bool text_of(PyObject *object, text_t *text) {
+  Py_ssize_t size = 0;
+  if (PyUnicode_Check(object)) {
+    text->bytes = PyUnicode_AsUTF8AndSize(object, &size);
+    if (!text->bytes) PyErr_Clear();
+  } else if (PyBytes_Check(object)) {
+    text->bytes = PyBytes_AsString(object);
+    size = PyBytes_Size(object);
+  } else {
+    text->bytes = NULL;
+  }
+  text->size = (size_t)size;
+  return text->bytes != NULL;
+}
+
+/* Read a RequestHead (wagi.cgi.environment). Returns false if it has other types, or too many
+ * headers. */
+static bool request_head(PyObject *tuple, request_head_t *head) {
+  enum { QUERY = 2, HEADERS = 4, CONTENT_LENGTH = 5, FIELDS = 12 };
+  text_t *texts[FIELDS] = {
+      &head->method,     &head->path,        &head->query,       &head->protocol,
+      NULL,              NULL,               &head->scheme,      &head->server_name,
+      &head->server_port, &head->remote_address, &head->remote_port, &head->server_address,
+  };
+  if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != FIELDS) return false;
+  head->has_query = PyTuple_GetItem(tuple, QUERY) != Py_None;
+  head->query = (text_t){"", 0};
+  for (Py_ssize_t i = 0; i < FIELDS; i++) {
+    if (texts[i] && (i != QUERY || head->has_query) &&
+        !text_of(PyTuple_GetItem(tuple, i), texts[i]))
+      return false;
+  }
+  head->content_length = PyLong_AsUnsignedLongLong(PyTuple_GetItem(tuple, CONTENT_LENGTH));
+  if (PyErr_Occurred()) return PyErr_Clear(), false;
+  PyObject *headers = PyTuple_GetItem(tuple, HEADERS);
+  if (!PyTuple_Check(headers) || PyTuple_Size(headers) > MAX_HEADERS) return false;
+  head->header_count = (size_t)PyTuple_Size(headers);
+  for (size_t i = 0; i < head->header_count; i++) {
+    PyObject *header = PyTuple_GetItem(headers, (Py_ssize_t)i);
+    if (!PyTuple_Check(header) || PyTuple_Size(header) != 2 ||
+        !text_of(PyTuple_GetItem(header, 0), &head->headers[i].name) ||
+        !text_of(PyTuple_GetItem(header, 1), &head->headers[i].value))
+      return false;
+  }
+  return true;
+}
+
+/* environment(fixed, head, path_info, pass_authorization)
+ * Returns None if Python has to build it. */
+static PyObject *core_environment(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+  char buffer[MAX_ENVIRONMENT];
+  request_head_t head;
+  text_t fixed, path_info;
+  if (count != 4) return PyErr_Format(PyExc_TypeError, "environment expects 4 arguments");
+  if (!text_of(arguments[0], &fixed) || !request_head(arguments[1], &head) ||
+      !text_of(arguments[2], &path_info))
+    Py_RETURN_NONE;
+  int pass_authorization = PyObject_IsTrue(arguments[3]);
+  if (pass_authorization < 0) return NULL;
+  size_t size = environment_write(buffer, fixed, &head, path_info, pass_authorization);
+  return size ? PyBytes_FromStringAndSize(buffer, (Py_ssize_t)size) : Py_NewRef(Py_None);
+}
+
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))core_##name, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {
     {"load", load, METH_O, NULL},
@@ -263,6 +329,7 @@ static PyMethodDef methods[] = {
     {"output_room", core_output_room, METH_O, NULL},
     FAST(write_output),
     {"close", core_close, METH_O, NULL},
+    FAST(environment),
     {NULL, NULL, 0, NULL},
 };
 
