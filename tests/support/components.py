@@ -132,6 +132,59 @@ HANDLER = """(component
 """A component whose main module calls functions of WASI preview 2 itself, without an adapter."""
 
 
+LIBRARIES = """(component
+  (import "wasi:cli/environment@0.2.4" (instance $environment
+    (export "get-arguments" (func (result (list string))))))
+  (core module $library
+    (import "environment" "get-arguments" (func $arguments (param i32)))
+    (memory (export "memory") 2)
+    (table (export "table") 2 funcref)
+    (global (export "base") i32 (i32.const 1))
+    (global (export "top") (mut i32) (i32.const 64))
+    (elem (i32.const 0) func $arguments)
+    (func (export "allocate") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+  (core module $program
+    (import "environment" "get-arguments" (func $arguments (param i32)))
+    (import "library" "memory" (memory 2))
+    (import "library" "table" (table 2 funcref))
+    (import "library" "base" (global $base i32))
+    (import "library" "top" (global $top (mut i32)))
+    (import "library" "allocate" (func $allocate (param i32 i32 i32 i32) (result i32)))
+    (elem (global.get $base) func $allocate)
+    (data (global.get $base) "program")
+    (func (export "allocate") (param i32 i32 i32 i32) (result i32)
+      (call $allocate (local.get 0) (local.get 1) (local.get 2) (local.get 3)))
+    (func (export "run") (result i32) (call $arguments (global.get $top)) (i32.const 0)))
+  (core module $shim
+    (type $list (func (param i32)))
+    (func (export "0") (type $list) local.get 0 i32.const 0 call_indirect (type $list))
+    (func (export "1") (type $list) local.get 0 i32.const 1 call_indirect (type $list))
+    (table (export "$imports") 2 2 funcref))
+  (core module $fixups
+    (import "" "0" (func $0 (param i32)))
+    (import "" "1" (func $1 (param i32)))
+    (import "" "$imports" (table 2 2 funcref))
+    (elem (i32.const 0) func $0 $1))
+  (core instance $shim (instantiate $shim))
+  (core instance $for-library (export "get-arguments" (func $shim "0")))
+  (core instance $library (instantiate $library (with "environment" (instance $for-library))))
+  (core instance $for-program (export "get-arguments" (func $shim "1")))
+  (core instance $program (instantiate $program
+    (with "environment" (instance $for-program)) (with "library" (instance $library))))
+  (alias export $environment "get-arguments" (func $arguments))
+  (core func $arguments-0 (canon lower (func $arguments)
+    (memory (core memory $library "memory")) (realloc (core func $library "allocate"))))
+  (core func $arguments-1 (canon lower (func $arguments)
+    (memory (core memory $library "memory")) (realloc (core func $program "allocate"))))
+  (core instance $actual (export "0" (func $arguments-0)) (export "1" (func $arguments-1))
+    (export "$imports" (table $shim "$imports")))
+  (core instance (instantiate $fixups (with "" (instance $actual))))
+  (func $run (result (result)) (canon lift (core func $program "run")))
+  (instance $run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $run)))"""
+"""A component of two modules, each with an allocator, as componentize-py links libraries."""
+
+
 def component(text: str, *changes: tuple[str, str]) -> bytes:
     """Return a component in the binary format.
 

@@ -6,7 +6,7 @@ import pytest
 import wasmtime
 from wasmtime import component as wasmtime_component
 
-from tests.support.components import COMMAND, HANDLER, PROGRAM, component
+from tests.support.components import COMMAND, HANDLER, LIBRARIES, PROGRAM, component
 from wagi.guest.binary import MalformedModuleError, is_component
 from wagi.guest.capi.engine import wat_to_wasm
 from wagi.guest.component.errors import UnsupportedComponentError
@@ -23,7 +23,7 @@ def flat(text: str, *changes: tuple[str, str]) -> FlatComponent:
     return flatten(wasm, read_component(wasm))
 
 
-@pytest.mark.parametrize("text", [COMMAND, HANDLER])
+@pytest.mark.parametrize("text", [COMMAND, HANDLER, LIBRARIES])
 def test_the_samples_are_valid(text: str) -> None:
     """wasmtime accepts them, and what becomes of them."""
     wasm = component(text)
@@ -37,7 +37,7 @@ def test_a_command_with_the_adapter_becomes_its_program() -> None:
     found = flat(COMMAND)
     assert found.wasm == wat_to_wasm(f"(module $main {PROGRAM})")
     assert (found.world, found.entry, found.initializers) == ("wasi:cli/command", "_start", ())
-    assert (found.memory, found.allocator) == ("memory", None)
+    assert (found.memory, found.allocators) == ("memory", ())
     preview_1 = "wasi_snapshot_preview1"
     assert found.imports == ((preview_1, "fd_write"), (preview_1, "random_get"))
 
@@ -46,15 +46,26 @@ def test_calls_of_preview_2_get_the_names_of_their_interfaces() -> None:
     """All versions 0.2 are one, and a drop is a function of its interface."""
     found = flat(HANDLER)
     assert (found.world, found.entry) == ("wasi:http/proxy", "handle")
-    assert (found.initializers, found.memory, found.allocator) == (
+    assert (found.initializers, found.memory, found.allocators) == (
         ("prepare",),
         "heap",
-        "allocate",
+        ("allocate",),
     )
     names = ["[constructor]fields"] * 2 + ["[resource-drop]fields", "http-error-code"]
     assert found.imports == tuple(("wasi:http/types", name) for name in names)
     imports = wasmtime.Module(ENGINE, found.wasm).imports
     assert tuple((item.module, item.name) for item in imports) == found.imports
+
+
+def test_several_modules_are_merged() -> None:
+    """Each host call names the allocator of the module that imports it, if it is not the first."""
+    found = flat(LIBRARIES)
+    assert (found.entry, found.initializers, found.memory) == ("run", (), "memory")
+    assert found.allocators == ("allocate", "allocate#1")
+    interface, function = "wasi:cli/environment", "get-arguments"
+    assert found.imports == ((interface, function), (f"{interface}#1", function))
+    module = wasmtime.Module(ENGINE, found.wasm)
+    assert {item.name for item in module.exports} == {"run", "memory", *found.allocators}
 
 
 def test_names_do_not_matter() -> None:
@@ -143,20 +154,32 @@ STRUCTURES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
         [('(export "1" (func $adapter "random_get"))', '(export "1" (func $shim "1"))')],
         "circle of functions",
     ),
+    "start function of one of several modules": (
+        LIBRARIES,
+        [("(func (export \"run\")", "(start $start) (func $start) (func (export \"run\")")],
+        "start function of one of several modules",
+    ),
+    "module that imports from a later one": (
+        LIBRARIES,
+        [('(export "get-arguments" (func $shim "0"))', '(export "get-arguments" (func $shim "1"))'),
+         ('(export "1" (func $arguments-1))', '(export "1" (func $program "other"))'),
+         ('(func (export "run")', '(func (export "other") (param i32)) (func (export "run")')],
+        "import 'get-arguments' from 'environment'",
+    ),
     "adapter with a table": (
         COMMAND,
         [('(memory (export "memory") 1)',
           '(memory (export "memory") 1) (table (export "t") 1 funcref)'),
          ('(import "env" "memory" (memory 0))',
           '(import "env" "memory" (memory 0)) (import "__main_module__" "t" (table 1 funcref))')],
-        "consists of 2 modules",
+        "import 'fd_write' from 'wasi_snapshot_preview1'",
     ),
     "adapter with a memory": (
         COMMAND,
         [('(import "env" "memory" (memory 0))', ""),
          ("(func $random (param i64 i32)))\n    (func", "(func $random (param i64 i32)))\n"
           "    (memory 1)\n    (func")],
-        "consists of 2 modules",
+        "import 'fd_write' from 'wasi_snapshot_preview1'",
     ),
     "adapter of two programs": (
         COMMAND,
@@ -197,7 +220,7 @@ STRUCTURES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
           (instance $run (export "run" (func $run)))
           (export "wasi:cli/run@0.2.0" (instance $run)))""",
         [],
-        "memory or function of a module that is not the main module",
+        "memory or function of its glue code",
     ),
     "no core module": (
         '(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))',

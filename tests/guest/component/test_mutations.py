@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz.targets import component as check
-from tests.support.components import COMMAND, HANDLER, component
+from tests.support.components import COMMAND, HANDLER, LIBRARIES, component
 
-SAMPLES = [component(COMMAND), component(HANDLER)]
+SAMPLES = [component(text) for text in (COMMAND, HANDLER, LIBRARIES)]
 
 
 @pytest.mark.parametrize("wasm", SAMPLES)

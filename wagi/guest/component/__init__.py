@@ -15,11 +15,16 @@ preview 2, or one of preview 1 where the adapter implements it. The result is th
 its imports named accordingly; all other parts are superfluous, because the gateway itself
 implements WASI.
 
+Some components, as those of componentize-py, consist of several modules that are linked with each
+other, such as the libraries of a program. They are merged into one.
+
 The parts are recognised by their structure, never by their names, and an unknown structure is an
 error. Everything here is pure. The bytes are hostile: every length and index is checked, and
 ``reader`` bounds depth and work.
 
 ``reader`` reads the binary format, ``graph`` the index spaces of a component (of ``items``),
 ``core_module`` as much of a core module as matters here, ``linking`` follows shim and fixups,
-``flattening`` makes the module, and ``interfaces`` explains what the gateway does not provide.
+``merging`` makes one module of several, for which ``module_items`` and ``instructions`` rewrite the
+indices in them, ``flattening`` makes the result, and ``interfaces`` explains what the gateway does
+not provide.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 
 from wagi.guest import binary
@@ -11,18 +12,30 @@ from wagi.guest.component.errors import unknown_structure
 from wagi.guest.component.items import CoreModuleCode
 from wagi.guest.component.reader import Budget, ComponentReader, Sort
 
-_TYPES, _IMPORTS, _FUNCTIONS, _TABLES, _MEMORIES, _EXPORTS, _START, _ELEMENTS, _CODE = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    7,
-    8,
-    9,
-    10,
-)
-_FIXUPS_SECTIONS = {_TYPES, _IMPORTS, _START, _ELEMENTS}
+
+class SectionNumber(IntEnum):
+    """The sections of a core module (WebAssembly core specification §5.5.2)."""
+
+    TYPES = 1
+    IMPORTS = 2
+    FUNCTIONS = 3
+    TABLES = 4
+    MEMORIES = 5
+    GLOBALS = 6
+    EXPORTS = 7
+    START = 8
+    ELEMENTS = 9
+    CODE = 10
+    DATA = 11
+    DATA_COUNT = 12
+
+
+_FIXUPS_SECTIONS = {
+    SectionNumber.TYPES,
+    SectionNumber.IMPORTS,
+    SectionNumber.START,
+    SectionNumber.ELEMENTS,
+}
 _SORTS = (
     Sort.CORE_FUNC,
     Sort.CORE_TABLE,
@@ -66,6 +79,7 @@ class CoreModule:
     """A core module in a component.
 
     Attributes:
+        data: The file.
         code: The place of the module in the file.
         imports: The imports, in order.
         exports: Sort and index of each export.
@@ -87,7 +101,7 @@ class CoreModule:
         self.code = code
         self.imports: list[CoreImport] = []
         self.exports: dict[str, tuple[Sort, int]] = {}
-        self._data = data
+        self.data = data
         self._budget = budget
         self._sections: dict[int, Section] = {}
         binary.check_magic(data[code.start : code.start + binary.PREAMBLE_SIZE])
@@ -98,18 +112,22 @@ class CoreModule:
                 raise MalformedModuleError("a section occurs twice in a core module")
             self._sections[section.number] = section
         self._sections.pop(0, None)  # custom sections
-        self.import_section = self._sections.get(_IMPORTS)
-        if reader := self._reader(_IMPORTS):
+        self.import_section = self._sections.get(SectionNumber.IMPORTS)
+        if reader := self._reader(SectionNumber.IMPORTS):
             self.imports += [_read_import(reader) for _ in range(reader.count())]
-        if reader := self._reader(_EXPORTS):
+        if reader := self._reader(SectionNumber.EXPORTS):
             for _ in range(reader.count()):
                 self._read_export(reader)
 
-    def _reader(self, number: int) -> ComponentReader | None:
+    def section(self, number: SectionNumber) -> Section | None:
+        """Return the place of a section; None if it does not exist."""
+        return self._sections.get(number)
+
+    def _reader(self, number: SectionNumber) -> ComponentReader | None:
         section = self._sections.get(number)
         if section is None:
             return None
-        return ComponentReader(self._data, section.start, section.end, self._budget)
+        return ComponentReader(self.data, section.start, section.end, self._budget)
 
     def _read_export(self, reader: ComponentReader) -> None:
         name, sort, index = reader.name(), _core_sort(reader.byte()), reader.u32()
@@ -125,13 +143,18 @@ class CoreModule:
     @property
     def has_memory(self) -> bool:
         """Whether the module defines a memory."""
-        return _MEMORIES in self._sections
+        return SectionNumber.MEMORIES in self._sections
+
+    @property
+    def has_start(self) -> bool:
+        """Whether the module has a start function."""
+        return SectionNumber.START in self._sections
 
     @property
     def is_fixups(self) -> bool:
         """Whether the module can only fill tables and call a function, all of them imported."""
         return self._sections.keys() <= _FIXUPS_SECTIONS and bool(
-            self._sections.keys() & {_START, _ELEMENTS}
+            self._sections.keys() & {SectionNumber.START, SectionNumber.ELEMENTS}
         )
 
     @cached_property
@@ -142,7 +165,7 @@ class CoreModule:
             UnsupportedComponentError: There are other types.
         """
         types: list[FunctionType] = []
-        if reader := self._reader(_TYPES):
+        if reader := self._reader(SectionNumber.TYPES):
             for _ in range(reader.count()):
                 if reader.byte() != _FUNCTION_TYPE:
                     raise unknown_structure("types other than those of functions in its glue code")
@@ -158,7 +181,7 @@ class CoreModule:
 
     def start(self) -> CoreImport | None:
         """Return the imported function that a module of fixups calls at its start."""
-        reader = self._reader(_START)
+        reader = self._reader(SectionNumber.START)
         return None if reader is None else self._imported_function(reader.u32())
 
     def elements(self) -> dict[int, CoreImport]:
@@ -168,7 +191,7 @@ class CoreModule:
             UnsupportedComponentError: The segments are not simple lists of imported functions.
         """
         found: dict[int, CoreImport] = {}
-        if reader := self._reader(_ELEMENTS):
+        if reader := self._reader(SectionNumber.ELEMENTS):
             for _ in range(reader.count()):
                 if reader.u32() != 0 or reader.byte() != _I32_CONST:
                     raise unknown_structure("elements of a table")
@@ -197,7 +220,11 @@ class CoreModule:
             For each exported function, the index of the element that it calls with its own
             parameters; None if this is not a shim, because a function does anything else.
         """
-        types, functions, code = self._reader(_FUNCTIONS), {}, self._reader(_CODE)
+        types, functions, code = (
+            self._reader(SectionNumber.FUNCTIONS),
+            {},
+            self._reader(SectionNumber.CODE),
+        )
         if self.imports or types is None or code is None or self.exports.get(table) is None:
             return None
         self._budget.spend(len(self.exports))

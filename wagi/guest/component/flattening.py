@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from wagi.guest.binary import leb
-from wagi.guest.component.core_module import CoreImport, CoreModule, FunctionType
-from wagi.guest.component.errors import (
-    BUILD_FOR_PREVIEW_1,
-    UnsupportedComponentError,
-    unknown_structure,
-)
+from wagi.guest.component.core_module import FunctionType
+from wagi.guest.component.errors import unknown_structure
 from wagi.guest.component.graph import Component
 from wagi.guest.component.interfaces import (
     COMMAND,
@@ -32,11 +29,14 @@ from wagi.guest.component.items import (
     ResourceDrop,
 )
 from wagi.guest.component.linking import Linking
+from wagi.guest.component.merging import Part, PartExport, merge
 from wagi.guest.component.reader import Sort
 
 _WORLDS = {INCOMING_HANDLER: ("wasi:http/proxy", "handle"), RUN: (COMMAND, "run")}
 """The worlds that the gateway knows, and their functions, by the interface that they export."""
 _IMPORT_SECTION = 2
+MAX_ALLOCATORS = 8
+"""Maximum number of allocators of a component. Those of componentize-py have three."""
 _NOTHING_TO_NOTHING = FunctionType(b"", b"")
 
 
@@ -47,12 +47,13 @@ class FlatComponent:
     Attributes:
         wasm: The core module. Its imports have the name of an interface of WASI preview 2 without
             a version, and the name of a function in the flat form of the canonical ABI
-            (``[resource-drop]NAME`` for a drop), or are functions of WASI preview 1.
+            (``[resource-drop]NAME`` for a drop), or are functions of WASI preview 1. The name of
+            the interface is followed by ``#N`` if allocator N allocates the results, except 0.
         world: The world: ``wasi:cli/command`` or ``wasi:http/proxy``.
         entry: The export that runs the component.
         initializers: The exports to call before it, in order.
         memory: The export with the memory that the imported functions access, if any.
-        allocator: The export that allocates memory for the results of imports, if any.
+        allocators: The exports that allocate memory for the results of imports.
         imports: The imports of the module.
     """
 
@@ -61,7 +62,7 @@ class FlatComponent:
     entry: str
     initializers: tuple[str, ...]
     memory: str | None
-    allocator: str | None
+    allocators: tuple[str, ...]
     imports: tuple[tuple[str, str], ...]
 
 
@@ -100,13 +101,9 @@ class _Flattener:
         mains = [index for index, owner in owners.items() if owner is None]
         if not mains:
             raise unknown_structure("no core module with a memory")
-        if len(mains) > 1:
-            raise UnsupportedComponentError(
-                f"consists of {len(mains)} modules that are linked at startup, as those of"
-                " componentize-py, which is not supported yet",
-                f"{BUILD_FOR_PREVIEW_1}, or, for Python, see `wagi new --lang python`",
-            )
-        (self._main,) = mains
+        self._numbers = {index: number for number, index in enumerate(mains)}
+        self._allocators: list[PartExport] = []
+        self._used_adapters: set[int] = set()
 
     def _adapted_instance(self, index: int) -> int | None:
         """Return the instance for which another one is an adapter.
@@ -129,75 +126,101 @@ class _Flattener:
 
     def flatten(self) -> FlatComponent:
         """Make the module."""
-        module = self._linking.module(self._main)
-        memories: set[str] = set()
-        allocators: set[str] = set()
-        names: list[tuple[str, str]] = []
-        used: set[int] = set()
-        for imported, item in self._linking.imports(self._main):
-            names.append(self._name(imported, item))
-            if isinstance(item, CoreExport):
-                used.add(item.instance)
-            if isinstance(item, Lowered):
-                memories |= self._options(item.memory)
-                allocators |= self._options(item.allocator)
-        memories |= self._adapter_memories()
-        if len(memories) > 1 or len(allocators) > 1:
-            raise unknown_structure("several memories or allocators")
-        memory = next(iter(memories), None)
-        if any(name == PREVIEW_1 for name, _ in names) and memory != "memory":
-            raise unknown_structure(f"memory for preview 1 that is called {memory!r}")
-        return FlatComponent(
-            wasm=_renamed(self._wasm, module, names),
+        memories = self._adapter_memories()
+        parts = [
+            Part(self._linking.module(index), list(self._imports(index, memories)))
+            for index in self._numbers
+        ]
+        if len(memories) > 1:
+            raise unknown_structure("several memories")
+        memory, entry = next(iter(memories), None), self._entry()
+        initializers = [self._own_export(item) for item in self._linking.initializers]
+        names = _unique_names([*memories, entry, *initializers, *self._allocators])
+        if len(parts) > 1:
+            wasm = merge(parts, {name: export for export, name in names.items()})
+        else:
+            wasm = _renamed(self._wasm, parts[0])
+        flat = FlatComponent(
+            wasm=wasm,
             world=self._world,
-            entry=self._entry(used),
-            initializers=tuple(map(self._own_name, self._linking.initializers)),
-            memory=memory,
-            allocator=next(iter(allocators), None),
-            imports=tuple(names),
+            entry=names[entry],
+            initializers=tuple(names[item] for item in initializers),
+            memory=names[memory] if memory is not None else None,
+            allocators=tuple(names[item] for item in self._allocators),
+            imports=tuple(i for part in parts for i in part.imports if isinstance(i, tuple)),
         )
+        if any(name == PREVIEW_1 for name, _ in flat.imports) and flat.memory != "memory":
+            raise unknown_structure(f"memory for preview 1 that is called {flat.memory!r}")
+        return flat
 
-    def _name(self, imported: CoreImport, item: CoreItem) -> tuple[str, str]:
-        """Return the names of an import of the flat module."""
-        if isinstance(item, Lowered):
-            return without_version(item.function.interface), item.function.name
-        if isinstance(item, ResourceDrop):
-            name = f"[resource-drop]{item.resource.name}"
-            return without_version(item.resource.interface), name
-        if isinstance(item, OwnResourceFunction):
-            raise unknown_structure("resources of its own")
-        if item.instance in self._adapters and item.sort is Sort.CORE_FUNC:
-            return PREVIEW_1, item.name
-        raise unknown_structure(f"import {imported.name!r} from {imported.module!r}")
+    def _imports(
+        self, index: int, memories: set[PartExport]
+    ) -> Iterator[tuple[str, str] | PartExport]:
+        """Yield what the imports of a module are.
 
-    def _options(self, item: CoreItem | None) -> set[str]:
-        return set() if item is None else {self._own_name(self._linking.resolve(item))}
+        Args:
+            index: The index of its instance.
+            memories: Receives the memories that host calls access.
+        """
+        module, number = self._linking.module(index), self._numbers[index]
+        if module.has_start and len(self._numbers) > 1:
+            raise unknown_structure("start function of one of several modules")
+        for imported, item in self._linking.imports(index):
+            if isinstance(item, OwnResourceFunction):
+                raise unknown_structure("resources of its own")
+            if isinstance(item, Lowered):
+                if item.memory is not None:
+                    memories.add(self._own_export(self._linking.resolve(item.memory)))
+                interface = without_version(item.function.interface)
+                yield interface + self._allocator_suffix(item.allocator), item.function.name
+            elif isinstance(item, ResourceDrop):
+                name = f"[resource-drop]{item.resource.name}"
+                yield without_version(item.resource.interface), name
+            elif item.instance in self._adapters and item.sort is Sort.CORE_FUNC:
+                self._used_adapters.add(item.instance)
+                yield PREVIEW_1, item.name
+            elif self._numbers.get(item.instance, number) < number:
+                yield self._own_export(item)
+            else:
+                raise unknown_structure(f"import {imported.name!r} from {imported.module!r}")
 
-    def _own_name(self, item: CoreItem) -> str:
-        """Return the name of an export of the main module."""
-        if not isinstance(item, CoreExport) or item.instance != self._main:
-            raise unknown_structure("memory or function of a module that is not the main module")
-        return item.name
+    def _allocator_suffix(self, item: CoreItem | None) -> str:
+        """Return what follows the name of an interface for an allocator of its results."""
+        if item is None:
+            return ""
+        allocator = self._own_export(self._linking.resolve(item))
+        if allocator not in self._allocators:
+            self._allocators.append(allocator)
+        if len(self._allocators) > MAX_ALLOCATORS:
+            raise unknown_structure("many allocators")
+        number = self._allocators.index(allocator)
+        return f"#{number}" if number else ""
 
-    def _adapter_memories(self) -> set[str]:
-        """Return the names of the memories that the adapters access."""
+    def _own_export(self, item: CoreItem) -> PartExport:
+        """Return an export of a module that becomes part of the result."""
+        if not isinstance(item, CoreExport) or item.instance not in self._numbers:
+            raise unknown_structure("memory or function of its glue code")
+        return PartExport(self._numbers[item.instance], item.name)
+
+    def _adapter_memories(self) -> set[PartExport]:
+        """Return the memories that the adapters access."""
         return {
-            self._own_name(item)
+            self._own_export(item)
             for index in self._adapters
             for imported, item in self._linking.imports(index)
             if imported.sort is Sort.CORE_MEMORY
         }
 
-    def _entry(self, used: set[int]) -> str:
-        """Return the export to call.
-
-        Args:
-            used: The adapters whose functions the main module imports.
-        """
+    def _entry(self) -> PartExport:
+        """Return the export to call."""
         found = self._linking.resolve(self._exported)
-        if isinstance(found, CoreExport) and found.instance in used and self._world == COMMAND:
+        if (
+            isinstance(found, CoreExport)
+            and found.instance in self._used_adapters
+            and self._world == COMMAND
+        ):
             found = self._program(found.instance)
-        return self._own_name(found)
+        return self._own_export(found)
 
     def _program(self, adapter: int) -> CoreItem:
         """Return the function of the program that an adapter calls to run it.
@@ -239,14 +262,24 @@ def _exported_function(component: Component, interface: str, function: str) -> C
     return lifted.function
 
 
-def _renamed(wasm: bytes, module: CoreModule, names: list[tuple[str, str]]) -> bytes:
-    """Return a core module with other names of its imports."""
-    code, section = module.code, module.import_section
-    if section is None or names == [(item.module, item.name) for item in module.imports]:
+def _unique_names(exports: Iterable[PartExport]) -> dict[PartExport, str]:
+    """Return names for exports: their own if possible."""
+    names: dict[PartExport, str] = {}
+    for export in dict.fromkeys(exports):
+        is_taken = export.name in names.values()
+        names[export] = f"{export.name}#{export.part}" if is_taken else export.name
+    return names
+
+
+def _renamed(wasm: bytes, part: Part) -> bytes:
+    """Return a core module with other names of its imports, all of which are host calls."""
+    code, section = part.module.code, part.module.import_section
+    names = [item for item in part.imports if isinstance(item, tuple)]
+    if section is None or names == [(item.module, item.name) for item in part.module.imports]:
         return wasm[code.start : code.end]
     content = leb(len(names)) + b"".join(
         _text(module_name) + _text(name) + item.description
-        for (module_name, name), item in zip(names, module.imports, strict=True)
+        for (module_name, name), item in zip(names, part.module.imports, strict=True)
     )
     header = bytes([_IMPORT_SECTION]) + leb(len(content))
     return wasm[code.start : section.header] + header + content + wasm[section.end : code.end]
