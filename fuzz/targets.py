@@ -39,9 +39,9 @@ from wagi.guest.handler import Handler, Preopen
 from wagi.guest.module import parse
 from wagi.guest.outcome import Outcome, Trap
 from wagi.http.body import BodyLimits
-from wagi.http.connection import HttpOptions
 from wagi.http.errors import HTTPError
 from wagi.http.forwarded import TrustedProxies
+from wagi.http.options import HttpOptions
 from wagi.http.parser import Data, Head, HeadLimits, RequestParser
 from wagi.http.server import HttpServer
 from wagi.http.spool import SpoolSpace

@@ -22,8 +22,8 @@ from wagi.guest.capi.engine import Memory
 from wagi.guest.engine import DEFAULT_MEMORY, Runtime
 from wagi.guest.targets import Target
 from wagi.http.body import BodyLimits
-from wagi.http.connection import HttpOptions
 from wagi.http.forwarded import TrustedProxies
+from wagi.http.options import HttpOptions
 from wagi.http.parser import HeadLimits
 from wagi.http.spool import SpoolSpace
 from wagi.loading.plan import make_plan, module_requests

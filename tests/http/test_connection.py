@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.http.channels import MemoryTransport, without_date
-from wagi.http.connection import Connection, HttpOptions
+from wagi.http.connection import Connection
 from wagi.http.errors import HTTPError
 from wagi.http.forwarded import TrustedProxies
+from wagi.http.options import HttpOptions
 from wagi.http.parser import HeadLimits
 from wagi.http.request import Request
 from wagi.http.response import send_text

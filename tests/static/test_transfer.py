@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.tls import certificate_of
-from wagi.http.connection import HttpOptions
 from wagi.http.errors import HTTPError
 from wagi.http.forwarded import TrustedProxies
+from wagi.http.options import HttpOptions
 from wagi.http.parser import HeadLimits
 from wagi.http.request import Request, Target
 from wagi.http.server import HttpServer

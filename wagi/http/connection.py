@@ -1,22 +1,4 @@
-"""The connection of a client, which processes one request at a time.
-
-========== ================================================== ============== ======================
-state      meaning                                            timeout        next
-========== ================================================== ============== ======================
-IDLE       waiting for a request                              keep_alive     HEAD ANSWERING
-HEAD       part of a head has arrived                         header_timeout ANSWERING
-ANSWERING  answering a request; its body may still arrive     route's limits IDLE DISCARDING LINGERING
-DISCARDING response sent; reading the rest of the body        10 s           IDLE
-LINGERING  last response sent; dropping further input         10 s           CLOSED
-CLOSED     not reading; flushing the write buffer             10 s
-========== ================================================== ============== ======================
-
-Every state may change to CLOSED. The IDLE timeout of a new connection is ``header_timeout``. If a
-request is not valid HTTP, the gateway sends an error response (ANSWERING) and lingers (LINGERING):
-closing a socket with unread data would reset the connection before the client has read the
-response. Pipelined requests stay unparsed until the previous response has been sent and the write
-buffer is below its high-water mark.
-"""  # noqa: E501 - a table
+"""The connection of a client, which processes one request at a time."""
 
 from __future__ import annotations
 
@@ -25,17 +7,17 @@ import logging
 import math
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 from wagi.http.body import BodyStream
+from wagi.http.client_channel import ClientChannel, disconnected_error
 from wagi.http.errors import HTTPError
-from wagi.http.forwarded import ClientInfo, TrustedProxies
-from wagi.http.parser import Data, Head, HeadLimits, RequestParser
+from wagi.http.forwarded import ClientInfo
+from wagi.http.options import HttpOptions
+from wagi.http.parser import Data, Head, RequestParser
 from wagi.http.request import Endpoint, Request
 from wagi.http.tasks import start
 
@@ -44,42 +26,13 @@ _BUFFER_LIMIT = 64 * 1024  # maximum number of unparsed bytes before reading pau
 _DISCARD_S = 10.0
 _LINGER_S = 10.0
 _LINGER_IDLE_S = 1.0  # without input, after which the client is assumed to have read the response
-_FLUSH_S = 10.0
 NEW_CONNECTION_GRACE_S = 0.5
 """Minimum age before a shutdown closes an unused connection: its request may be in flight."""
 _log = logging.getLogger("wagi")
 
 
-State = Literal["IDLE", "HEAD", "ANSWERING", "DISCARDING", "LINGERING", "CLOSED"]
-_NEXT: dict[State, frozenset[State]] = {
-    "IDLE": frozenset(("HEAD", "ANSWERING")),
-    "HEAD": frozenset(("ANSWERING",)),
-    "ANSWERING": frozenset(("IDLE", "DISCARDING", "LINGERING")),
-    "DISCARDING": frozenset(("IDLE",)),
-    "LINGERING": frozenset(),
-    "CLOSED": frozenset(),
-}
 _NO_BODY = BodyStream(is_complete=True, on_drain=lambda: None)
 _INVALID_HEAD = Head("-", "-", "HTTP/1.1", {}, (), False, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class HttpOptions:
-    """Limits and timeouts of connections.
-
-    Attributes:
-        head: Maximum size of a request head.
-        header_timeout: Maximum time to receive a head, in seconds.
-        keep_alive: Time after which an idle connection is closed, in seconds.
-        connections: Maximum number of open connections.
-        proxies: Proxies whose forwarding headers are trusted.
-    """
-
-    head: HeadLimits
-    header_timeout: float
-    keep_alive: float
-    connections: int
-    proxies: TrustedProxies
 
 
 class Server(Protocol):
@@ -113,8 +66,8 @@ class Server(Protocol):
         """Schedule a call of ``dispatch`` in the next iteration of the event loop."""
 
 
-class Connection(asyncio.Protocol):
-    """The connection of one client. It implements ``Channel`` for requests and responses.
+class Connection(ClientChannel):
+    """The connection of one client, which implements ``Channel`` for requests and responses.
 
     Attributes:
         endpoint: Addresses of the connection.
@@ -122,53 +75,38 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body",
-        "_closes",
         "_created_at",
-        "_deadline",
         "_direct_client",
-        "_drain_waiter",
         "_is_broken",
         "_is_new",
         "_is_processing_scheduled",
         "_is_reading",
-        "_is_write_paused",
         "_linger_until",
-        "_loop",
         "_parser",
         "_server",
-        "_state",
         "_task",
-        "_timer",
-        "_transport",
         "endpoint",
     )
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         # Constant for the connection
         self._server = server
-        self._loop = loop
-        self._transport: asyncio.Transport | None = None
         self._parser = RequestParser(server.options.head)
         self.endpoint: Endpoint
         self._direct_client: ClientInfo | None = (
             None  # the client, if the peer is not a trusted proxy
         )
         self._created_at = loop.time()
-        self._timer: asyncio.TimerHandle | None = None
         # Mutable state of the connection
-        self._state: State = "IDLE"
-        self._deadline = math.inf  # of the current state, in seconds of the loop's clock
         self._linger_until = 0.0
         self._is_new = True  # before the first request
         self._is_broken = False  # the rest of the input cannot be parsed
         self._is_reading = True
-        self._is_write_paused = False
-        self._drain_waiter: asyncio.Future[None] | None = None
         self._is_processing_scheduled = False
         # State of the current request
         self._task: asyncio.Task[None] | None = None
         self._body: BodyStream | None = None  # if it has not arrived completely
-        self._closes = False  # whether the connection closes after the response
 
     # Interface for the server
 
@@ -187,13 +125,6 @@ class Connection(asyncio.Protocol):
             return False
         return self.descriptor is None or not has_input(self.descriptor)
 
-    @property
-    def descriptor(self) -> int | None:
-        """The file descriptor of the socket; None if it is closed."""
-        sock = None if self._transport is None else self._transport.get_extra_info("socket")
-        descriptor: int = -1 if sock is None else sock.fileno()
-        return descriptor if descriptor >= 0 else None
-
     def cancel(self) -> asyncio.Task[None] | None:
         """Cancel the current request.
 
@@ -203,18 +134,6 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
         return self._task
-
-    def close(self) -> None:
-        """Close the connection after flushing the write buffer."""
-        if self._transport is not None and self._state != "CLOSED":
-            self._enter("CLOSED", _FLUSH_S)
-            self._transport.close()
-
-    def abort(self) -> None:
-        """Close the connection immediately, without flushing the write buffer."""
-        if self._transport is not None:
-            self._enter("CLOSED", math.inf)
-            self._transport.abort()
 
     # asyncio.Protocol
 
@@ -233,16 +152,10 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Cancel the current request and release the connection."""
-        self._transport = None
-        self._enter("CLOSED", math.inf)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        super().connection_lost(exc)
         self._server.remove(self)
         if self._body is not None:
-            self._body.fail(_disconnected())
-        if self._drain_waiter is not None and not self._drain_waiter.done():
-            self._drain_waiter.set_exception(_disconnected())
+            self._body.fail(disconnected_error())
         if self._task is not None:
             self._task.cancel()
 
@@ -256,114 +169,16 @@ class Connection(asyncio.Protocol):
             if not self._is_processing_scheduled:
                 self._process_received()
 
-    def pause_writing(self) -> None:
-        """Block ``drain`` and further requests: the write buffer is full."""
-        self._is_write_paused = True
-
     def resume_writing(self) -> None:
         """Unblock ``drain`` and further requests."""
-        self._is_write_paused = False
         if self._parser.received:
             self._schedule_processing()
-        if self._drain_waiter is not None and not self._drain_waiter.done():
-            self._drain_waiter.set_result(None)
-
-    # Channel
-
-    @property
-    def can_write(self) -> bool:
-        """Whether the write buffer is empty."""
-        return self._transport is not None and not self._transport.get_write_buffer_size()
+        super().resume_writing()
 
     @property
     def is_draining(self) -> bool:
         """Whether the server is draining."""
         return self._server.is_draining
-
-    def write(self, data: bytes) -> None:
-        """Send bytes, or buffer them until the client reads.
-
-        Raises:
-            ConnectionError: The client has disconnected.
-        """
-        if self._transport is None or self._transport.is_closing():
-            raise _disconnected()
-        self._transport.write(data)
-
-    async def drain(self) -> None:
-        """Wait until the write buffer has room.
-
-        Raises:
-            ConnectionError: The client has disconnected.
-        """
-        if self._transport is None:
-            raise _disconnected()
-        if self._is_write_paused:
-            self._drain_waiter = self._loop.create_future()
-            await self._drain_waiter
-
-    def close_after_response(self) -> None:
-        """Close the connection after the current response."""
-        self._closes = True
-
-    def abort_response(self, has_framing: bool) -> None:
-        """Break the connection so that the client detects the truncated response.
-
-        If the response is delimited by the end of the connection, as in HTTP/1.0, an orderly close
-        would indicate success, so the connection is reset.
-
-        Args:
-            has_framing: Whether the response has a Content-Length or is chunked.
-        """
-        if self._transport is None:
-            return
-        if has_framing and not self._transport.get_write_buffer_size():
-            self.close()
-            return
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.abort()
-
-    # States
-
-    def _enter(self, state: State, seconds: float) -> None:
-        """Change to a state that times out after ``seconds``."""
-        assert state == "CLOSED" or state in _NEXT[self._state], (self._state, state)
-        self._state = state
-        if seconds == math.inf:
-            self._deadline = math.inf
-        else:
-            self._set_deadline(seconds)
-
-    def _set_deadline(self, seconds: float) -> None:
-        """Set the deadline of the current state.
-
-        One timer serves all deadlines: extending a deadline, as each request of a busy connection
-        does, does not touch the timer.
-        """
-        self._deadline = deadline = self._loop.time() + seconds
-        if self._timer is not None:
-            if self._timer.when() <= deadline:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if self._deadline == math.inf:
-            return
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._on_timer)
-        elif self._state == "HEAD":
-            message = "The request header fields did not arrive in time (--header-timeout)."
-            self._reject(HTTPError(HTTPStatus.REQUEST_TIMEOUT, message))
-        elif self._state == "CLOSED":
-            self.abort()
-        elif self._state == "IDLE" and not self.can_write:
-            self.abort()  # closing would wait for a client that does not read
-        else:
-            self.close()
 
     # Requests
 
@@ -512,6 +327,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
 
+    def _on_head_timeout(self) -> None:
+        message = "The request header fields did not arrive in time (--header-timeout)."
+        self._reject(HTTPError(HTTPStatus.REQUEST_TIMEOUT, message))
+
     def _reject(self, error: HTTPError) -> None:
         """Answer a request that is not valid HTTP. Further input cannot be parsed."""
         self._is_broken = True
@@ -540,7 +359,3 @@ def has_input(descriptor: int) -> bool:
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
     return bool(poller.poll(0))
-
-
-def _disconnected() -> ConnectionResetError:
-    return ConnectionResetError("the client has closed the connection")

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from wagi.http.connection import Connection, HttpOptions
+from wagi.http.connection import Connection
 from wagi.http.errors import HTTPError
+from wagi.http.options import HttpOptions
 from wagi.http.request import Request
 
 _PAUSED_POLL_INTERVAL_S = 0.5

@@ -41,10 +41,11 @@ from wagi.routemap.reader import read_route_map
 from wagi.server import listeners
 from wagi.server.admin import AdminProcess, AdminServer
 from wagi.server.status import AdminState
-from wagi.server.supervisor import Supervisor, WorkerSpec
+from wagi.server.supervisor import Supervisor
 from wagi.server.systemd import Notifier, activated_socket
 from wagi.server.tls import read_certificate, tls_context
 from wagi.server.worker import Worker
+from wagi.server.worker_processes import WorkerSpec
 from wagi.sources.module_request import Report
 from wagi.storage import new_folder
 

@@ -13,25 +13,20 @@ retire: they then leave pending connections to their successors.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import multiprocessing
-import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import count
 from multiprocessing import connection
-from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
 from wagi.errors import WagiError
-from wagi.gateway.concurrency import ConcurrencyLimits, WorkerLimits
+from wagi.gateway.concurrency import ConcurrencyLimits
 from wagi.gateway.route import Plan
-from wagi.guest.budget import MemoryAccount, MemoryBudget
+from wagi.guest.budget import MemoryBudget
 from wagi.server.admin import AdminProcess
 from wagi.server.fleet import actions, events
 from wagi.server.fleet.actions import Action
@@ -39,53 +34,11 @@ from wagi.server.fleet.events import Event
 from wagi.server.fleet.rules import decide
 from wagi.server.fleet.state import Condition, Fleet
 from wagi.server.generations import Generation, Loader
-from wagi.server.signals import (
-    HANDLED,
-    RETIRE,
-    Signals,
-    has_terminal,
-    reset_signals,
-    signals_blocked,
-)
+from wagi.server.signals import HANDLED, RETIRE, Signals, has_terminal, reset_signals
 from wagi.server.systemd import Notifier
+from wagi.server.worker_processes import WorkerProcesses, WorkerSpec
 
 _log = logging.getLogger("wagi")
-_fork = multiprocessing.get_context("fork")
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
-    """What a worker needs to run.
-
-    Attributes:
-        plan: What it serves.
-        artefacts: The compiled modules by their keys.
-        account: Its part of the memory budget.
-        limits: Its part of the limits of entries.
-        page: The number of its page of metrics; None without metrics.
-        listener: Its listening socket.
-        lifeline: A pipe that reaches its end when the supervisor dies.
-        on_ready: To be called when the worker accepts connections.
-    """
-
-    plan: Plan
-    artefacts: dict[str, Path]
-    account: MemoryAccount
-    limits: WorkerLimits
-    page: int | None
-    listener: socket.socket
-    lifeline: int
-    on_ready: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """A running worker process and what it occupies of the shared memory."""
-
-    process: ForkProcess
-    account: MemoryAccount
-    limits: WorkerLimits
-    page: int | None
 
 
 class Supervisor:
@@ -127,10 +80,7 @@ class Supervisor:
         self._load = load
         self._listen = listen
         self._find = find
-        self._work = work
         self._on_ready = on_ready
-        self._budget = budget
-        self._limits = limits
         self._fallback = fallback
         self._on_load = on_load
         self._notifier = notifier
@@ -138,16 +88,15 @@ class Supervisor:
         self._admin = admin
         self._fleet = Fleet(on_load is not None, retries_reloads, shutdown_delay)
         # The objects behind the numbers in the fleet.
+        metrics = None if admin is None else admin.state.metrics
+        self._workers = WorkerProcesses(work, budget, limits, metrics)
         self._listeners: list[socket.socket] = []
         self._generations: dict[int, Generation] = {}
-        self._processes: dict[int, _Process] = {}
         self._generation_numbers = count(1)
         self._load_problem = ""
         self._loader: Loader | None = None
         # The sources of events.
         self._signals = Signals()
-        self._lifeline, self._lifeline_end = os.pipe()
-        self._ready, self._ready_end = os.pipe()
         self._had_terminal = has_terminal()
 
     def run(self) -> int:
@@ -180,16 +129,16 @@ class Supervisor:
 
     def _wait(self) -> Iterator[Event]:
         """Wait until something happens or a start is due, and yield what has happened."""
-        exits = {item.process.sentinel: number for number, item in self._processes.items()}
-        sources: list[Any] = [self._signals.descriptor, self._ready, *exits]
+        exits = self._workers.sentinels()
+        sources: list[Any] = [self._signals.descriptor, self._workers.ready, *exits]
         if self._loader is not None:
             sources.append(self._loader.receiver)
         admin_sentinel = None if self._admin is None else self._admin.sentinel
         if admin_sentinel is not None:
             sources.append(admin_sentinel)
         found = connection.wait(sources, self._timeout())
-        if self._ready in found:  # first: a worker may die right after it was ready
-            yield from self._read_ready()
+        if self._workers.ready in found:  # first: a worker may die right after it was ready
+            yield from map(events.WorkerReady, self._workers.read_ready())
         if self._signals.descriptor in found:
             yield from filter(None, map(self._signal_event, self._signals.read()))
         for sentinel, number in exits.items():
@@ -206,10 +155,6 @@ class Supervisor:
         times = [] if due is None else [max(0.0, due - time.monotonic())]
         return min(times if interval is None else [*times, interval], default=None)
 
-    def _read_ready(self) -> Iterator[Event]:
-        for number in os.read(self._ready, 65536).split():
-            yield events.WorkerReady(int(number))
-
     def _signal_event(self, number: int) -> Event | None:
         lost_terminal = self._had_terminal and not has_terminal()
         if number == signal.SIGHUP and not lost_terminal:
@@ -217,10 +162,7 @@ class Supervisor:
         return events.StopRequested() if number in HANDLED else None
 
     def _worker_exited(self, number: int) -> Event:
-        item = self._processes.pop(number)
-        item.process.join()
-        self._budget.close_account(item.account)
-        self._limits.close_worker(item.limits)
+        item = self._workers.join(number)
         if self._admin is not None:
             worker = next(worker for worker in self._fleet.workers if worker.number == number)
             self._admin.state.record_exit(item.page, has_died=not worker.is_leaving)
@@ -289,9 +231,9 @@ class Supervisor:
             case actions.StartWorker():
                 return self._start_worker(action)
             case actions.Retire(number):
-                self._kill(number, RETIRE)
+                self._workers.send(number, RETIRE)
             case actions.Terminate(number):
-                self._kill(number, signal.SIGTERM)
+                self._workers.send(number, signal.SIGTERM)
             case actions.CloseListeners():
                 self._close_listeners()
             case actions.Announce():
@@ -342,53 +284,24 @@ class Supervisor:
             self._admin.start(enter_child)
 
     def _start_worker(self, action: actions.StartWorker) -> Event | None:
-        generation = self._generations[action.generation]
-        self._limits.prepare(generation.plan.limited_entries)
-        limits = self._limits.open_worker()
-        account = self._budget.open_account() if limits is not None else None
-        if account is None or limits is None:  # after many reloads in a short time
-            if limits is not None:
-                self._limits.close_worker(limits)
-            return events.StartPostponed(action.worker)
-        page = self._admin.state.metrics.open_page() if self._admin is not None else None
         listener = self._listeners[action.listener]
 
-        def on_ready() -> None:
-            os.write(self._ready_end, b"%d\n" % action.worker)
-
-        spec = WorkerSpec(
-            generation.plan,
-            generation.artefacts,
-            account,
-            limits,
-            page,
-            listener,
-            self._lifeline,
-            on_ready,
-        )
-
-        def run() -> None:
+        def enter_child() -> None:
             self._enter_child()
             for other in self._listeners:
                 if other is not listener:
                     other.close()
-            os._exit(self._work(spec))
 
-        process = _fork.Process(target=run, name="wagi worker")
-        with signals_blocked():
-            process.start()
-        self._processes[action.worker] = _Process(process, account, limits, page)
-        return None
+        generation = self._generations[action.generation]
+        if self._workers.start(action.worker, generation, listener, enter_child):
+            return None
+        return events.StartPostponed(action.worker)
 
     def _enter_child(self) -> None:
         """Detach a forked process from the supervisor's signals and pipes."""
         self._signals.close()
-        os.close(self._lifeline_end)
+        self._workers.enter_child()
         reset_signals()
-
-    def _kill(self, number: int, signal_number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._processes[number].process.pid or 0, signal_number)
 
     def _cancel_load(self) -> None:
         if self._loader is not None:
@@ -402,14 +315,9 @@ class Supervisor:
     def _close(self) -> None:
         self._cancel_load()
         self._close_listeners()
-        for item in self._processes.values():  # only after an internal error
-            item.process.kill()
-            item.process.join()
+        self._workers.close()
         if self._admin is not None:
             self._admin.close()
         for generation in self._generations.values():
             generation.close()
-        self._limits.close()
         self._signals.close()
-        for number in (self._lifeline, self._lifeline_end, self._ready, self._ready_end):
-            os.close(number)

@@ -16,8 +16,9 @@ from typing import Any
 
 from wagi.gateway.answering import reject
 from wagi.gateway.gateway import Gateway
-from wagi.http.connection import NEW_CONNECTION_GRACE_S, HttpOptions, has_input
+from wagi.http.connection import NEW_CONNECTION_GRACE_S, has_input
 from wagi.http.errors import HTTPError
+from wagi.http.options import HttpOptions
 from wagi.http.request import Request
 from wagi.http.server import HttpServer
 

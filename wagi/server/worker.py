@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from wagi.gateway.answering import answer, reject
 from wagi.gateway.gateway import Gateway
-from wagi.http.connection import HttpOptions
+from wagi.http.options import HttpOptions
 from wagi.http.server import HttpServer
 from wagi.observe.metrics.families import (
     CONNECTIONS,

@@ -28,7 +28,7 @@ from wagi.gateway.concurrency import single_worker
 from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Plan
 from wagi.guest.budget import MemoryBudget
-from wagi.http.connection import HttpOptions
+from wagi.http.options import HttpOptions
 from wagi.http.request import Request
 from wagi.http.server import HttpServer
 from wagi.observe.exchange import Exchange
