@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
+
+class Input(Protocol):
+    """The standard input, as host calls in Python read it."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether a read returns at once, with bytes or with the end of file."""
+
+    def take(self, length: int) -> bytes:
+        """Remove and return at most ``length`` bytes; empty at the end of file."""
+
+
+class Output(Protocol):
+    """The standard output, as host calls in Python write it."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that can be written now; at 0 the guest has to wait."""
+
+    def write(self, data: bytes) -> None:
+        """Append output, at most ``room`` bytes."""
+
 
 class Stdin:
     """The input that the guest has not read yet."""

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.toolchains import missing, tool
 from wagi.guest import core
-from wagi.guest.capi.store import StoreFields
+from wagi.guest.capi.store_fields import StoreFields
 
 GUESTS = int(os.environ.get("WAGI_CORE_GUESTS", "20000"))
 DRIVER = Path(__file__).with_name("calls_driver.c")

@@ -7,6 +7,7 @@ guest on a fiber of its own::
     engine        Engine compiles modules and allocates the memory of guests
     linker        Linker provides the host calls, InstancePre is a module with its imports resolved
     store_config  StoreConfig is what the stores of all guests of a handler share
+    store_fields  the fields of a store that the C API writes to
     store         Store runs one instance, from start to end
     compiled      CompiledStore is a Store that the compiled core runs
 

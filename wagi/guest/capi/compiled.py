@@ -6,9 +6,11 @@ from functools import cached_property
 
 from wagi.guest.capi import api
 from wagi.guest.capi.engine import Memory
-from wagi.guest.capi.store import Input, MakeGuest, Output, Store, StoreFields, no_export
+from wagi.guest.capi.store import MakeGuest, Store, no_export
 from wagi.guest.capi.store_config import StoreConfig
+from wagi.guest.capi.store_fields import EXTERN_MEMORY, MEMORY, OF, StoreFields
 from wagi.guest.outcome import EngineError, Outcome, Returned
+from wagi.guest.streams import Input, Output
 
 _SUSPENDED, _ENDED, _FAILED, _NO_EXPORT, _NO_CLOCK = range(5)  # store_state_t
 
@@ -98,9 +100,15 @@ class CompiledStore(Store):
         size = api.core.memory_size(self._at) if self._at else -1
         return None if size < 0 else size
 
+    def _find_memory(self) -> int:
+        """Return the address of the memory; 0 if it has not been looked up."""
+        if self._fields.memory.kind != EXTERN_MEMORY:
+            return 0
+        return int(api.memory_data(self._context, self._at + MEMORY + OF))
+
     def _free(self) -> None:
         if self._at:
-            memory = self._memory_place() if self._engine.memory is Memory.POOL else 0
+            memory = self._find_memory() if self._engine.memory is Memory.POOL else 0
             self._memory = memoryview(b"")
             self._has_memory = self.memory_is_current = False
             address, self._at = self._at, 0

@@ -4,86 +4,36 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes import (
-    POINTER,
-    c_double,
-    c_int32,
-    c_uint8,
-    c_uint32,
-    c_void_p,
-    cast,
-)
+from ctypes import POINTER, c_uint32, c_void_p, cast
 from time import monotonic, thread_time
-from typing import Any, Protocol
+from typing import Any
 
 import wasmtime
 from wasmtime import _bindings as c
-from wasmtime import _ffi as ffi
 
 from wagi.guest.capi import api
 from wagi.guest.capi.linker import VALUE_AT, Waiting
 from wagi.guest.capi.store_config import StoreConfig
+from wagi.guest.capi.store_fields import (
+    ERROR,
+    EXTERN_FUNC,
+    EXTERN_MEMORY,
+    FUNCTION,
+    MEMORY,
+    OF,
+    TRAP,
+    StoreFields,
+)
 from wagi.guest.errno import EFAULT, GuestExit, GuestFault, GuestTrap, NoMemoryFault, errno_of
 from wagi.guest.outcome import EngineError, Exit, Outcome, Returned, Trap
 from wagi.guest.scheduler import SLICE, SLICE_TICKS
-from wagi.guest.streams import Stdin, Stdout
+from wagi.guest.streams import Input, Output, Stdin, Stdout
 
 _STRAIGHT_LINE_SECONDS = 0.1
 """CPU time, in seconds, that a guest may use after its slice without reaching a point at which it
 can be suspended. Loops and function entries are such points; a long straight line of host calls
 has none."""
-
-
-class Input(Protocol):
-    """The standard input, as host calls in Python read it."""
-
-    @property
-    def readable(self) -> bool:
-        """Whether a read returns at once, with bytes or with the end of file."""
-
-    def take(self, length: int) -> bytes:
-        """Remove and return at most ``length`` bytes; empty at the end of file."""
-
-
-class Output(Protocol):
-    """The standard output, as host calls in Python write it."""
-
-    @property
-    def room(self) -> int:
-        """Bytes that can be written now; at 0 the guest has to wait."""
-
-    def write(self, data: bytes) -> None:
-        """Append output, at most ``room`` bytes."""
-
-
-class StoreFields(ctypes.Structure):
-    """Memory that the C API writes to during the life of an instance.
-
-    The layout, drawn in core/store.h, is that of the first fields of the core's ``store_t``.
-    """
-
-    _fields_ = (
-        ("instance", ffi.wasmtime_instance_t),
-        ("function", ffi.wasmtime_extern_t),
-        ("memory", ffi.wasmtime_extern_t),
-        ("trap", c_void_p),
-        ("error", c_void_p),
-        ("slice_end", c_double),
-        ("started_at", c_double),
-        ("exit_status", c_int32),
-        ("has_exited", c_uint8),
-        ("streams", c_uint8),
-        ("context", c_void_p),
-    )
-
-
-_TRAP, _ERROR = StoreFields.trap.offset, StoreFields.error.offset
-_FUNCTION, _MEMORY = StoreFields.function.offset, StoreFields.memory.offset
-_OF = ffi.wasmtime_extern_t.of.offset
-_EXTERN_FUNC = ffi.WASMTIME_EXTERN_FUNC.value
-_EXTERN_MEMORY = ffi.WASMTIME_EXTERN_MEMORY.value
 _RETURNED = Returned()
-
 
 MakeGuest = Callable[["Store"], Any]
 """Makes the first argument of a store's host calls in Python."""
@@ -153,7 +103,7 @@ class Store:
         if pre.needs_wasi:  # wasmtime's WASI aborts the process in a store without a context
             api.set_wasi(self._context, api.wasi_new())
         self.slice_end = 0.0
-        arguments = pre.address, self._context, at, at + _TRAP, at + _ERROR
+        arguments = pre.address, self._context, at, at + TRAP, at + ERROR
         self._future: int | None = api.instantiate(*arguments)
 
     @property
@@ -236,11 +186,11 @@ class Store:
         """Start a call of an exported function without parameters and results."""
         at = self._at
         self._is_instantiated = True
-        found = api.instance_export(self._context, at, export, len(export), at + _FUNCTION)
-        if not found or self._fields.function.kind != _EXTERN_FUNC:
+        found = api.instance_export(self._context, at, export, len(export), at + FUNCTION)
+        if not found or self._fields.function.kind != EXTERN_FUNC:
             raise no_export(export)
-        function = at + _FUNCTION + _OF
-        self._future = api.call(self._context, function, None, 0, None, 0, at + _TRAP, at + _ERROR)
+        function = at + FUNCTION + OF
+        self._future = api.call(self._context, function, None, 0, None, 0, at + TRAP, at + ERROR)
 
     def _take_outcome(self) -> Outcome:
         fields = self._fields
@@ -265,39 +215,33 @@ class Store:
         """
         if self.memory_is_current:
             return self._memory
-        at = self._at + _MEMORY
+        at = self._at + MEMORY
         if not self._has_memory:
-            if self._fields.memory.kind != _EXTERN_MEMORY:  # the core may have looked it up
+            if self._fields.memory.kind != EXTERN_MEMORY:  # the core may have looked it up
                 assert self.caller, "a host call has to use the memory before it waits"
                 found = api.caller_export(self.caller, b"memory", 6, at)
-                if not found or self._fields.memory.kind != _EXTERN_MEMORY:
+                if not found or self._fields.memory.kind != EXTERN_MEMORY:
                     raise NoMemoryFault
             self._has_memory = True
-        size = api.memory_size(self._context, at + _OF)
+        size = api.memory_size(self._context, at + OF)
         if size != len(self._memory):  # a memory never shrinks, and moves only when it grows
-            self._memory_address = api.memory_data(self._context, at + _OF)
+            self._memory_address = api.memory_data(self._context, at + OF)
             self._memory = api.view(self._memory_address, size, api.WRITABLE)
         self.memory_is_current = True
         return self._memory
 
-    def _memory_place(self) -> int:
-        """Return the address of the memory; 0 if it has not been looked up."""
-        if self._fields.memory.kind != _EXTERN_MEMORY:
-            return 0
-        return int(api.memory_data(self._context, self._at + _MEMORY + _OF))
-
     @property
     def memory_size(self) -> int | None:
         """Size of the exported memory in bytes, 0 without one; None before instantiation ends."""
-        at = self._at + _MEMORY
+        at = self._at + MEMORY
         if not self._has_memory:
             if not self._is_instantiated:
                 return None
             found = api.instance_export(self._context, self._at, b"memory", 6, at)
-            if not found or self._fields.memory.kind != _EXTERN_MEMORY:
+            if not found or self._fields.memory.kind != EXTERN_MEMORY:
                 return 0
             self._has_memory = True
-        return int(api.memory_size(self._context, at + _OF))
+        return int(api.memory_size(self._context, at + OF))
 
     def close(self) -> None:
         """Free everything; a running guest is cancelled. Idempotent."""
