@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.programs import wasmtime_command
-from tests.guest.component.test_flattening import STRUCTURES
 from tests.support.bindles import handler, write_standalone
-from tests.support.components import COMMAND, HANDLER, PROGRAM, component
+from tests.support.components import CIRCLE, COMMAND, HANDLER, PROGRAM, component
 from tests.support.registry import registry
 from tests.support.server import ENVIRONMENT, run_wagi, serving, write_files
 from tests.support.strings import block
@@ -164,7 +163,7 @@ def test_initializers_are_called_first(folder: Path) -> None:
 NOT_RUNNING = {
     "http": (component(HANDLER), "is a wasi:http handler, which is not supported yet: build a"),
     "unknown": (
-        component(STRUCTURES["circle"][0], *STRUCTURES["circle"][1]),
+        component(COMMAND, CIRCLE),
         "has an unknown structure (circle of functions): build for WASI preview 1",
     ),
     "empty": (b"\0asm\x0d\0\x01\0", "exports neither wasi:cli/run nor wasi:http/incoming-handler"),

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.dev.test_watcher import wait
 from tests.support.registry import background
 from tests.support.server import (
     ENVIRONMENT,
@@ -115,7 +114,7 @@ def test_a_compiled_template(
         assert server.get("/any/path").text == "Hello from WAGI/1\n"
         write_files(app, {source: program.replace("Hello", "Hallo")})
         expected = "Hallo from WAGI/1\n"
-        wait(server, "/", expected, seconds=120)
+        server.wait_for_text("/", expected, seconds=120)
 
 
 def test_the_template_for_grain(tmp_path: Path) -> None:
@@ -294,7 +293,7 @@ def test_files(tmp_path: Path) -> None:
         write_files(tmp_path, {"data/a.txt": "new"})
         assert server.get("/?data/a.txt").text == "a"
         server.process.send_signal(signal.SIGHUP)
-        wait(server, "/?data/a.txt", "new", seconds=60)
+        server.wait_for_text("/?data/a.txt", "new", seconds=60)
     assert (tmp_path / "data/a.txt").read_text() == "new"
 
 
@@ -346,11 +345,11 @@ def test_changed_files_are_reloaded(tmp_path: Path) -> None:
     with spin(tmp_path, manifest, "--watch", main_wasm=module) as server:
         assert server.get("/?data/a.txt").text == "a"
         write_files(tmp_path, {"data/a.txt": "new"})
-        wait(server, "/?data/a.txt", "new", seconds=60)
+        server.wait_for_text("/?data/a.txt", "new", seconds=60)
         write_files(tmp_path, {"data/deep/b.txt": "b"})
-        wait(server, "/?data/deep/b.txt", "b", seconds=60)
+        server.wait_for_text("/?data/deep/b.txt", "b", seconds=60)
         write_files(tmp_path, {"site/index.html": "changed"})
-        wait(server, "/?www/index.html", "changed", seconds=60)
+        server.wait_for_text("/?www/index.html", "changed", seconds=60)
 
 
 def test_outbound_hosts(tmp_path: Path) -> None:

@@ -9,26 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.strings import block
-from wagi.cgi.environment import BadRequest, RequestHead, RouteVariables, arguments
+from tests.support.variables import DROPPED, HEAD, parsed
+from wagi.cgi.environment import BadRequest, RouteVariables, arguments
 
 pytestmark = pytest.mark.fast
 
 Headers = list[tuple[bytes, bytes]]
-HEAD = RequestHead(
-    method="GET",
-    path="/r",
-    query=None,
-    protocol="HTTP/1.1",
-    headers=(),
-    content_length=0,
-    scheme="http",
-    server_name="example.com",
-    server_port="80",
-    remote_address="192.0.2.1",
-    remote_port="51234",
-    server_address="192.0.2.2",
-)
-DROPPED = ("proxy", "connection", "transfer-encoding", "proxy-authorization")
 
 
 def environment(
@@ -42,16 +28,6 @@ def variables_of(**fields: Any) -> dict[str, str]:
     """Return the variables of ``HEAD`` with some fields changed."""
     route = RouteVariables.prepare("/r", "/r", {})
     return parsed(route.environment(HEAD._replace(**fields), ""))
-
-
-def parsed(variables: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for line in variables.split(b"\0")[:-1]:
-        name, equals, value = line.decode().partition("=")
-        assert equals
-        assert name not in found, f"{name} is set twice"
-        found[name] = value
-    return found
 
 
 token = st.text("abcXYZ-_09!", min_size=1, max_size=12).map(str.encode)

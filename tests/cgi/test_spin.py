@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cgi.test_environment import HEAD, parsed
+from tests.support.variables import HEAD, parsed
 from wagi.cgi.environment import RouteVariables
 from wagi.cgi.spin import SpinRoute, client_address
 

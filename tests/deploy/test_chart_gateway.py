@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from wasmtime import wat2wasm
 
-from tests.server.test_reload_on_change import wait_for
 from tests.support.admin import Admin
 from tests.support.helm import CHART, VALUES, Pod, content_of, find, render
 from tests.support.registry import docker_config, login, registry_with_passwords
@@ -45,7 +44,7 @@ def test_a_handler_and_a_page_of_a_configmap(tmp_path: Path) -> None:
         changed["hello.wat"] = printing(TEXT_HEAD + "changed")
         changed["public__index.html"] = "new"
         pod.write("modules", changed)
-        wait_for(server, "changed", "/hello")
+        server.wait_for_text("/hello", "changed")
         assert server.get("/").text == "new"
 
 

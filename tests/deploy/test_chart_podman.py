@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deploy.test_image import get, wait_for
-from tests.support.containers import inspect, logs, podman, run_options
+from tests.support.containers import get, inspect, logs, podman, run_options, wait_until_ready
 from tests.support.helm import Manifest, find, render
 from tests.support.nginx import free_port
 
@@ -45,7 +44,7 @@ def test_the_pod(image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
     try:
         podman("kube", "play", "--network", "host", str(file))
-        wait_for(NAME, admin, "/readyz")
+        wait_until_ready(NAME, admin, "/readyz")
         status, body = get(http, "/")
         assert (status, body[:16]) == (200, b"wagi is running.")
         found = inspect("container", NAME)

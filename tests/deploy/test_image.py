@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import shlex
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +15,17 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.deploy.conftest import LABELS, build_image
-from tests.support.containers import BASE, build, inspect, logs, podman, run_options, running
+from tests.support.containers import (
+    BASE,
+    build,
+    get,
+    inspect,
+    logs,
+    podman,
+    run_options,
+    running,
+    wait_until_ready,
+)
 from tests.support.nginx import free_port
 from tests.support.server import ROOT, write_files
 from tests.support.shell import BLOCK
@@ -42,30 +50,6 @@ MODULES: dict[str, str | bytes] = {
     '[[module]]\nroute = "/big"\nmodule = "big.wat"\n',
 }
 containers = pytest.mark.xdist_group("containers")
-
-
-def get(port: int, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
-def wait_for(container: str, port: int, path: str = "/hello") -> None:
-    """Wait until a container responds with 200."""
-    deadline = time.monotonic() + 120
-    status = 0
-    while status != 200:
-        state = inspect("container", container)["State"]
-        assert state["Running"], (state, logs(container))
-        assert time.monotonic() < deadline, (status, logs(container))
-        try:
-            status, _ = get(port, path)
-        except OSError:
-            time.sleep(0.05)
 
 
 def in_container(image: str, code: str) -> str:
@@ -168,7 +152,7 @@ def test_it_runs_within_64_mib(image: str, tmp_path: Path) -> None:
         *("--volume", f"{readable(tmp_path)}:/srv/wagi:ro"),
     )
     with running(image, *options) as container:
-        wait_for(container, port)
+        wait_until_ready(container, port)
         (usage,) = json.loads(podman("stats", "--no-stream", "--format", "json", container).stdout)
         assert seconds(usage["cpu_time"]) <= MAX_START_CPU_SECONDS
         for _ in range(300):
@@ -206,7 +190,7 @@ def test_probes_and_the_memory_budget_in_256_mib(image: str, tmp_path: Path) -> 
         *("--volume", f"{readable(tmp_path)}:/srv/wagi:ro"),
     )
     with running(image, *options) as container:
-        wait_for(container, admin, "/readyz")
+        wait_until_ready(container, admin, "/readyz")
         assert get(port, "/hello") == (200, b"hello\n")
         assert get(admin, "/livez")[0] == 200
         metrics = get(admin, "/metrics")[1].decode()
@@ -240,7 +224,7 @@ def test_the_page_shows_an_image_with_handlers(image: str, tmp_path: Path) -> No
         del options[at : at + 2]
     options[options.index("WAGI_ADMIN_LISTEN=:9464")] = f"WAGI_ADMIN_LISTEN=127.0.0.1:{admin}"
     with running("localhost/site", *options, "--env", f"PORT={port}") as container:
-        wait_for(container, admin, "/readyz")
+        wait_until_ready(container, admin, "/readyz")
         assert get(port, "/hello") == (200, b"hello\n")
         # Both modules have been compiled before.
         listed = podman("exec", container, "ls", "/var/cache/wagi/artefacts").stdout.split()

@@ -19,7 +19,6 @@ from tests.support.server import (
     ONE_WORKER,
     START_TIMEOUT,
     WAGI,
-    Server,
     serving,
     write_files,
 )
@@ -27,15 +26,6 @@ from tests.support.toolchains import EXAMPLES, python_module
 from tests.support.wat import TEXT_HEAD, Program, printing
 
 MANIFEST = '[[module]]\nroute = "/"\nmodule = "m.wat"\n'
-
-
-def wait(server: Server, path: str, expected: str, seconds: float = 10.0) -> float:
-    """Send requests until the response is as expected; return the seconds this took."""
-    started = time.monotonic()
-    while server.get(path).text != expected:
-        assert time.monotonic() - started < seconds, server.log
-        time.sleep(0.005)
-    return time.monotonic() - started
 
 
 def test_changes_are_served(tmp_path: Path) -> None:
@@ -60,18 +50,18 @@ def test_changes_are_served(tmp_path: Path) -> None:
         asker = threading.Thread(target=ask)
         asker.start()
         write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "two")})
-        wait(server, "/", "two")
+        server.wait_for_text("/", "two", seconds=10)
         write_files(tmp_path, {"vars.env": "GIVEN=2\n"})
         _until(lambda: server.get("/env").variables["GIVEN"] == "2")
         more = manifest + '[[module]]\nroute = "/more"\nmodule = "sub/more.wat"\n'
         write_files(tmp_path, {"sub/more.wat": printing(TEXT_HEAD + "more"), "modules.toml": more})
-        wait(server, "/more", "more")
+        server.wait_for_text("/more", "more", seconds=10)
         write_files(tmp_path, {"sub/more.wat": printing(TEXT_HEAD + "much more")})
-        wait(server, "/more", "much more")
+        server.wait_for_text("/more", "much more", seconds=10)
         # As many editors and compilers do it: a new file replaces the old one.
         (tmp_path / "new").write_text(printing(TEXT_HEAD + "three"))
         (tmp_path / "new").replace(tmp_path / "m.wat")
-        wait(server, "/", "three")
+        server.wait_for_text("/", "three", seconds=10)
         stop.set()
         asker.join()
         assert failed == []
@@ -100,7 +90,7 @@ def test_a_failed_reload_is_reported(tmp_path: Path) -> None:
         server.wait_for_log("unknown key 'modul'")
         write_files(tmp_path, {"modules.toml": MANIFEST})
         write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "better")})
-        wait(server, "/", "better")
+        server.wait_for_text("/", "better", seconds=10)
         assert "Failed to load" not in server.get("/nowhere").text
 
 
@@ -136,13 +126,13 @@ def test_a_build(tmp_path: Path) -> None:
         assert f"building: {command}\ncompiled\n" in server.log
         source = (tmp_path / "src/hello.c").read_text()
         (tmp_path / "src/hello.c").write_text(source.replace("Hello", "Hallo"))
-        wait(server, "/", before.replace("Hello", "Hallo"), seconds=60)
+        server.wait_for_text("/", before.replace("Hello", "Hallo"), seconds=60)
         (tmp_path / "src/hello.c").write_text("nonsense")
         server.wait_for_log("the build failed with status 1", seconds=60)
         assert server.get("/").text == before.replace("Hello", "Hallo")
         assert "Failed to load:\n    the build failed with status 1" in server.get("/no").text
         (tmp_path / "src/hello.c").write_text(source)
-        wait(server, "/", before, seconds=60)
+        server.wait_for_text("/", before, seconds=60)
 
 
 @pytest.mark.parametrize("at_start", [True, False])
@@ -184,7 +174,7 @@ def test_requests_in_flight_finish_on_the_old_version(tmp_path: Path) -> None:
         time.sleep(0.3)
         new = {"m.wat": printing(TEXT_HEAD + "new"), "v.wat": printing(TEXT_HEAD + "2")}
         write_files(tmp_path, new)
-        wait(server, "/version", "2")
+        server.wait_for_text("/version", "2", seconds=10)
         assert answers == []
         asker.join()
         assert answers == ["old"]

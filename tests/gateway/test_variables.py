@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.cgi.test_environment import HEAD
 from tests.support.toolchains import require_core
+from tests.support.variables import HEAD
 from wagi.cgi.environment import BadRequest, RequestHead, RouteVariables
 from wagi.gateway.variables import build_environment
 from wagi.guest import core

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.waiting import wait_until
 from wagi.observe.module_log import LINE_LIMIT, MAX_LINES, ModuleLogs, Stderr
 from wagi.observe.text import one_line, paragraph
 from wagi.observe.writer import Output, Writer, to_descriptor
@@ -63,19 +63,12 @@ def test_a_full_log_is_rotated(tmp_path: Path) -> None:
     path, rotated = log.path, log.path.with_name("module.stderr.1")
     for number in range(40):
         log.append([b"%d" % number * 50], "id")
-        wait_until(lambda: rotated.exists() or path.exists())
+        wait_until(lambda: rotated.exists() or path.exists(), seconds=10)
         time.sleep(0.01)  # one write per line
     logs.close()
     current = path.stat().st_size if path.exists() else 0
     assert current < 1024
     assert 1024 <= rotated.stat().st_size < 3 * 1024
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_an_unwritable_log_is_reported_once(

@@ -7,47 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.route_maps import POD
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError
 from wagi.routemap.entries import RouteMap
 from wagi.routemap.pod import read_pods
 
 pytestmark = pytest.mark.fast
-
-POD = """\
-apiVersion: v1
-kind: Pod
-metadata:
-  name: sample
-  annotations:
-    alpha.wagi.krustlet.dev/default-host: "0.0.0.0:3001"
-    alpha.wagi.krustlet.dev/modules: |
-      {
-        "second": {"route": "/second/...", "entrypoint": "run", "allowed_hosts": ["https://a.b"]},
-        "first": {"route": "/"}
-      }
-spec:
-  hostNetwork: true
-  containers:
-    - name: first
-      image: registry.example/first:1.0.0
-      env:
-        - {name: GREETING, value: hi}
-        - name: EMPTY
-      volumeMounts:
-        - {name: data, mountPath: /data, readOnly: true}
-        - {name: data, mountPath: /again}
-    - name: second
-      image: registry.example/second
-      imagePullPolicy: Never
-  volumes:
-    - name: data
-      hostPath: {path: /srv/data, type: Directory}
-  nodeSelector:
-    kubernetes.io/arch: wasm32-wagi
-  tolerations:
-    - {key: node.kubernetes.io/network-unavailable, operator: Exists}
-"""
 
 
 def read(folder: Path, text: str = POD) -> RouteMap:

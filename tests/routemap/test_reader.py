@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.routemap.test_pod import POD
+from tests.support.route_maps import POD
 from wagi.errors import ConfigurationError
 from wagi.routemap.entries import Location
 from wagi.routemap.reader import read_route_map

@@ -7,118 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.route_maps import DIGEST, SPIN_1, by_route, read_spin
 from wagi.cgi.spin import SpinRoute
 from wagi.errors import ConfigurationError
-from wagi.routemap.entries import Location, ModuleEntry, RouteMap
+from wagi.routemap.entries import Location
 from wagi.routemap.reader import find_route_map, read_route_map
 from wagi.sources.file_mounts import FileMount, FileMounts
 
 pytestmark = pytest.mark.fast
-
-DIGEST = "0123456789abcdef" * 4
-VERSION_2 = f"""\
-#:schema https://schemas.spinframework.dev/spin/manifest-v2/latest.json
-spin_manifest_version = 2
-
-[application]
-name = "sample"
-version = "1.0.0"
-description = "A sample"
-authors = ["Ann"]
-targets = ["spin-up:3.3"]
-
-[application.trigger.http]
-base = "/app/"
-
-[application.tool.wagi]
-timeout = 5
-
-[[trigger.http]]
-id = "all"
-route = "/..."
-component = "first"
-executor = {{ type = "wagi", argv = "prog ${{ARGS}}", entrypoint = "main" }}
-
-[[trigger.http]]
-route = "/first/"
-component = "first"
-executor = {{ type = "wagi" }}
-
-[[trigger.http]]
-route = "/longer/path/..."
-component = "second"
-executor = {{ type = "wagi" }}
-
-[[trigger.http]]
-route = "/longer/*"
-executor = {{ type = "wagi" }}
-[trigger.http.component]
-source = "inline.wasm"
-
-[component.first]
-source = "target/first.wasm"
-description = "The first"
-environment = {{ GREETING = "hi" }}
-files = ["images/**/*.png", {{ source = "./static", destination = "/" }}]
-exclude_files = ["**/secret"]
-allowed_outbound_hosts = ["https://a.example", "*://b.example:*"]
-key_value_stores = []
-variables = {{}}
-[component.first.build]
-command = "make all"
-workdir = "native code"
-watch = ["src/**/*.c", "Makefile"]
-[component.first.tool.wagi]
-memory_limit = "1MiB"
-timeout = 0
-[component.first.tool.other]
-anything = 1
-[component.first.profile.debug]
-source = "debug.wasm"
-
-[component.second.source]
-url = "https://a.example/second.wasm"
-digest = "sha256:{DIGEST}"
-"""
-VERSION_1 = """\
-spin_version = "1"
-name = "sample"
-version = "1.0.0"
-authors = ["Ann"]
-description = "A sample"
-trigger = { type = "http", base = "/" }
-
-[[component]]
-id = "second"
-source = "second.wasm"
-description = "The second"
-environment = { GREETING = "hi" }
-files = ["static/*"]
-allowed_http_hosts = ["a.example"]
-allowed_outbound_hosts = ["http://b.example"]
-[component.trigger]
-route = "/..."
-executor = { type = "wagi" }
-[component.build]
-command = ["npm install", "npm run build"]
-
-[[component]]
-id = "first"
-source = "first.wasm"
-[component.trigger]
-route = "/"
-executor = { type = "wagi" }
-"""
-
-
-def read(folder: Path, text: str = VERSION_2) -> RouteMap:
-    path = folder / "spin.toml"
-    path.write_text(text)
-    return read_route_map(path)
-
-
-def by_route(folder: Path, text: str = VERSION_2) -> dict[str, ModuleEntry]:
-    return {entry.route: entry for entry in read(folder, text).modules}
 
 
 def place_of(location: Location) -> Location:
@@ -128,7 +24,7 @@ def place_of(location: Location) -> Location:
 
 def test_exact_routes_come_first_then_the_longest(tmp_path: Path) -> None:
     """Each with the base; their order in the file does not count."""
-    found = read(tmp_path)
+    found = read_spin(tmp_path)
     assert [entry.route for entry in found.modules] == [
         "/app/first", "/app/longer/path/...", "/app/longer/...", "/app/...",
     ]  # fmt: skip
@@ -202,7 +98,7 @@ def test_locations(tmp_path: Path) -> None:
 
 
 def test_version_1(tmp_path: Path) -> None:
-    first, second = read(tmp_path, VERSION_1).modules
+    first, second = read_spin(tmp_path, SPIN_1).modules
     assert (first.route, first.module) == ("/", str(tmp_path / "first.wasm"))
     assert (second.route, second.module) == ("/...", str(tmp_path / "second.wasm"))
     assert second.environment == {"GREETING": "hi"}
@@ -229,8 +125,8 @@ def test_version_1(tmp_path: Path) -> None:
     ],
 )
 def test_spellings_of_version_1(tmp_path: Path, old: str, new: str) -> None:
-    assert old in VERSION_1
-    first, _ = read(tmp_path, VERSION_1.replace(old, new)).modules
+    assert old in SPIN_1
+    first, _ = read_spin(tmp_path, SPIN_1.replace(old, new)).modules
     assert first.route == "/"
 
 
@@ -248,7 +144,7 @@ def test_spellings_of_version_1(tmp_path: Path, old: str, new: str) -> None:
     ],
 )
 def test_a_route_with_its_base(tmp_path: Path, base: str, route: str, expected: str) -> None:
-    text = VERSION_1.replace('base = "/"', f'base = "{base}"')
+    text = SPIN_1.replace('base = "/"', f'base = "{base}"')
     text = text.replace('route = "/..."', 'route = "/x/..."')
     text = text.replace('route = "/"', f'route = "{route}"')
     assert expected in by_route(tmp_path, text)
@@ -256,7 +152,7 @@ def test_a_route_with_its_base(tmp_path: Path, base: str, route: str, expected: 
 
 def test_the_file_is_recognized(tmp_path: Path) -> None:
     """By its name or by its version, whatever its name."""
-    (tmp_path / "app.toml").write_text(VERSION_1)
+    (tmp_path / "app.toml").write_text(SPIN_1)
     assert len(read_route_map(tmp_path / "app.toml").modules) == 2
     (tmp_path / "spin.toml").write_text("[[module]]\n")
     with pytest.raises(ConfigurationError, match="expected spin_manifest_version"):

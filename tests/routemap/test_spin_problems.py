@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.routemap.test_spin import DIGEST, VERSION_1, VERSION_2, by_route, read
+from tests.support.route_maps import DIGEST, SPIN_1, SPIN_2, by_route, read_spin
 from wagi.errors import ConfigurationError
 
 pytestmark = pytest.mark.fast
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.fast
 
 def problems(folder: Path, text: str) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
-        read(folder, text)
+        read_spin(folder, text)
     assert caught.value.exit_status == 2
     return [str(problem).removeprefix(f"{folder}/") for problem in caught.value.problems]
 
@@ -394,8 +394,8 @@ VOLUMES_HINT = "move the component to a modules.toml, whose volumes can be writt
     ],
 )
 def test_what_cannot_be_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
-    assert old in VERSION_2
-    found = problems(tmp_path, VERSION_2.replace(old, new, 1))
+    assert old in SPIN_2
+    found = problems(tmp_path, SPIN_2.replace(old, new, 1))
     assert any(message in text for text in found), found
 
 
@@ -419,7 +419,7 @@ def test_what_cannot_be_is_named(tmp_path: Path, old: str, new: str, message: st
     ],
 )
 def test_another_trigger(tmp_path: Path, name: str, message: str) -> None:
-    text = f'{VERSION_2}\n[[trigger.{name}]]\nchannel = "x"\ncomponent = "third"\n'
+    text = f'{SPIN_2}\n[[trigger.{name}]]\nchannel = "x"\ncomponent = "third"\n'
     assert problems(tmp_path, f'{text}[component.third]\nsource = "x.wasm"\n') == [message]
 
 
@@ -478,13 +478,13 @@ def test_another_trigger(tmp_path: Path, name: str, message: str) -> None:
 def test_what_cannot_be_in_version_1_is_named(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
-    assert old in VERSION_1
-    found = problems(tmp_path, VERSION_1.replace(old, new, 1))
+    assert old in SPIN_1
+    found = problems(tmp_path, SPIN_1.replace(old, new, 1))
     assert any(message in text for text in found), found
 
 
 def test_several_problems_are_reported_together(tmp_path: Path) -> None:
-    text = VERSION_2.replace("variables = {}", 'variables = { a = "b" }')
+    text = SPIN_2.replace("variables = {}", 'variables = { a = "b" }')
     text = text.replace("key_value_stores = []", 'key_value_stores = ["default"]')
     found = problems(tmp_path, text.replace('"/longer/path/..."', '"/:x"'))
     assert [message.partition(": ")[0] for message in found] == [
@@ -493,7 +493,7 @@ def test_several_problems_are_reported_together(tmp_path: Path) -> None:
 
 
 def test_a_feature_is_reported_once_for_all_triggers(tmp_path: Path) -> None:
-    text = VERSION_2.replace("key_value_stores = []", 'key_value_stores = ["default"]')
+    text = SPIN_2.replace("key_value_stores = []", 'key_value_stores = ["default"]')
     assert len(problems(tmp_path, text)) == 1
 
 
@@ -530,11 +530,11 @@ def test_a_feature_is_reported_once_for_all_triggers(tmp_path: Path) -> None:
     ],
 )
 def test_warnings(tmp_path: Path, old: str, new: str, message: str) -> None:
-    assert old in VERSION_2
-    (warning,) = read(tmp_path, VERSION_2.replace(old, new, 1)).warnings
+    assert old in SPIN_2
+    (warning,) = read_spin(tmp_path, SPIN_2.replace(old, new, 1)).warnings
     assert str(warning) == f"{tmp_path}/{message}"
 
 
 def test_a_private_component_is_never_served(tmp_path: Path) -> None:
-    found = by_route(tmp_path, VERSION_2.replace('"/longer/path/..."', "{ private = true }"))
+    found = by_route(tmp_path, SPIN_2.replace('"/longer/path/..."', "{ private = true }"))
     assert set(found) == {"/app/first", "/app/longer/...", "/app/..."}

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tests.support.admin import Admin
 from tests.support.nginx import free_port
 from tests.support.server import ONE_WORKER, Server, run_wagi, serving, write_files
 from tests.support.toolchains import tool
+from tests.support.waiting import wait_until
 from tests.support.wat import HELLO, SPIN, TEXT_HEAD, Program
 
 MODULES: dict[str, str | bytes] = {
@@ -48,13 +49,6 @@ def observed(
     listen = ("--admin-listen", f"127.0.0.1:{port}")
     with serving(folder, manifest, *listen, *options, modules=MODULES) as server:
         yield server, Admin(port)
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_probes(tmp_path: Path) -> None:

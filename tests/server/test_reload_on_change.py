@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.configmap import ConfigMap, replace_link
-from tests.support.server import ROOT, Server, serving, write_files
+from tests.support.server import ROOT, serving, write_files
 from tests.support.tls import certificate_of
 from tests.support.wat import TEXT_HEAD, printing
 
@@ -20,13 +20,6 @@ OPTIONS = ("--watch", "--reload-on-change")
 
 def files(answer: str) -> dict[str, str | bytes]:
     return {"modules.toml": MANIFEST, "m.wat": printing(TEXT_HEAD + answer)}
-
-
-def wait_for(server: Server, answer: str, path: str = "/") -> None:
-    deadline = time.monotonic() + 30
-    while server.get(path).text != answer:
-        assert time.monotonic() < deadline, server.log
-        time.sleep(0.02)
 
 
 class Releases:
@@ -56,16 +49,16 @@ def test_links_that_lead_elsewhere(
         assert server.get("/").text == "one"
         for answer in ("two", "three", "four"):
             volume.write(files(answer))
-            wait_for(server, answer)
+            server.wait_for_text("/", answer)
         content = files("five")
         content["modules.toml"] = MANIFEST + MANIFEST.replace('"/"', '"/more"')
         volume.write(content)
-        wait_for(server, "five", "/more")
+        server.wait_for_text("/more", "five")
         volume.write({**files("six"), "modules.toml": "[[modul]]"})
         server.wait_for_log("reload failed(?s:.*)unknown key 'modul'")
         assert server.get("/").text == "five"
         volume.write(files("seven"))
-        wait_for(server, "seven")
+        server.wait_for_text("/", "seven")
         assert server.stop() == 0
 
 
@@ -80,7 +73,7 @@ def test_a_failed_reload_is_retried_and_counted(tmp_path: Path) -> None:
         assert server.get("/").text == "one"
         assert "Reload failed" not in server.get("/nowhere").text
         (tmp_path / "data").mkdir()
-        wait_for(server, "two")
+        server.wait_for_text("/", "two")
         server.wait_for_log("the reload succeeded after it had failed [23] times")
 
 
@@ -92,7 +85,7 @@ def test_nothing_is_built(tmp_path: Path) -> None:
         write_files(tmp_path, {"source": "changed"})
         time.sleep(0.5)
         write_files(tmp_path, files("two"))
-        wait_for(server, "two")
+        server.wait_for_text("/", "two")
     assert not (tmp_path / "built").exists()
 
 
@@ -143,4 +136,4 @@ def test_changes_are_found_without_notifications(tmp_path: Path) -> None:
     ) as server:
         server.wait_for_log("checking for changes every 5 s: OS file watch limit reached")
         write_files(tmp_path, files("two"))
-        wait_for(server, "two")
+        server.wait_for_text("/", "two")

@@ -12,7 +12,6 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import pytest
 from tests.support.server import ONE_WORKER, Server, serving
 from tests.support.tls import certificate_of
 from tests.support.toolchains import python_module
+from tests.support.waiting import wait_until
 from tests.support.wat import HELLO, TEXT_HEAD, Program, printing
 from wagi.config.resources import core_count
 
@@ -118,13 +118,6 @@ def test_a_unix_socket_outlives_its_workers(tmp_path: Path, event_loop: str) -> 
         assert ask() == b"hello\n"
         assert server.stop() == 0
     assert not path.exists()
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def http_body(connection: socket.socket) -> bytes:

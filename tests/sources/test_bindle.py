@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from wasmtime import wat2wasm
 
-from tests.sources.test_registry import module
 from tests.support.bindles import (
     BindleServer,
     bindle_server,
@@ -20,6 +19,7 @@ from tests.support.bindles import (
     parcel,
     write_standalone,
 )
+from tests.support.registry_modules import module
 from tests.support.server import ROOT, run_wagi, serving, write_files
 from tests.support.tls import certificate_of
 from tests.support.toolchains import HANDLERS, compiled

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from tests.sources.test_registry import cache, entry, module
 from tests.support.registry import background, docker_config, login
+from tests.support.registry_modules import cache, entry, module
 from tests.support.server import run_wagi, serving, write_files
 from tests.support.tls import certificate_of
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources.test_registry import MANIFEST, archive, cache, entry, module, push, put_image
 from tests.support.faulty import Faults, faulty_proxy
 from tests.support.nginx import free_port
 from tests.support.registry import Registry, background, registry
+from tests.support.registry_modules import MANIFEST, archive, cache, entry, module, push, put_image
 from tests.support.server import ENVIRONMENT, WAGI, run_wagi, serving, write_files
 
 pytestmark = pytest.mark.xdist_group("faults")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import os
 import re
 import signal
 import subprocess
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -28,38 +25,15 @@ from tests.support.registry import (
     registry_with_passwords,
     registry_with_tokens,
 )
+from tests.support.registry_modules import MANIFEST, archive, cache, entry, module, push, put_image
 from tests.support.server import ENVIRONMENT, WAGI, run_wagi, serving, write_files
 from tests.support.toolchains import HANDLERS, compiled, missing
-from tests.support.wat import TEXT_HEAD, printing
-from wagi.guest.capi.engine import wat_to_wasm
 
 pytestmark = pytest.mark.xdist_group("registry")
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 WASM_TO_OCI = "application/vnd.wasm.content.layer.v1+wasm"
 CNCF = "application/wasm"
-
-
-def module(text: str) -> bytes:
-    """Return a handler that prints a text."""
-    return wat_to_wasm(printing(TEXT_HEAD + text))
-
-
-def entry(reference: str, route: str = "/", extra: str = "") -> str:
-    return f'[[module]]\nroute = "{route}"\nmodule = "{reference}"\n{extra}\n'
-
-
-def cache(folder: Path) -> dict[str, str]:
-    return {"WAGI_MODULE_CACHE": str(folder / "cache")}
-
-
-def push(folder: Path, content: bytes, target: str, *options: str, **environment: str) -> str:
-    """Push with `wagi push`; return the reference by digest."""
-    write_files(folder, {"pushed.wasm": content})
-    done = run_wagi(folder, "push", *options, "pushed.wasm", target, environment=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def blobs(folder: Path) -> set[str]:
@@ -192,26 +166,6 @@ def test_exchange_with_oras(
     (pulled,) = client.pull(f"{anonymous.name}/wagi-{kind}:1", outdir=str(tmp_path / "pulled"))
     assert Path(pulled).name == "pushed.wasm"
     assert Path(pulled).read_bytes() == module("ours")
-
-
-def archive(files: dict[str, bytes], zipped: bool = True) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return gzip.compress(buffer.getvalue()) if zipped else buffer.getvalue()
-
-
-def put_image(
-    registry: Registry, repository: str, media_type: str, content: bytes, tag: str = "1"
-) -> str:
-    config_type = "application/vnd.oci.image.config.v1+json"
-    config = {"mediaType": config_type, **registry.put_blob(repository, b"{}")}
-    layer = {"mediaType": media_type, **registry.put_blob(repository, content)}
-    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}
-    return registry.put_manifest(repository, tag, manifest, MANIFEST)
 
 
 def test_images_built_from_scratch(tmp_path: Path, anonymous: Registry) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources.test_registry import cache, entry, module, push
 from tests.support.faulty import Faults, faulty_proxy
 from tests.support.registry import registry
+from tests.support.registry_modules import cache, entry, module, push
 from tests.support.server import run_wagi, serving, write_files
 
 MODULES = 3

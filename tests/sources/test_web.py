@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources.test_registry import cache, entry, module
 from tests.support.registry import background
+from tests.support.registry_modules import cache, entry, module
 from tests.support.server import run_wagi, serving, write_files
 
 CONTENT = module("from the web" + "." * 100_000)

@@ -131,6 +131,9 @@ HANDLER = """(component
   (export "wasi:http/incoming-handler@0.2.3" (instance $handler)))"""
 """A component whose main module calls functions of WASI preview 2 itself, without an adapter."""
 
+CIRCLE = ('(export "1" (func $adapter "random_get"))', '(export "1" (func $shim "1"))')
+"""A change of ``COMMAND`` after which a function of its shim calls itself."""
+
 
 LIBRARIES = """(component
   (import "wasi:cli/environment@0.2.4" (instance $environment

@@ -9,12 +9,14 @@ another process builds or removes images.
 from __future__ import annotations
 
 import fcntl
+import http.client
 import json
 import os
 import re
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -203,3 +205,28 @@ def _run(
     )
     assert not check or done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    """Send a request; return the status and the body of the response."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def wait_until_ready(container: str, port: int, path: str = "/hello") -> None:
+    """Wait until a container responds with 200."""
+    deadline = time.monotonic() + 120
+    status = 0
+    while status != 200:
+        state = inspect("container", container)["State"]
+        assert state["Running"], (state, logs(container))
+        assert time.monotonic() < deadline, (status, logs(container))
+        try:
+            status, _ = get(port, path)
+        except OSError:
+            time.sleep(0.05)

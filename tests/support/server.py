@@ -118,6 +118,14 @@ class Server:
         """Wait until the access log matches a pattern; return the whole access log."""
         return _wait(lambda: "\n".join(self._stdout), pattern, seconds)
 
+    def wait_for_text(self, path: str, text: str, seconds: float = 30.0) -> float:
+        """Send requests until the body of a response is a text; return the seconds it took."""
+        started = time.monotonic()
+        while self.get(path).text != text:
+            assert time.monotonic() - started < seconds, self.log
+            time.sleep(0.005)
+        return time.monotonic() - started
+
     def get(self, path: str, **options: object) -> Response:
         return self.request("GET", path, **options)  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cgi.test_environment import DROPPED, HEAD
+from tests.support.variables import DROPPED, HEAD
 from wagi.cgi.environment import RequestTooLarge
 from wagi.cgi.spin import SpinRoute
 from wagi.guest.http_exchange import IncomingRequest

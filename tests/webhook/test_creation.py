@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.support.krustlet import POD
+from tests.support.krustlet import OPTIONS, handler, pod_of, seed
+from tests.support.reviews import Json
 from wagi.routemap.pod_injection import MANIFEST
 from wagi.routemap.pod_manifest import DEFAULT_HOST, MODULES
 from wagi.webhook.creation import rewrite
@@ -17,29 +17,7 @@ from wagi.webhook.gateway import GatewayOptions
 
 pytestmark = pytest.mark.fast
 
-OPTIONS = GatewayOptions("registry.example/wagi:0.1.0", variables={"WAGI_ACCESS_LOG": "json"})
 TOKEN = {"name": "token-x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
-
-Json = dict[str, Any]
-
-
-def seed() -> Json:
-    pod: Json = yaml.safe_load(POD.replace("REGISTRY", "registry.example").replace("PORT", "3001"))
-    return pod
-
-
-def pod_of(*containers: Json, modules: Json | None = None, **spec: Any) -> Json:
-    """A pod whose containers are all handlers, unless modules are given."""
-    if modules is None:
-        modules = {item["name"]: {"route": f"/{item['name']}"} for item in containers}
-    return {
-        "metadata": {"name": "p", "annotations": {MODULES: json.dumps(modules)}},
-        "spec": {"containers": list(containers), **spec},
-    }
-
-
-def handler(name: str = "one", **fields: Any) -> Json:
-    return {"name": name, "image": f"registry.example/{name}:1", **fields}
 
 
 def gateway_of(pod: Json) -> Json:

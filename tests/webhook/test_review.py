@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.reviews import patched, review
-from tests.webhook.test_creation import OPTIONS, Json, seed
+from tests.support.krustlet import OPTIONS, seed
+from tests.support.reviews import Json, patched, review
 from wagi.routemap.pod_injection import MANIFEST
 from wagi.routemap.pod_manifest import MODULES
 from wagi.webhook.creation import rewrite

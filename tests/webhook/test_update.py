@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.reviews import merged
-from tests.webhook.test_creation import OPTIONS, Json, handler, pod_of, seed
+from tests.support.krustlet import OPTIONS, handler, pod_of, seed
+from tests.support.reviews import Json, merged
 from wagi.routemap.pod_injection import MANIFEST
 from wagi.routemap.pod_manifest import DEFAULT_HOST, MODULES
 from wagi.webhook.creation import rewrite

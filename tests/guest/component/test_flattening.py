@@ -6,7 +6,7 @@ import pytest
 import wasmtime
 from wasmtime import component as wasmtime_component
 
-from tests.support.components import COMMAND, HANDLER, LIBRARIES, PROGRAM, component
+from tests.support.components import CIRCLE, COMMAND, HANDLER, LIBRARIES, PROGRAM, component
 from wagi.guest.binary import MalformedModuleError, is_component
 from wagi.guest.capi.engine import wat_to_wasm
 from wagi.guest.component.errors import UnsupportedComponentError
@@ -151,7 +151,7 @@ STRUCTURES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
     ),
     "circle": (
         COMMAND,
-        [('(export "1" (func $adapter "random_get"))', '(export "1" (func $shim "1"))')],
+        [CIRCLE],
         "circle of functions",
     ),
     "start function of one of several modules": (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.core.test_calls import CORE, FLAGS, GUESTS, SANITIZERS, compiler, run
+from tests.support.sanitizers import CORE, GUESTS, build, run
 
 DRIVER = Path(__file__).with_name("environment_driver.c")
 
@@ -18,17 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the core is for
 def test_random_requests(tmp_path: Path) -> None:
     """Building variables does not access memory beyond the texts and the buffer."""
     driver = tmp_path / "drive"
-    run(
-        [
-            compiler(),
-            *FLAGS,
-            *SANITIZERS,
-            str(DRIVER),
-            str(CORE / "environment.c"),
-            "-o",
-            str(driver),
-        ]
-    )
+    build(driver, DRIVER, CORE / "environment.c")
     built, _, requests, _ = run([str(driver), "1", str(GUESTS)]).split()
     assert int(requests) == GUESTS
     assert GUESTS // 10 < int(built) < GUESTS
