@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from wagi.errors import WagiError
-from wagi.guest.budget import Lease
+from wagi.guest.budget import NO_LIMIT, Lease
 from wagi.guest.capi.compiled import open_store
 from wagi.guest.capi.store import Store
 from wagi.guest.handler import Handler
@@ -30,9 +30,12 @@ class Guest:
     Attributes:
         cpu_seconds: CPU time used so far, in seconds.
         outcome: How the guest has ended; None before that.
-        output_buffer: Maximum size of the buffered output, in bytes.
-        memory_limit: Maximum linear memory, in bytes.
     """
+
+    cpu_seconds = 0.0
+    outcome: Outcome | None = None
+    _is_new = True
+    _wasi: WasiContext | None = None  # made when a host call first needs it
 
     def __init__(
         self,
@@ -67,24 +70,13 @@ class Guest:
         self._note = note
         self._lease = lease
         self._exchange = exchange
-        self._wasi: WasiContext | None = None  # made when a host call first needs it
-        self._is_new = True
-        self.output_buffer = handler.spec.limits.output_buffer
-        self.memory_limit = handler.spec.limits.memory_limit
-        self.cpu_seconds = 0.0
-        self.outcome: Outcome | None = None
         # The only reference to the instance, so closing the store frees everything.
-        self._store = store = open_store(
-            handler.store_config, argv, environment, self._make_context
-        )
-        self.feed = store.feed
-        self.end_input = store.end_input
-        self.take_output = store.take_output
+        self._store = open_store(handler.store_config, argv, environment, self._make_context)
         if handler.spec.preopens:
             try:
-                self._make_context(store)
+                self._make_context(self._store)
             except EngineError:
-                store.close()
+                self._store.close()
                 raise
 
     def _make_context(self, store: Store) -> WasiContext:
@@ -92,6 +84,32 @@ class Guest:
             preopens = self._handler.spec.preopens
             self._wasi = WasiContext(store, preopens, self._stderr, self._client, self._note)
         return self._wasi
+
+    @property
+    def output_buffer(self) -> int:
+        """Maximum size of the buffered output, in bytes."""
+        return self._handler.spec.limits.output_buffer
+
+    @property
+    def memory_limit(self) -> int:
+        """Maximum linear memory, in bytes."""
+        return self._handler.spec.limits.memory_limit
+
+    def feed(self, data: bytes) -> None:
+        """Append input.
+
+        Args:
+            data: Bytes that the guest reads after the input it has not read yet.
+        """
+        self._store.feed(data)
+
+    def end_input(self) -> None:
+        """Mark the end of the input."""
+        self._store.end_input()
+
+    def take_output(self) -> bytes:
+        """Remove and return the buffered output."""
+        return self._store.take_output()
 
     @property
     def wait(self) -> WaitReason:
@@ -111,15 +129,14 @@ class Guest:
         store, lease = self._store, self._lease
         if self._wasi is not None:
             self._wasi.wait.clear()
-        if lease is not None:
-            store.limit_memory(lease.grow_limit())
+        memory_limit = NO_LIMIT if lease is None else lease.grow_limit()
         # Most guests end in their first slice, for which the wall clock is accurate enough; unlike
         # the CPU clock it is read without a system call.
         clock = time.perf_counter if self._is_new else time.thread_time
         self._is_new = False
         started = clock()
         try:
-            self.outcome = store.poll()
+            self.outcome = store.poll(memory_limit)
             if store.failure is not None:
                 raise GuestBugError("a host call failed") from store.failure
             return self.outcome is not None

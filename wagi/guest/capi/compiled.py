@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from wagi.guest.budget import NO_LIMIT
 from wagi.guest.capi import api
 from wagi.guest.capi.engine import Memory
-from wagi.guest.capi.store import MakeGuest, Store, no_export
+from wagi.guest.capi.store import RETURNED, MakeGuest, Store, no_export
 from wagi.guest.capi.store_config import StoreConfig
 from wagi.guest.capi.store_fields import EXTERN_MEMORY, MEMORY, OF, StoreFields
-from wagi.guest.outcome import EngineError, Outcome, Returned
+from wagi.guest.outcome import EngineError, Outcome
 from wagi.guest.streams import Input, Output
 
 _SUSPENDED, _ENDED, _FAILED, _NO_EXPORT, _NO_CLOCK = range(5)  # store_state_t
@@ -22,10 +23,11 @@ class CompiledStore(Store):
     use those of other stores.
     """
 
+    memory_size: int | None = None
+    _input = b""  # the core reads these bytes in place
+
     def _begin(self) -> None:
         self._at = api.core.open(self._config.address, self.arguments, self.environment)
-        self._allowed_memory = self._config.limits.memory
-        self._input = b""  # the core reads these bytes in place
         self._engine.add(self._at, self)
 
     @cached_property
@@ -52,10 +54,6 @@ class CompiledStore(Store):
         """As ``Store.streams``."""
         return _CompiledStdin(self._at), _CompiledStdout(self._at)
 
-    def limit_memory(self, size: int) -> None:
-        """As ``Store.limit_memory``; the core applies the limit at the next poll."""
-        self._allowed_memory = size
-
     def feed(self, data: bytes) -> None:
         """As ``Store.feed``."""
         unread = api.core.take_input(self._at, len(self._input))
@@ -78,14 +76,14 @@ class CompiledStore(Store):
         if number <= 2:
             self._fields.streams &= ~(1 << number)
 
-    def poll(self) -> Outcome | None:
+    def poll(self, memory_limit: int = NO_LIMIT) -> Outcome | None:
         """As ``Store.poll``."""
         self._overran_at = None
-        state = api.core.poll(self._at, self._allowed_memory)
+        state, self.memory_size = api.core.poll(self._at, memory_limit)
+        if state == _ENDED:
+            return RETURNED
         if state == _SUSPENDED:
             return None
-        if state == _ENDED:
-            return Returned()
         if state == _FAILED:
             if self._fields.has_exited:
                 self._exit_status = self._fields.exit_status
@@ -93,12 +91,6 @@ class CompiledStore(Store):
         if state == _NO_CLOCK:
             raise EngineError("cannot start the thread that interrupts guests")
         raise no_export(b" or ".join(self._config.exports))
-
-    @property
-    def memory_size(self) -> int | None:
-        """As ``Store.memory_size``."""
-        size = api.core.memory_size(self._at) if self._at else -1
-        return None if size < 0 else size
 
     def _find_memory(self) -> int:
         """Return the address of the memory; 0 if it has not been looked up."""
@@ -109,8 +101,10 @@ class CompiledStore(Store):
     def _free(self) -> None:
         if self._at:
             memory = self._find_memory() if self._engine.memory is Memory.POOL else 0
-            self._memory = memoryview(b"")
-            self._has_memory = self.memory_is_current = False
+            if self._has_memory:
+                self._memory = memoryview(b"")
+                self._has_memory = self.memory_is_current = False
+            self.memory_size = None
             address, self._at = self._at, 0
             # Unregister first: once freed, the address may be reused by a store of another thread.
             self._engine.remove(address, memory)

@@ -11,6 +11,7 @@ from typing import Any
 import wasmtime
 from wasmtime import _bindings as c
 
+from wagi.guest.budget import NO_LIMIT
 from wagi.guest.capi import api
 from wagi.guest.capi.linker import VALUE_AT, Waiting
 from wagi.guest.capi.store_config import StoreConfig
@@ -33,7 +34,7 @@ _STRAIGHT_LINE_SECONDS = 0.1
 """CPU time, in seconds, that a guest may use after its slice without reaching a point at which it
 can be suspended. Loops and function entries are such points; a long straight line of host calls
 has none."""
-_RETURNED = Returned()
+RETURNED = Returned()
 
 MakeGuest = Callable[["Store"], Any]
 """Makes the first argument of a store's host calls in Python."""
@@ -57,6 +58,21 @@ class Store:
     slice_end: float
     started_at: float
 
+    # Initial values, on the class because most stores of the compiled core never change them
+    # Per instance
+    _guest: Any = None
+    failure: BaseException | None = None
+    _exit_status: int | None = None
+    # Per poll
+    _overran_at: float | None = None
+    # Per host call
+    caller = 0
+    _has_memory = False
+    _memory = memoryview(b"")
+    _memory_address = 0
+    memory_is_current = False
+    _waiting: Waiting | None = None
+
     def __init__(
         self, config: StoreConfig, arguments: bytes, environment: bytes, make_guest: MakeGuest
     ) -> None:
@@ -68,18 +84,6 @@ class Store:
         self.arguments = arguments
         self.environment = environment
         self._make_guest: MakeGuest | None = make_guest
-        self._guest: Any = None
-        self.failure: BaseException | None = None
-        self._exit_status: int | None = None
-        # Per poll
-        self._overran_at: float | None = None
-        # Per host call
-        self.caller = 0
-        self._has_memory = False
-        self._memory = memoryview(b"")
-        self._memory_address = 0
-        self.memory_is_current = False
-        self._waiting: Waiting | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -98,7 +102,7 @@ class Store:
         self._context = api.store_context(self._store)
         self._is_instantiated = False
         self._allowed_memory = -1
-        self.limit_memory(config.limits.memory)
+        self._limit_memory(config.limits.memory)
         api.yield_at_deadline(self._context, SLICE_TICKS)
         if pre.needs_wasi:  # wasmtime's WASI aborts the process in a store without a context
             api.set_wasi(self._context, api.wasi_new())
@@ -113,12 +117,7 @@ class Store:
             self._guest = self._make_guest(self)
         return self._guest
 
-    def limit_memory(self, size: int) -> None:
-        """Limit the size of each memory.
-
-        Args:
-            size: Bytes to which each memory may grow from now on; the handler's limit also applies.
-        """
+    def _limit_memory(self, size: int) -> None:
         limits = self._config.limits
         size = min(size, limits.memory)
         if size != self._allowed_memory:
@@ -152,8 +151,11 @@ class Store:
             number: The descriptor: 0, 1 or 2.
         """
 
-    def poll(self) -> Outcome | None:
+    def poll(self, memory_limit: int = NO_LIMIT) -> Outcome | None:
         """Run the guest, from instantiation through all exports, for at most about a slice.
+
+        Args:
+            memory_limit: Bytes to which each memory may grow; the handler's limit also applies.
 
         Returns:
             How the guest has ended, or None if it is suspended.
@@ -161,6 +163,7 @@ class Store:
         Raises:
             EngineError: If an export to call does not exist.
         """
+        self._limit_memory(memory_limit)
         ticker = self._engine.ticker
         if ticker is not None:
             ticker.begin_poll()
@@ -174,7 +177,7 @@ class Store:
                 self._future = None
                 outcome = self._take_outcome()
                 export = next(self._exports, None)
-                if export is None or self.failure is not None or outcome is not _RETURNED:
+                if export is None or self.failure is not None or outcome is not RETURNED:
                     return outcome
                 self._call(export)
             return None
@@ -203,7 +206,7 @@ class Store:
             cause = wasmtime.WasmtimeError._from_ptr(cast(error, POINTER(c.wasmtime_error_t)))
         if self._exit_status is not None:
             return Exit(self._exit_status)
-        return _RETURNED if cause is None else Trap.parse(str(cause))
+        return RETURNED if cause is None else Trap.parse(str(cause))
 
     def memory(self) -> memoryview:
         """Return a view of the guest's whole memory at its current size.

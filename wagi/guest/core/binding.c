@@ -155,7 +155,8 @@ static PyObject *core_open(PyObject *module, PyObject *const *arguments, Py_ssiz
   return store ? PyLong_FromVoidPtr(store) : PyErr_NoMemory();
 }
 
-/* poll(store, memory)
+/* poll(store, memory_limit)
+ * Returns the state and the size of the exported memory, None before instantiation ends.
  * The GIL is held throughout: a slice is short, the clock thread does not need it, and host calls
  * in Python do. */
 static PyObject *core_poll(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
@@ -164,12 +165,9 @@ static PyObject *core_poll(PyObject *module, PyObject *const *arguments, Py_ssiz
   int64_t memory = PyLong_AsLongLong(arguments[1]);
   if (PyErr_Occurred()) return NULL;
   store_limit_memory(store, memory);
-  return PyLong_FromLong(store_poll(store));
-}
-
-static PyObject *core_memory_size(PyObject *module, PyObject *number) {
-  store_t *store = open_store(number);
-  return store ? PyLong_FromLongLong(store_memory_size(store)) : NULL;
+  store_state_t state = store_poll(store);
+  int64_t size = store_memory_size(store);
+  return size < 0 ? Py_BuildValue("iO", state, Py_None) : Py_BuildValue("iL", state, size);
 }
 
 static PyObject *core_set_input(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
@@ -320,7 +318,6 @@ static PyMethodDef methods[] = {
     {"plan_delete", core_plan_delete, METH_O, NULL},
     FAST(open),
     FAST(poll),
-    {"memory_size", core_memory_size, METH_O, NULL},
     FAST(set_input),
     {"end_input", core_end_input, METH_O, NULL},
     {"is_readable", core_is_readable, METH_O, NULL},
