@@ -40,7 +40,7 @@ _STEPS: dict[tuple[type, str], str] = {
     (RequestCycle, "__init__"): "make its record",
     (RequestCycle, "_find_route"): "find the route",
     (RequestCycle, "_build_environment"): "make variables and arguments",
-    (RequestCycle, "_admit"): "admit the guest",
+    (RequestCycle, "_try_admit"): "admit the guest",
     (RequestCycle, "_start_guest"): "make the guest",
     (RequestCycle, "_step"): "run the guest",
     (RequestCycle, "_finish"): "make the response",

@@ -51,7 +51,8 @@ def respond(
             writer.feed(piece)
             await writer.flush()
         writer.feed(pieces[-1])
-        await writer.finish()
+        writer.finish()
+        await writer.drain()
 
     asyncio.run(run())
     return channel, warnings
@@ -224,10 +225,14 @@ class AnySplit(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.failed is None and hasattr(self, "writer"):
             self.writer.feed(self.output[self.fed :])
-            self.run(self.writer.finish())
+            self.run(self.finish())
         self.runner.close()
         if self.failed is None and hasattr(self, "writer"):
             self.compare()
+
+    async def finish(self) -> None:
+        self.writer.finish()
+        await self.writer.drain()
 
     def run(self, work: Any) -> None:
         try:

@@ -43,7 +43,7 @@ class Handler:
         return self.written()
 
     def end(self) -> bytes:
-        asyncio.run(self.writer.finish())
+        self.writer.finish()
         return self.written()
 
     def written(self) -> bytes:

@@ -66,7 +66,13 @@ class RequestCycle:
         cancel_reason: Why it was cancelled by ``cancel``; empty if it was not.
     """
 
+    # Initial values, on the class because most requests never change them
+    is_health_check = False
+    cancel_reason = ""
     _responder: StaticResponder | None = None  # of a route to static files
+    _http: HttpExchange | None = None  # of a handler of wasi:http
+    _stderr: Stderr | None = None  # created by the first write
+    _excerpt = b""  # the beginning of the output
 
     def __init__(self, gateway: Gateway, request: Request) -> None:
         # Shared
@@ -80,8 +86,6 @@ class RequestCycle:
         self.exchange = Exchange(
             request_id, head.method, head.target, head.protocol, client.address, head.headers
         )
-        self.is_health_check = False
-        self.cancel_reason = ""
         self._stage = _RECEIVED
         # From _ROUTED on
         self._target: Target
@@ -91,15 +95,12 @@ class RequestCycle:
         self._body: BodyReader | None  # None if the request has none
         self._argv: bytes
         self._environment: bytes
-        self._http: HttpExchange | None = None  # of a handler of wasi:http
         # From _ADMITTED on
         self._lease: Lease
         # From _RUNNING on
         self._guest: Guest
         self._response: ResponseWriter
-        self._stderr: Stderr | None = None  # created by the first write
         self._warnings: list[str]
-        self._excerpt = b""  # the beginning of the output
 
     async def run(self) -> None:
         """Answer the request.
@@ -114,13 +115,16 @@ class RequestCycle:
             return
         if self._gateway.observer is not None:
             self._gateway.observer.begin(self)
-        await self._receive_body()
+        self._open_body()
+        if self._body is not None and self._request.head.content_length is None:
+            await self._receive_body(self._body)
         self._build_environment()
-        await self._admit()
+        if not self._try_admit():
+            await self._admit()
         self._start_guest()
         ended = self._step()
         if ended and self._response.fits_in_one_write:  # no wait, as for most guests
-            await self._finish()
+            self._finish()
             return
         await enter_task()
         timeout = self._route.limits.timeout
@@ -130,7 +134,8 @@ class RequestCycle:
                     await self._exchange_data()
                     await self._gateway.scheduler.next(self._route.share)
                     ended = self._step()
-                await self._finish()
+                self._finish()
+                await self._response.drain()
         except TimeoutError:
             raise self._timed_out(timeout, "time limit", "timeout") from None
 
@@ -246,19 +251,22 @@ class RequestCycle:
         path_info = self._match.raw_path_info
         await responder.answer(self._request, self._target, path_info, self.exchange)
 
-    async def _receive_body(self) -> None:
-        """Open the body. If a CGI program gets it and its length is unknown, read it to its end."""
-        limits, length = self._route.limits, self._request.head.content_length
+    def _open_body(self) -> None:
+        """Open the body, if the request has one."""
         self._body = None
-        if length != 0:
-            self._body = self._request.open_body(self._gateway.body_limits, limits.body_limit)
+        if self._request.head.content_length != 0:
+            limit = self._route.limits.body_limit
+            self._body = self._request.open_body(self._gateway.body_limits, limit)
         self._stage = _ROUTED
-        if self._body is not None and length is None:
-            if self._route.request_rules is not None:
-                self._body.limit_size(limits.body_limit)
-                return
-            await enter_task()
-            await self._body.read_ahead(limits.body_limit, limits.timeout)
+
+    async def _receive_body(self, body: BodyReader) -> None:
+        """Prepare a body of unknown length; if a CGI program gets it, read it to its end."""
+        limits = self._route.limits
+        if self._route.request_rules is not None:
+            body.limit_size(limits.body_limit)
+            return
+        await enter_task()
+        await body.read_ahead(limits.body_limit, limits.timeout)
 
     def _build_environment(self) -> None:
         """Build the arguments and the environment of the guest, or the request that it gets."""
@@ -280,25 +288,30 @@ class RequestCycle:
         except BadRequest as error:
             raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from None
 
-    async def _admit(self) -> None:
-        """Acquire a slot and memory for the guest, waiting if necessary."""
-        admission, share = self._gateway.admission, self._route.share
-        lease = admission.try_acquire(share)
+    def _try_admit(self) -> bool:
+        """Acquire a slot and memory for the guest, if that is possible without waiting."""
+        lease = self._gateway.admission.try_acquire(self._route.share)
         if lease is None:
-            await enter_task()
-            queued_at = time.perf_counter()
-            try:
-                lease = await admission.acquire(share)
-            except Overloaded as error:
-                raise HTTPError(
-                    HTTPStatus.SERVICE_UNAVAILABLE,
-                    "Too many requests are running.",
-                    f"too many requests are running: {error}",
-                    RETRY_SOON,
-                ) from None
-            finally:
-                self.exchange.queue_seconds = time.perf_counter() - queued_at
+            return False
         self._lease = lease
+        self._stage = _ADMITTED
+        return True
+
+    async def _admit(self) -> None:
+        """Wait for a slot and memory for the guest."""
+        await enter_task()
+        queued_at = time.perf_counter()
+        try:
+            self._lease = await self._gateway.admission.acquire(self._route.share)
+        except Overloaded as error:
+            raise HTTPError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "Too many requests are running.",
+                f"too many requests are running: {error}",
+                RETRY_SOON,
+            ) from None
+        finally:
+            self.exchange.queue_seconds = time.perf_counter() - queued_at
         self._stage = _ADMITTED
 
     def _start_guest(self) -> None:
@@ -427,7 +440,7 @@ class RequestCycle:
         assert body is not None  # without a body, stdin is at its end
         self._feed(body, await body.read(delay))
 
-    async def _finish(self) -> None:
+    def _finish(self) -> None:
         """Complete the response of a guest that has ended."""
         outcome = self._guest.outcome
         if isinstance(outcome, Trap):
@@ -436,7 +449,7 @@ class RequestCycle:
                 failure = replace(failure, cause=f"{failure.cause}, after the headers were sent")
             raise self._failed(HTTPStatus.INTERNAL_SERVER_ERROR, "The handler failed.", failure)
         try:
-            await self._response.finish()
+            self._response.finish()
         except BadResponse as error:
             raise self._to_http_error(error) from None
         if isinstance(outcome, Exit) and outcome.status:

@@ -62,6 +62,16 @@ class ResponseWriter:
         warnings: Problems with the output, for the log.
     """
 
+    # Initial values, on the class because most responses never change all of them
+    status = 0
+    sent = 0
+    is_started = False
+    _is_chunked = False
+    _remaining: int | None = None  # of the guest's Content-Length, in bytes
+    _was_cut = False
+    _has_ended = False
+    _is_broken = False
+
     def __init__(self, request: Request, source: ResponseSource, warnings: list[str]) -> None:
         """Create a response.
 
@@ -79,14 +89,6 @@ class ResponseWriter:
         # Of the output
         self._source = source
         self.warnings = warnings
-        # Of the response
-        self.status = 0
-        self.sent = 0
-        self.is_started = False
-        self._is_chunked = False
-        self._remaining: int | None = None  # of the guest's Content-Length, in bytes
-        self._was_cut = False
-        self._has_ended = False
 
     @property
     def buffered(self) -> int:
@@ -126,11 +128,11 @@ class ResponseWriter:
             if head is None:
                 return
             self._begin(head)
-        if source.is_complete and not self._end():
-            return
-        await self._channel.drain()
+        if source.is_complete:
+            self._end()
+        await self.drain()
 
-    async def finish(self) -> None:
+    def finish(self) -> None:
         """Send the rest after the guest has ended, in one write if the response is not started.
 
         Raises:
@@ -142,7 +144,15 @@ class ResponseWriter:
             self._write(self._source.take_body())
         else:
             self._begin(head)
-        if self._end():
+        self._end()
+
+    async def drain(self) -> None:
+        """Wait for the client to read most of what was sent.
+
+        Raises:
+            ConnectionError: The client has disconnected.
+        """
+        if not self._is_broken:
             await self._channel.drain()
 
     def _begin(self, head: ResponseHead) -> None:
@@ -154,30 +164,23 @@ class ResponseWriter:
             self._start(head, None)
             self._write(source.take_body())
 
-    def _end(self) -> bool:
-        """Complete the response.
-
-        Returns:
-            False if the body is not complete, so that the connection is broken.
-        """
+    def _end(self) -> None:
+        """Complete the response, or break the connection if its body is not complete."""
         if self._has_ended:
-            return True
+            return
         self._has_ended = True
         if self._has_no_body:
-            return True
+            return
         if not self._source.is_complete:
             self.warnings.append("the handler ended before it finished the response body")
             self.abort()
-            return False
-        if self._remaining:
+        elif self._remaining:
             self.warnings.append(
                 f"the body ended {self._remaining} bytes before its Content-Length"
             )
             self.abort()
-            return False
-        if self._is_chunked:
+        elif self._is_chunked:
             self._channel.write(b"0\r\n%b\r\n" % self._trailer_section())
-        return True
 
     def _trailer_section(self) -> bytes:
         """Return the trailer fields, if the client accepts them (RFC 9110 §6.5.1)."""
@@ -188,6 +191,7 @@ class ResponseWriter:
 
     def abort(self) -> None:
         """Break the connection so that the client detects the truncated response."""
+        self._is_broken = True
         self._channel.abort_response(self._is_chunked or self._remaining is not None)
 
     @property
