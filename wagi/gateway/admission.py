@@ -83,8 +83,10 @@ class Share:
         Args:
             size: Final size of its linear memory in bytes.
         """
-        surplus = self.expected_memory - max(size, self.demand.initial)
-        self.expected_memory -= surplus if surplus < 0 else surplus // _MEMORY_DECAY
+        initial = self.demand.initial
+        surplus = self.expected_memory - (size if size > initial else initial)
+        if surplus:
+            self.expected_memory -= surplus if surplus < 0 else surplus // _MEMORY_DECAY
 
 
 class Admission:
@@ -160,7 +162,8 @@ class Admission:
         self._free += 1
         if share.limit is not None:
             share.limit.release()
-        self._grant()
+        if self._queue:
+            self._grant()
 
     def _take(self, share: Share) -> Lease | None:
         if share.held >= self._share_factor * self._free:

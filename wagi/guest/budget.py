@@ -174,16 +174,12 @@ class MemoryAccount:
             self.headroom -= size
         return True
 
-    def release(self, size: int) -> None:
-        """Release reserved bytes."""
-        self.headroom += size
-        if self.headroom > self.kept_headroom:
-            self.trim(self.kept_headroom)
-
     def close_lease(self, size: int) -> None:
         """Release the bytes of a lease that is closed."""
         self._leases -= 1
-        self.release(size)
+        self.headroom += size
+        if self.headroom > self.kept_headroom:
+            self.trim(self.kept_headroom)
 
     def claim(self, wanted: int, group: LeaseGroup) -> int:
         """Reserve headroom for a slice in which a guest may grow.

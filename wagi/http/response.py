@@ -71,6 +71,7 @@ class ResponseWriter:
     _was_cut = False
     _has_ended = False
     _is_broken = False
+    _has_no_body = False  # because of the method or the status code
 
     def __init__(self, request: Request, source: ResponseSource, warnings: list[str]) -> None:
         """Create a response.
@@ -194,20 +195,17 @@ class ResponseWriter:
         self._is_broken = True
         self._channel.abort_response(self._is_chunked or self._remaining is not None)
 
-    @property
-    def _has_no_body(self) -> bool:
-        return self._is_head or self.status in BODILESS
-
     def _start(self, head: ResponseHead, whole: bytes | None) -> None:
         """Send the head, and the body with it if the whole body is known."""
         self.is_started = True
         self.status = head.status
         self.warnings += head.warnings
         self._remaining = head.content_length
+        self._has_no_body = self._is_head or head.status in BODILESS
         lines, has_date = _fixed_lines(head, self._protocol)
         rest = self._framing(head, None if whole is None else len(whole))
         if not has_date:
-            rest += f"Date: {_date()}\r\n"
+            rest += _date_field()
         rest += _connection_field(self._channel, self._protocol, self._keep_alive)
         body = b"" if whole is None or self._has_no_body else self._cut(whole)
         self.sent += len(body)
@@ -277,13 +275,13 @@ def _format_lines(
 _cached_lines = lru_cache(maxsize=256)(_format_lines)
 
 
-def _date() -> str:
-    return _date_of(int(time.time()))
+def _date_field() -> str:
+    return _date_field_of(int(time.time()))
 
 
 @lru_cache(maxsize=1)
-def _date_of(second: int) -> str:
-    return formatdate(second, usegmt=True)
+def _date_field_of(second: int) -> str:
+    return f"Date: {formatdate(second, usegmt=True)}\r\n"
 
 
 def _connection_field(channel: Channel, protocol: str, keep_alive: bool) -> str:
@@ -347,6 +345,5 @@ def format_head(
     head = request.head
     lines = [f"{head.protocol} {status.value} {status.phrase}", "Server: wagi"]
     lines += [f"{name}: {value}" for name, value in fields]
-    lines.append(f"Date: {_date()}")
     last = _connection_field(request.channel, head.protocol, head.keep_alive and not closes)
-    return ("\r\n".join(lines) + "\r\n" + last + "\r\n").encode()
+    return ("\r\n".join(lines) + "\r\n" + _date_field() + last + "\r\n").encode()

@@ -94,7 +94,7 @@ class SpanIds(Protocol):
         """Its number in the trace: 16 hexadecimal digits."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Exchange:
     """The record of a request for logs, metrics and the dev page.
 
@@ -123,15 +123,16 @@ class Exchange:
     route: str = ""
     module: str = ""
     status: int = 0
-    sent: int = 0
-    body_size: int = 0
-    cpu_seconds: float = 0.0
-    queue_seconds: float = 0.0
-    outcome: str = ""
-    memory: int = 0
-    guest: GuestRecord | None = None
-    failure: Failure | None = None
-    span: SpanIds | None = None
+    # Not arguments, so that making an exchange does not set them: that takes half as long.
+    sent: int = field(default=0, init=False)
+    body_size: int = field(default=0, init=False)
+    cpu_seconds: float = field(default=0.0, init=False)
+    queue_seconds: float = field(default=0.0, init=False)
+    outcome: str = field(default="", init=False)
+    memory: int = field(default=0, init=False)
+    guest: GuestRecord | None = field(default=None, init=False)
+    failure: Failure | None = field(default=None, init=False)
+    span: SpanIds | None = field(default=None, init=False)
     received: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
 
