@@ -170,7 +170,7 @@ def component(data: bytes) -> None:
     module = CoreModule(flat.wasm, CoreModuleCode(0, 0, len(flat.wasm)), Budget())
     assert [(item.module, item.name) for item in module.imports] == list(flat.imports)
     assert {flat.entry, *flat.initializers} <= module.exports.keys()
-    assert {flat.memory, *flat.allocators} - {None} <= module.exports.keys()
+    assert {*flat.allocators} <= module.exports.keys()
     for interface, _ in flat.imports:
         assert interface == PREVIEW_1 or interface.startswith("wasi:"), interface
         assert "@" not in interface, interface

@@ -59,7 +59,7 @@ def test_missing_imports(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "kind     reactor without _initialize\n" in done.stdout
     assert "entries  handle\n" in done.stdout
-    assert "  NO  x: func() -> () - this is an interface of WASI preview 2" in done.stdout
+    assert "  NO  x: func() -> () - this is a function of WASI preview 2" in done.stdout
     assert "  yes fd_write: func(i32, i32, i32, i32) -> i32\n" in done.stdout
     assert "  yes close: func(i32) -> i32\n" in done.stdout
     assert "  NO  open: func(i32) -> i32 - outbound HTTP has no function of this name" in (

@@ -421,24 +421,38 @@ class RequestCycle:
     async def _wait_for_guest(self) -> None:
         """Wait for the event that the guest waits for; return at once if it is runnable."""
         wait, body = self._guest.wait, self._body
+        if wait.is_turn:
+            return
         # Before the response begins, a pause of the client ends the wait: see _may_send.
         is_sending = body is not None and not body.is_complete
         timeout = _BODY_IDLE_S if is_sending and not self._response.is_started else None
-        if wait.future is not None:
-            await asyncio.wait((wait.future,), timeout=timeout)
-            return
-        if wait.wake_at is None and not wait.input:
-            return
         delay = timeout
         if wait.wake_at is not None:
             delay = max(0.0, wait.wake_at - time.monotonic())
             delay = delay if timeout is None else min(delay, timeout)
-        if not wait.input:
+        if wait.futures:
+            await self._wait_for_futures(delay)
+        elif not wait.input:
             assert delay is not None
             await asyncio.sleep(delay)
+        else:
+            assert body is not None  # without a body, stdin is at its end
+            self._feed(body, await body.read(delay))
+
+    async def _wait_for_futures(self, delay: float | None) -> None:
+        """Wait for the first of several futures, and for input if the guest also waits for it."""
+        wait, body = self._guest.wait, self._body
+        if not wait.input or body is None:
+            await asyncio.wait(wait.futures, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
             return
-        assert body is not None  # without a body, stdin is at its end
-        self._feed(body, await body.read(delay))
+        reader = asyncio.ensure_future(body.read(delay))
+        try:
+            await asyncio.wait((reader, *wait.futures), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            reader.cancel()
+        await asyncio.wait((reader,))
+        if not reader.cancelled():
+            self._feed(body, reader.result())
 
     def _finish(self) -> None:
         """Complete the response of a guest that has ended."""

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 import wasmtime
 
-_ENTRYPOINT = "func() -> ()"
+FUNCTION = "func() -> ()"
+"""The type of a function without parameters and results, which can be an entrypoint."""
+RESULT_FUNCTION = "func() -> i32"
+"""The type of ``wasi:cli/run#run``."""
+HANDLER_FUNCTION = "func(i32, i32) -> ()"
+"""The type of ``wasi:http/incoming-handler#handle``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class Description:
     @property
     def entrypoints(self) -> list[str]:
         """The exports that can be entrypoints: functions without parameters and results."""
-        return [name for name, signature in self.exports.items() if signature == _ENTRYPOINT]
+        return [name for name, signature in self.exports.items() if signature == FUNCTION]
 
 
 def signature(kind: object) -> str:

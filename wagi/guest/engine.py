@@ -15,7 +15,7 @@ from os import cpu_count
 from pathlib import Path
 
 from wagi.errors import WagiError
-from wagi.guest import selftest, wasi
+from wagi.guest import preview2, selftest, wasi
 from wagi.guest.artefacts import Artefacts, artefact_key
 from wagi.guest.capi.engine import (
     Engine,
@@ -250,6 +250,7 @@ class Runtime:
 def _make_linker(engine: Engine) -> Linker:
     linker = Linker(engine)
     wasi.define(linker)
+    preview2.define(linker)
     return linker
 
 

@@ -16,6 +16,7 @@ from wagi.guest.capi.store import Store
 from wagi.guest.handler import Handler
 from wagi.guest.http_exchange import HttpExchange
 from wagi.guest.outcome import EngineError, Exit, Outcome, Trap
+from wagi.guest.preview2.context import ComponentContext
 from wagi.guest.wasi.context import WaitReason, WasiContext
 from wagi.guest.wasi.http_session import HttpClient
 
@@ -81,8 +82,9 @@ class Guest:
 
     def _make_context(self, store: Store) -> WasiContext:
         if self._wasi is None:
-            preopens = self._handler.spec.preopens
-            self._wasi = WasiContext(store, preopens, self._stderr, self._client, self._note)
+            spec = self._handler.spec
+            kind = ComponentContext if spec.world else WasiContext
+            self._wasi = kind(store, spec.preopens, self._stderr, self._client, self._note)
         return self._wasi
 
     @property

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from wagi.guest.capi.engine import Memory
 from wagi.guest.capi.linker import InstancePre
-from wagi.guest.capi.store_config import MemoryImage, MemoryImageSpec, StoreConfig, StoreLimits
+from wagi.guest.capi.store_config import (
+    MODULE,
+    Canonical,
+    MemoryImage,
+    MemoryImageSpec,
+    StoreConfig,
+    StoreLimits,
+)
 from wagi.limits import Limits
 
 
@@ -33,6 +40,8 @@ class HandlerSpec:
         preopens: The directories that guests can access.
         image: The specification of the image that is mapped into the guests' memory, if any.
         opens_files: Whether the module can open files, if there are preopens.
+        canonical: How the functions of a component are called.
+        world: The world of a component, such as ``wasi:cli/command``; empty for a module.
     """
 
     name: str
@@ -44,6 +53,8 @@ class HandlerSpec:
     preopens: tuple[Preopen, ...]
     image: MemoryImageSpec | None
     opens_files: bool
+    canonical: Canonical = MODULE
+    world: str = ""
 
     @property
     def artefacts(self) -> tuple[str, ...]:
@@ -75,6 +86,7 @@ class Handler:
             spec.limits.output_buffer,
             has_preopens=bool(spec.preopens),
             image=image,
+            canonical=spec.canonical,
         )
 
     @property

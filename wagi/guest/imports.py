@@ -12,7 +12,8 @@ _PROVIDERS = (
     (("wasi_experimental_http",), "outbound HTTP has no function of this name"),
     (
         ("wasi:",),
-        "this is an interface of WASI preview 2: build for preview 1 (wasm32-wasip1)",
+        "this is a function of WASI preview 2 that the gateway does not provide, or the core module"
+        " of a component without its component: make one with `wasm-tools component new`",
     ),
     (("wasi.thread", "wasi.thread-spawn"), "threads are not supported: build without them"),
     (("wasi_ephemeral", "wasi_nn"), "this extension of WASI is not supported"),

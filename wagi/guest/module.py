@@ -12,10 +12,12 @@ from wagi.guest import binary
 from wagi.guest.capi.compiled import open_store
 from wagi.guest.capi.engine import wat_to_wasm
 from wagi.guest.capi.linker import InstancePre, Linker
-from wagi.guest.capi.store_config import MemoryImage, StoreConfig, StoreLimits
+from wagi.guest.capi.store_config import Canonical, MemoryImage, StoreConfig, StoreLimits
 from wagi.guest.component.description import to_core_module
 from wagi.guest.component.errors import UnsupportedComponentError
 from wagi.guest.component.flattening import FlatComponent
+from wagi.guest.description import signature
+from wagi.guest.entry import EntryError, find_entry
 from wagi.guest.handler import Handler, HandlerSpec, Preopen
 from wagi.guest.image import DataImage, extract_data
 from wagi.guest.imports import explain
@@ -33,8 +35,8 @@ _SEGMENT_TRAPS = {
     "out of bounds table access": "an element segment lies outside of its table",
 }
 """The meaning of these traps during an instantiation that runs no guest code."""
-_START = "_start"
-"""The default entrypoint."""
+_OPENS_FILES = frozenset(("path_open", "[method]descriptor.open-at"))
+"""Imports of modules that open files."""
 _COPIED_DATA = 64 * 1024
 """Maximum size of a module's data, in bytes, that is copied into the memory of each guest. Larger
 data is mapped: that has a higher fixed cost, but copies only the pages that a guest touches."""
@@ -137,19 +139,21 @@ class Module:
         self.name = parsed.name
         self._parsed = parsed
         self._compiled = compiled
-        self._exports = {
-            item.name: isinstance(item.type, wasmtime.FuncType)
-            and not item.type.params
-            and not item.type.results
-            for item in compiled.inner.exports
-        }
+        self._exports = {item.name: signature(item.type) for item in compiled.inner.exports}
         self._pre = self._link()
 
     def _link(self) -> InstancePre:
         linker = self._compiled.linker
         inner = self._compiled.inner
         imports = [(item.module, item.name or "") for item in inner.imports]
-        unknown = [(m, n) for m, n in imports if not linker.has(m, n)]
+        # Functions of preview 2 have no versions here. Modules that name them so are components,
+        # and their guests have the state that these functions need.
+        of_component = self._parsed.component is not None
+        unknown = [
+            (module, name)
+            for module, name in imports
+            if not linker.has(module, name) or (module.startswith("wasi:") and not of_component)
+        ]
         if unknown:
             module, name = unknown[0]
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
@@ -177,44 +181,30 @@ class Module:
             ModuleError: If the entrypoint is missing, or if instantiation always fails.
             MemoryLimitError: If the initial memory of the module exceeds the limit.
         """
-        first, entrypoint = self._exports_to_call(entrypoint)
-        if not self._exports.get(entrypoint, False):
-            names = ", ".join(sorted(self._exports)) or "nothing"
-            what = (
-                "is not a function without parameters and results"
-                if entrypoint in self._exports
-                else "is not exported"
-            )
-            raise ModuleError(
-                f"{self.name}: the entrypoint {entrypoint!r} {what}; it exports: {names}"
-                f"{self._hint(entrypoint)}"
-            )
+        component = self._parsed.component
+        has_imports = bool(self._compiled.inner.imports)
+        try:
+            entry = find_entry(entrypoint, self._exports, component, has_imports)
+        except EntryError as error:
+            raise ModuleError(f"{self.name}: {error}") from None
         store_limits = self._store_limits(limits.memory_limit)
         self._check_instantiation(store_limits)
-        names_to_call = first if entrypoint == "_initialize" else (*first, entrypoint)
-        calls = tuple(name.encode() for name in names_to_call)
-        key, memory = self._compiled.key, self._compiled.linker.engine.memory
-        image = self._compiled.image
-        image_spec = None if image is None else image.spec
-        opens_files = any(item.name == "path_open" for item in self._compiled.inner.imports)
+        allocators = tuple(name.encode() for name in component.allocators) if component else ()
+        canonical = Canonical(allocators, entry.arguments, entry.has_result)
         spec = HandlerSpec(
-            self.name, key, memory, calls, limits, store_limits, preopens, image_spec, opens_files
+            self.name,
+            self._compiled.key,
+            self._compiled.linker.engine.memory,
+            tuple(name.encode() for name in entry.exports),
+            limits,
+            store_limits,
+            preopens,
+            None if self._compiled.image is None else self._compiled.image.spec,
+            any(item.name in _OPENS_FILES for item in self._compiled.inner.imports),
+            canonical,
+            component.world if component else "",
         )
-        return Handler(spec, self._pre, image)
-
-    def _exports_to_call(self, entrypoint: str) -> tuple[tuple[str, ...], str]:
-        """Return the exports to call before the entrypoint, and that of the entrypoint.
-
-        The default entrypoint of a component is what its world defines.
-        """
-        component = self._parsed.component
-        if component is None:
-            # A reactor's _initialize is called before any other export (WASI's application ABI).
-            return ("_initialize",) if self._exports.get("_initialize") else (), entrypoint
-        if not all(self._exports.get(name) for name in component.initializers):
-            raise ModuleError(f"{self.name}: this component starts with a function of a wrong type")
-        entry = component.entry if entrypoint == _START else entrypoint
-        return component.initializers, entry
+        return Handler(spec, self._pre, self._compiled.image)
 
     def _check_instantiation(self, limits: StoreLimits) -> None:
         """Instantiate the module once, to find errors that would occur at every request.
@@ -234,16 +224,6 @@ class Module:
             for trap, cause in _SEGMENT_TRAPS.items():
                 reason = reason.replace(trap, f"{trap} ({cause})")
             raise ModuleError(f"{self.name}: no instance can be made: {reason}")
-
-    def _hint(self, entrypoint: str) -> str:
-        """Guess why a module does not have an entrypoint."""
-        if entrypoint != _START or _START in self._exports:
-            return ""
-        if "_initialize" in self._exports:
-            return ": it is a reactor: set entrypoint to the function that handles requests"
-        if not self._compiled.inner.imports:
-            return ": was it built for wasm32-unknown-unknown? Build a program for wasm32-wasip1"
-        return ": was it built as a library? Build a program, which has a _start"
 
     def _store_limits(self, limit: int) -> StoreLimits:
         """Divide a memory limit among the memories and tables of the module."""

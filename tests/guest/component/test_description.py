@@ -68,11 +68,8 @@ def test_foreign_imports_are_named_before_resources_of_its_own() -> None:
     ],
 )
 def test_the_remedy_is_that_of_the_toolchain(tools: tuple[str, ...], remedy: str) -> None:
-    changes = [
-        ("wasi:http/incoming-handler@0.2.3", "wasi:cli/run@0.2.3"),
-        ('(export "handle" (func $handle))', '(export "run" (func $handle))'),
-    ]
+    changes = [("wasi:http/types@0.2.3", "wasi:http/types@0.9.0")]
     with pytest.raises(UnsupportedComponentError) as found:
         to_core_module(component(HANDLER, *changes) + producers(*tools))
     assert remedy in str(found.value)
-    assert "imports wasi:http/types of WASI preview 2" in str(found.value)
+    assert "uses wasi:http/types@0.9.0, which is no version" in str(found.value)

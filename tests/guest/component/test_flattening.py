@@ -12,6 +12,7 @@ from wagi.guest.capi.engine import wat_to_wasm
 from wagi.guest.component.errors import UnsupportedComponentError
 from wagi.guest.component.flattening import FlatComponent, flatten
 from wagi.guest.component.graph import read_component
+from wagi.guest.component.host_exports import PLACE
 
 pytestmark = pytest.mark.fast
 
@@ -37,7 +38,7 @@ def test_a_command_with_the_adapter_becomes_its_program() -> None:
     found = flat(COMMAND)
     assert found.wasm == wat_to_wasm(f"(module $main {PROGRAM})")
     assert (found.world, found.entry, found.initializers) == ("wasi:cli/command", "_start", ())
-    assert (found.memory, found.allocators) == ("memory", ())
+    assert found.allocators == ()
     preview_1 = "wasi_snapshot_preview1"
     assert found.imports == ((preview_1, "fd_write"), (preview_1, "random_get"))
 
@@ -46,11 +47,7 @@ def test_calls_of_preview_2_get_the_names_of_their_interfaces() -> None:
     """All versions 0.2 are one, and a drop is a function of its interface."""
     found = flat(HANDLER)
     assert (found.world, found.entry) == ("wasi:http/proxy", "handle")
-    assert (found.initializers, found.memory, found.allocators) == (
-        ("prepare",),
-        "heap",
-        ("allocate",),
-    )
+    assert (found.initializers, found.allocators) == (("prepare",), ("allocate",))
     names = ["[constructor]fields"] * 2 + ["[resource-drop]fields", "http-error-code"]
     assert found.imports == tuple(("wasi:http/types", name) for name in names)
     imports = wasmtime.Module(ENGINE, found.wasm).imports
@@ -60,12 +57,13 @@ def test_calls_of_preview_2_get_the_names_of_their_interfaces() -> None:
 def test_several_modules_are_merged() -> None:
     """Each host call names the allocator of the module that imports it, if it is not the first."""
     found = flat(LIBRARIES)
-    assert (found.entry, found.initializers, found.memory) == ("run", (), "memory")
+    assert (found.entry, found.initializers) == ("run", ())
     assert found.allocators == ("allocate", "allocate#1")
     interface, function = "wasi:cli/environment", "get-arguments"
     assert found.imports == ((interface, function), (f"{interface}#1", function))
     module = wasmtime.Module(ENGINE, found.wasm)
-    assert {item.name for item in module.exports} == {"run", "memory", *found.allocators}
+    exports = {item.name for item in module.exports}
+    assert exports == {"run", "memory", *found.allocators, PLACE}
 
 
 def test_names_do_not_matter() -> None:
@@ -193,12 +191,6 @@ STRUCTURES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
          ("(call $start) (i32.const 0)", "(call $start)"),
          ('(func (export "_start")', '(func (export "_start") (result i32) (i32.const 0)')],
         "adapter that does not call one program",
-    ),
-    "another name of the memory": (
-        COMMAND,
-        [('(memory (export "memory") 1)', '(memory (export "heap") 1)'),
-         ('(alias core export $main "memory"', '(alias core export $main "heap"')],
-        "memory for preview 1 that is called 'heap'",
     ),
     "function that the main module exports itself": (
         COMMAND,

@@ -54,6 +54,7 @@ typedef struct {
   bool lacks_export;
   void *wasi, **trap, **error;
   bool is_polled;
+  deadline_call_t at_deadline; /* NULL: the guest yields at the deadline */
   int futures;
 } fake_t;
 
@@ -192,6 +193,7 @@ static void make_call(fake_t *fake, void **trap) {
     if (choose(2)) arguments[3] = arguments[1] + choose(16); /* the result is in the vector */
   }
   if (!choose(8)) store->slice_end = 0;
+  if (which != EXIT && !choose(16)) store->is_allocating = true;
 
   before = (before_t){false, malloc(fake->memory_size + 1), store->output_size, store->input_size,
                       store->input};
@@ -202,7 +204,8 @@ static void make_call(fake_t *fake, void **trap) {
     make_async_call(fake, which, arguments, trap);
   else
     make_sync_call(fake, which, arguments, trap);
-  if (is_for_python) CHECK(before.was_called);
+  if (is_for_python || store->is_allocating) CHECK(before.was_called);
+  store->is_allocating = false;
   if (store->output_size > before.output_size) CHECK(store->output_size <= current_plan->output_limit);
   if (which != READ) CHECK(store->input == before.input && store->input_size == before.input_size);
   if (which == WRITE && !before.was_called && store->output_size > before.output_size) {
@@ -265,7 +268,34 @@ static void set_limits(void *store, int64_t memory, int64_t elements, int64_t in
         instances == 1 && tables == 1 && memories == 2);
 }
 
+static void set_deadline_callback(void *store, deadline_call_t callback, void *data,
+                                  void (*finalizer)(void *)) {
+  CHECK(current_plan->has_allocator && !data && !finalizer);
+  ((fake_t *)store)->at_deadline = callback;
+}
+
+/* The slice ends, maybe while a host call in Python is calling the allocator of the guest. */
+static void reach_deadline(fake_t *fake) {
+  store_t *store = fake->data;
+  bool is_allocating = choose(2);
+  for (uint32_t left = choose(40); left; left--) {
+    uint32_t ticks_left = store->extra_ticks;
+    uint64_t delta = 0;
+    uint8_t kind = 0xFF;
+    store->is_allocating = is_allocating;
+    char *error = fake->at_deadline(fake, NULL, &delta, &kind);
+    store->is_allocating = false;
+    CHECK(!error == (!is_allocating || ticks_left));
+    free(error);
+    if (error) return;
+    CHECK(kind == (is_allocating ? DEADLINE_CONTINUE : DEADLINE_YIELD));
+    CHECK(delta == (is_allocating ? 1 : current_plan->slice_ticks));
+    if (is_allocating) CHECK(store->slice_end < clock_now());
+  }
+}
+
 static void *set_deadline_and_yield(void *context, uint64_t ticks) {
+  CHECK(!current_plan->has_allocator);
   CHECK(context && ticks == current_plan->slice_ticks);
   return NULL;
 }
@@ -297,7 +327,10 @@ static void *instantiate(void *pre, void *context, instance_t *instance, void **
 static void *call_function(void *context, const void *function, const val_t *arguments,
                            size_t argument_count, val_t *results, size_t result_count, void **trap,
                            void **error) {
-  CHECK(function && !arguments && !argument_count && !results && !result_count);
+  CHECK(function && arguments == current_plan->arguments && results);
+  CHECK(argument_count == 0 || argument_count == current_plan->argument_count);
+  CHECK(result_count <= current_plan->has_result);
+  if (result_count) results[0].of.i32 = choose(2);
   return make_future(context, trap, error);
 }
 
@@ -308,6 +341,7 @@ static bool poll_future(void *future) {
   CHECK(fake->futures == 1 && !fake->is_polled);
   fake->is_polled = true;
   for (uint32_t left = choose(MAX_CALLS); left && !trap; left--) make_call(fake, &trap);
+  if (fake->at_deadline && !choose(4)) reach_deadline(fake);
   if (!choose(4) && fake->memory_size) { /* memory.grow, which may move it */
     size_t size = fake->memory_size + choose(100);
     fake->memory = realloc(fake->memory, size);
@@ -381,6 +415,7 @@ static void set_up(void) {
       .memory_data_size = memory_data_size,
       .store_context = identity,
       .store_delete = store_delete,
+      .store_epoch_deadline_callback = set_deadline_callback,
       .store_limiter = set_limits,
       .store_new = store_new,
       .trap_new = new_trap,
@@ -437,6 +472,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       .output_limit = PICK(0, 1, 16, 1000, 100000, UINT32_MAX),
       .slice = choose(8) ? 10.0 : -1.0,
       .slice_ticks = 2,
+      .argument_count = choose(3),
+      .has_result = choose(2),
+      .has_allocator = choose(2),
       .needs_wasi = choose(2),
       .has_preopens = choose(2),
   };
@@ -478,7 +516,7 @@ static void print_layout(void) {
 #define OFFSET(field) printf(#field " %zu\n", offsetof(store_t, field))
   OFFSET(instance), OFFSET(function), OFFSET(memory), OFFSET(trap), OFFSET(error);
   OFFSET(slice_end), OFFSET(started_at), OFFSET(exit_status), OFFSET(has_exited), OFFSET(streams);
-  OFFSET(context);
+  OFFSET(context), OFFSET(extra_ticks), OFFSET(is_allocating);
 }
 
 int main(int count, char **arguments) {

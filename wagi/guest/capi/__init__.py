@@ -3,13 +3,16 @@
 The public API of wasmtime's Python package cannot suspend a guest. The C API can: it runs each
 guest on a fiber of its own::
 
-    api           the functions of the C API, and the compiled core
-    engine        Engine compiles modules and allocates the memory of guests
-    linker        Linker provides the host calls, InstancePre is a module with its imports resolved
-    store_config  StoreConfig is what the stores of all guests of a handler share
-    store_fields  the fields of a store that the C API writes to
-    store         Store runs one instance, from start to end
-    compiled      CompiledStore is a Store that the compiled core runs
+    api               the functions of the C API, and the compiled core
+    engine            Engine compiles modules and allocates the memory of guests
+    callbacks         what host calls and wasmtime exchange
+    linker            Linker provides the host calls; InstancePre is a linked module
+    component_linker  defines the host calls of components
+    allocator         Allocator calls the allocator of a component
+    store_config      StoreConfig is what the stores of all guests of a handler share
+    store_fields      the fields of a store that the C API writes to
+    store             Store runs one instance, from start to end
+    compiled          CompiledStore is a Store that the compiled core runs
 
 A store owns all pointers of its guest, and no address leaves this package.
 

@@ -51,6 +51,7 @@ set_deadline = _function(_gil, "wasmtime_context_set_epoch_deadline", None, _P, 
 yield_at_deadline = _function(
     _gil, "wasmtime_context_epoch_deadline_async_yield_and_update", _P, _P, ctypes.c_uint64
 )
+on_deadline = _function(_gil, "wasmtime_store_epoch_deadline_callback", None, _P, _P, _P, _P)
 set_wasi = _function(_gil, "wasmtime_context_set_wasi", _P, _P, _P)
 wasi_new = _function(_gil, "wasi_config_new", _P)
 instantiate = _function(_gil, "wasmtime_instance_pre_instantiate_async", _P, _P, _P, _P, _P, _P)
@@ -63,9 +64,11 @@ caller_export = _function(
 caller_context = _function(_gil, "wasmtime_caller_context", _P, _P)
 get_data = _function(_gil, "wasmtime_context_get_data", _P, _P)
 call = _function(_gil, "wasmtime_func_call_async", _P, _P, _P, _P, c_size_t, _P, c_size_t, _P, _P)
+call_unchecked = _function(_no_gil, "wasmtime_func_call_unchecked", _P, _P, _P, _P, c_size_t, _P)
 memory_data = _function(_gil, "wasmtime_memory_data", _P, _P, _P)
 memory_size = _function(_gil, "wasmtime_memory_data_size", c_size_t, _P, _P)
 increment_epoch = _function(_gil, "wasmtime_engine_increment_epoch", None, _P)
+error_new = _function(_gil, "wasmtime_error_new", _P, ctypes.c_char_p)
 trap_new = _function(_gil, "wasmtime_trap_new", _P, ctypes.c_char_p, c_size_t)
 
 # The function that ctypes.string_at wraps: the wrapper would take a tenth of a host call's time.

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Generator
-from ctypes import CFUNCTYPE, byref, c_bool, c_size_t, c_uint32, c_void_p, cast
+from ctypes import byref, c_uint32, c_void_p, cast
+from dataclasses import dataclass
 from struct import Struct
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import wasmtime
 from wasmtime import _bindings as c
 from wasmtime import _ffi as ffi
 
 from wagi.guest.capi import api
+from wagi.guest.capi.callbacks import (
+    ASYNC,
+    CONTINUATION,
+    DEADLINE,
+    DONE,
+    NO_FINALIZER,
+    RAW,
+    RAW_SIZE,
+    READY,
+    SYNC,
+    VALUE,
+    VALUE_AT,
+    VALUE_SIZE,
+    check,
+    function_type,
+    text_argument,
+)
 from wagi.guest.capi.engine import Engine
 from wagi.guest.errno import GuestFault, errno_of
 from wagi.guest.outcome import EngineError
 
+T = TypeVar("T")
 Waiting = Generator[None, None, int]
 """A host call in progress: it yields whenever it suspends the guest, and returns the errno."""
 HostCall = Callable[..., int | None]
@@ -25,44 +43,37 @@ HostCall = Callable[..., int | None]
 AsyncHostCall = Callable[..., "int | Waiting"]
 """``call(guest, *arguments)`` returns the errno, or a generator that completes the call."""
 
-_SYNC = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
-_ASYNC = CFUNCTYPE(
-    None, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p
-)
-_READY = CFUNCTYPE(c_bool, c_void_p)
-_NO_FINALIZER = cast(0, CFUNCTYPE(None, c_void_p))
 _WASI = "wasi_snapshot_preview1"
+_ALLOCATORS = frozenset("1234567")
+"""What may follow ``#`` in the name of an interface (``component_linker``)."""
 _NATIVE = frozenset(("clock_res_get", "clock_time_get", "sched_yield"))
 """Functions that guests import from wasmtime's own WASI: they use no descriptors, cannot block, and
 language runtimes call them often (a host call in Python costs ten times as much)."""
-# wasmtime_val_raw_t, 16 bytes:
-#
-#     offset  size    field
-#     0       4 or 8  value (i32 or i64), the rest is unused
-#
-# wasmtime_val_t, 32 bytes:
-#
-#     offset  size    field
-#     0       1       kind, followed by 7 bytes of padding
-#     8       4 or 8  value (i32 or i64), the rest is unused
-_RAW = {"I": "I12x", "Q": "Q8x"}
-_RAW_SIZE = 16
-_VALUE = {"I": "8xI20x", "Q": "8xQ16x"}
-_VALUE_SIZE, VALUE_AT = 32, 8
-# wasmtime_async_continuation_t, 24 bytes:
-#
-#     offset  size  field
-#     0       8     callback
-#     8       8     env
-#     16      8     finalizer
-_CONTINUATION = Struct("<QQQ")
-# A C function that always returns true and needs no GIL. As the continuation of a call that has
-# completed, it saves a call into Python.
-_DONE = cast(ctypes.pythonapi.Py_IsInitialized, c_void_p).value
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentDefinition:
+    """A host call of components.
+
+    Attributes:
+        parameters: As for ``component_linker.define_call``.
+        results: As for ``component_linker.define_call``.
+        define: Defines it again under another name of its interface.
+    """
+
+    parameters: str
+    results: str
+    define: Callable[[str], None]
 
 
 class Linker:
-    """The functions that modules of one engine can import."""
+    """The functions that modules of one engine can import.
+
+    Attributes:
+        engine: The engine.
+        component_calls: The host calls of components by interface and name
+            (``component_linker``).
+    """
 
     def __init__(self, engine: Engine) -> None:
         """Define wasmtime's own WASI functions, which ``define`` then overrides."""
@@ -70,15 +81,24 @@ class Linker:
         self.inner = wasmtime.Linker(engine.inner)
         self.inner.define_wasi()
         self.inner.allow_shadowing = True
+        self.component_calls: dict[tuple[str, str], ComponentDefinition] = {}
         self._known: dict[tuple[str, str], bool] = {}
         stores = engine.stores
 
         def resume(number: int) -> bool:
             return stores[number].resume()
 
-        callback = _READY(resume)
-        self._resume = cast(callback, c_void_p).value or 0
-        self._callbacks: list[Any] = [callback]  # ctypes frees callbacks without references
+        def at_deadline(context: int, _data: int, delta_at: int, kind_at: int) -> int | None:
+            return stores[api.get_data(context)].at_deadline(delta_at, kind_at)
+
+        self._callbacks: list[Any] = []
+        self.resume = cast(self.keep(READY(resume)), c_void_p).value or 0
+        self.on_deadline = cast(self.keep(DEADLINE(at_deadline)), c_void_p).value or 0
+
+    def keep(self, callback: T) -> T:
+        """Keep a callback as long as the linker: ctypes frees callbacks without references."""
+        self._callbacks.append(callback)
+        return callback
 
     def define(
         self, module: str, name: str, parameters: str, call: HostCall, results: str = "I"
@@ -95,12 +115,14 @@ class Linker:
         Raises:
             EngineError: If wasmtime rejects the definition.
         """
-        unpack = Struct("<" + "".join(_RAW[p] for p in parameters)).unpack
-        size = _RAW_SIZE * len(parameters)
+        unpack = Struct("<" + "".join(RAW[p] for p in parameters)).unpack
+        size = RAW_SIZE * len(parameters)
         stores = self.engine.stores
 
         def enter(_data: int, caller: int, raw: int, _count: int) -> int | None:
             store = stores[api.get_data(api.caller_context(caller))]
+            if store.is_allocating:
+                return store.trap_reentrance()
             store.caller, store.memory_is_current = caller, False
             try:
                 result = call(store.guest, *unpack(api.peek(raw, size)))
@@ -112,19 +134,18 @@ class Linker:
                 c_uint32.from_address(raw).value = result
             return store.overrun() if monotonic() > store.slice_end else None
 
-        callback = _SYNC(enter)
-        self._callbacks.append(callback)
+        callback = self.keep(SYNC(enter))
         function, data = self._with_core(module, name, callback)
-        kind = _function_type(parameters, results)
-        _check(
+        kind = function_type(parameters, results)
+        check(
             c.wasmtime_linker_define_func_unchecked(
                 self.inner.ptr(),
-                *_text(module),
-                *_text(name),
+                *text_argument(module),
+                *text_argument(name),
                 kind.ptr(),
                 cast(function, ffi.wasmtime_func_unchecked_callback_t),
                 data,
-                _NO_FINALIZER,
+                NO_FINALIZER,
             )
         )
 
@@ -141,8 +162,8 @@ class Linker:
         Raises:
             EngineError: If wasmtime rejects the definition.
         """
-        unpack = Struct("<" + "".join(_VALUE[p] for p in parameters)).unpack
-        size = _VALUE_SIZE * len(parameters)
+        unpack = Struct("<" + "".join(VALUE[p] for p in parameters)).unpack
+        size = VALUE_SIZE * len(parameters)
         stores = self.engine.stores
 
         def enter(
@@ -157,6 +178,10 @@ class Linker:
         ) -> None:
             number = api.get_data(api.caller_context(caller))
             store = stores[number]
+            if store.is_allocating:
+                c_void_p.from_address(trap).value = store.trap_reentrance()
+                c_void_p.from_address(continuation).value = DONE
+                return
             store.caller, store.memory_is_current = caller, False
             waiting: Waiting | None = None
             errno = 0
@@ -175,30 +200,27 @@ class Linker:
                 waiting = None
                 c_void_p.from_address(trap).value = store.trap(error)
             if waiting is None and monotonic() > store.slice_end:
-                waiting = _yield_once(errno)
+                waiting = yield_once(errno)
             if errno:  # wasmtime initialises the result to 0
                 c_uint32.from_address(results + VALUE_AT).value = errno
             if waiting is None:
-                c_void_p.from_address(continuation).value = _DONE
+                c_void_p.from_address(continuation).value = DONE
             else:
                 store.wait_for(waiting, results, trap)
-                api.poke(
-                    continuation, _CONTINUATION.pack(self._resume, number, 0), _CONTINUATION.size
-                )
+                api.poke(continuation, CONTINUATION.pack(self.resume, number, 0), CONTINUATION.size)
 
-        callback = _ASYNC(enter)
-        self._callbacks.append(callback)
+        callback = self.keep(ASYNC(enter))
         function, data = self._with_core(module, name, callback)
-        kind = _function_type(parameters, "I")
-        _check(
+        kind = function_type(parameters, "I")
+        check(
             c.wasmtime_linker_define_async_func(
                 self.inner.ptr(),
-                *_text(module),
-                *_text(name),
+                *text_argument(module),
+                *text_argument(name),
                 kind.ptr(),
                 cast(function, c.wasmtime_func_async_callback_t),
                 data,
-                _NO_FINALIZER,
+                NO_FINALIZER,
             )
         )
 
@@ -214,7 +236,7 @@ class Linker:
         if found is None:
             return callback, None
         address, is_async = found
-        assert is_async is isinstance(callback, _ASYNC)
+        assert is_async is isinstance(callback, ASYNC)
         return c_void_p(address), cast(callback, c_void_p)
 
     def has(self, module: str, name: str) -> bool:
@@ -224,13 +246,16 @@ class Linker:
         return self._known[module, name]
 
     def _look_up(self, module: str, name: str) -> bool:
+        interface, _, number = module.partition("#")
+        if number in _ALLOCATORS and (interface, name) in self.component_calls:
+            self.component_calls[interface, name].define(module)
         store = wasmtime.Store(self.engine.inner)
         return bool(
             c.wasmtime_linker_get(
                 self.inner.ptr(),
                 store._context(),
-                *_text(module),
-                *_text(name),
+                *text_argument(module),
+                *text_argument(name),
                 byref(ffi.wasmtime_extern_t()),
             )
         )
@@ -241,6 +266,9 @@ class Linker:
         Raises:
             EngineError: If an import is missing or has another type.
         """
+        for item in module.imports:
+            if "#" in item.module:
+                self.has(item.module, item.name or "")  # defines it
         try:
             inner = self.inner.instantiate_pre(module)
         except wasmtime.WasmtimeError as error:
@@ -249,25 +277,10 @@ class Linker:
         return InstancePre(self, inner, needs_wasi)
 
 
-def _yield_once(errno: int) -> Waiting:
+def yield_once(errno: int) -> Waiting:
     """Suspend a guest whose slice is over, then return from its host call."""
     return errno
     yield
-
-
-def _text(text: str) -> tuple[Any, int]:
-    encoded = text.encode()
-    return ctypes.create_string_buffer(encoded), len(encoded)
-
-
-def _function_type(parameters: str, results: str) -> wasmtime.FuncType:
-    types = {"I": wasmtime.ValType.i32, "Q": wasmtime.ValType.i64}
-    return wasmtime.FuncType([types[p]() for p in parameters], [types[r]() for r in results])
-
-
-def _check(error: Any) -> None:
-    if error:
-        raise EngineError(str(wasmtime.WasmtimeError._from_ptr(error)))
 
 
 class InstancePre:
@@ -276,5 +289,6 @@ class InstancePre:
     def __init__(self, linker: Linker, inner: wasmtime.InstancePre, needs_wasi: bool) -> None:
         self.engine = linker.engine
         self.needs_wasi = needs_wasi
+        self.on_deadline = linker.on_deadline
         self.address = api.address_of(inner)
         self._owned = linker, inner  # keeps the callbacks that instances call

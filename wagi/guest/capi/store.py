@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes import POINTER, c_uint32, c_void_p, cast
+from ctypes import POINTER, c_uint8, c_uint32, c_uint64, c_void_p, cast
 from time import monotonic, thread_time
 from typing import Any
 
@@ -13,8 +13,11 @@ from wasmtime import _bindings as c
 
 from wagi.guest.budget import NO_LIMIT
 from wagi.guest.capi import api
-from wagi.guest.capi.linker import VALUE_AT, Waiting
-from wagi.guest.capi.store_config import StoreConfig
+from wagi.guest.capi.allocator import Allocator
+from wagi.guest.capi.call_values import CallArguments, CallValues
+from wagi.guest.capi.callbacks import VALUE_AT
+from wagi.guest.capi.linker import Waiting
+from wagi.guest.capi.store_config import EXTRA_TICKS, StoreConfig
 from wagi.guest.capi.store_fields import (
     ERROR,
     EXTERN_FUNC,
@@ -34,7 +37,8 @@ _STRAIGHT_LINE_SECONDS = 0.1
 """CPU time, in seconds, that a guest may use after its slice without reaching a point at which it
 can be suspended. Loops and function entries are such points; a long straight line of host calls
 has none."""
-RETURNED = Returned()
+RETURNED, FAILED = Returned(), Exit(1)
+_CONTINUE, _YIELD = 0, 1  # wasmtime_update_deadline_kind_t
 
 MakeGuest = Callable[["Store"], Any]
 """Makes the first argument of a store's host calls in Python."""
@@ -49,6 +53,8 @@ class Store:
         failure: An exception that a host call raised: a bug of the gateway, not of the guest.
         caller: The instance that makes the current host call.
         memory_is_current: Whether the memory's size has been looked up in this host call.
+        is_allocating: Whether the current host call is calling the guest's allocator.
+        allocator_number: Which of the guest's allocators the current host call uses.
         slice_end: When the guest has to yield, in seconds of ``time.monotonic``. Host calls look at
             it themselves: the ticker needs the GIL, and starves beside a guest that calls the host
             in a loop.
@@ -71,6 +77,9 @@ class Store:
     _memory = memoryview(b"")
     _memory_address = 0
     memory_is_current = False
+    is_allocating = False
+    allocator_number = 0
+    _allocators: dict[int, Allocator] | None = None
     _waiting: Waiting | None = None
 
     def __init__(
@@ -93,7 +102,8 @@ class Store:
         self.started_at = monotonic()
         self._stdin = Stdin()
         self._stdout = Stdout(config.output_limit)
-        self._exports = iter(config.exports)
+        self._exports = list(reversed(config.exports))
+        self._values = CallValues()
         self._fields = StoreFields()
         self._at = at = ctypes.addressof(self._fields)
         self._number = self._engine.new_number()
@@ -103,7 +113,10 @@ class Store:
         self._is_instantiated = False
         self._allowed_memory = -1
         self._limit_memory(config.limits.memory)
-        api.yield_at_deadline(self._context, SLICE_TICKS)
+        if config.canonical.allocators:
+            api.on_deadline(self._store, pre.on_deadline, None, None)
+        else:
+            api.yield_at_deadline(self._context, SLICE_TICKS)
         if pre.needs_wasi:  # wasmtime's WASI aborts the process in a store without a context
             api.set_wasi(self._context, api.wasi_new())
         self.slice_end = 0.0
@@ -171,29 +184,34 @@ class Store:
             # The epoch may have advanced while the guest was suspended: restart the slice.
             api.set_deadline(self._context, SLICE_TICKS)
             self.slice_end = monotonic() + SLICE
+            self._fields.extra_ticks = EXTRA_TICKS
             self._overran_at = None
             while api.poll(self._future):
                 api.future_delete(self._future)
                 self._future = None
                 outcome = self._take_outcome()
-                export = next(self._exports, None)
-                if export is None or self.failure is not None or outcome is not RETURNED:
+                if self.failure is not None or outcome is not RETURNED:
                     return outcome
-                self._call(export)
+                if not self._exports:
+                    return FAILED if self._values.result else outcome
+                self._call(self._exports.pop())
             return None
         finally:
             if ticker is not None:
                 ticker.end_poll()
 
     def _call(self, export: bytes) -> None:
-        """Start a call of an exported function without parameters and results."""
+        """Start a call of an exported function."""
         at = self._at
         self._is_instantiated = True
         found = api.instance_export(self._context, at, export, len(export), at + FUNCTION)
         if not found or self._fields.function.kind != EXTERN_FUNC:
             raise no_export(export)
         function = at + FUNCTION + OF
-        self._future = api.call(self._context, function, None, 0, None, 0, at + TRAP, at + ERROR)
+        values: CallArguments = (None, 0, None, 0)
+        if not self._exports:  # the last one
+            values = self._values.prepare(self._config.canonical)
+        self._future = api.call(self._context, function, *values, at + TRAP, at + ERROR)
 
     def _take_outcome(self) -> Outcome:
         fields = self._fields
@@ -249,7 +267,7 @@ class Store:
     def close(self) -> None:
         """Free everything; a running guest is cancelled. Idempotent."""
         # These refer back to the store. Clearing them frees the cycle without the collector.
-        self._guest = self._make_guest = None
+        self._guest = self._make_guest = self._allocators = None
         if self._waiting is not None:
             self._waiting.close()
             self._waiting = None
@@ -287,6 +305,61 @@ class Store:
             self.failure = error
         return int(api.trap_new(message, len(message)))
 
+    @property
+    def context(self) -> int:
+        """The address of the context that functions of the C API take."""
+        return self._context
+
+    @property
+    def allocator(self) -> Allocator:
+        """The allocator for the strings and lists that the current host call returns.
+
+        Raises:
+            GuestTrap: The guest has none.
+        """
+        number = self.allocator_number
+        if self._allocators is None:
+            self._allocators = {}
+        if number not in self._allocators:
+            exports = self._config.canonical.allocators
+            if number >= len(exports):
+                raise GuestTrap("it has no allocator for the result of a host call")
+            self._allocators[number] = Allocator(self, exports[number], has_place=number == 0)
+        return self._allocators[number]
+
+    def mark_allocating(self, allocates: bool) -> None:
+        """Note whether the guest's allocator is running in a host call."""
+        self.is_allocating = allocates
+        self._fields.is_allocating = allocates
+
+    def at_deadline(self, delta_at: int, kind_at: int) -> int | None:
+        """Decide what happens at the end of the slice of a guest with an allocator.
+
+        The guest is suspended, except while a host call is calling its allocator: the frames of
+        Python are on its stack then.
+
+        Args:
+            delta_at: The address of the ticks to the next deadline, from when the guest continues.
+            kind_at: The address of the decision (``wasmtime_update_deadline_kind_t``).
+
+        Returns:
+            None, or the address of an error if the allocator takes too long.
+        """
+        ticks, kind = c_uint64.from_address(delta_at), c_uint8.from_address(kind_at)
+        ticks.value, kind.value = SLICE_TICKS, _YIELD
+        if not self.is_allocating:
+            return None
+        if not self._fields.extra_ticks:
+            return int(api.error_new(b"the allocator of the guest takes too long"))
+        self._fields.extra_ticks -= 1
+        self.slice_end = 0.0
+        ticks.value, kind.value = 1, _CONTINUE
+        return None
+
+    def trap_reentrance(self) -> int:
+        """Create the trap for an allocator that calls the host (``may_leave``, canonical ABI)."""
+        return self.trap(GuestTrap("its allocator calls the host"))
+
     def overrun(self) -> int | None:
         """Make a guest whose slice is over yield at the next loop or function entry.
 
@@ -311,7 +384,7 @@ class Store:
 
         Args:
             waiting: The rest of the host call.
-            result_at: The address of the call's result (``wasmtime_val_t``).
+            result_at: The address of the call's result (``wasmtime_val_t``); 0 if it has none.
             trap_at: The address of the pointer to the call's trap.
         """
         self._waiting = waiting
@@ -341,7 +414,8 @@ class Store:
             c_void_p.from_address(self._trap_at).value = self.trap(error)
             errno = EFAULT
         self._waiting = None
-        c_uint32.from_address(self._result_at + VALUE_AT).value = errno
+        if self._result_at:
+            c_uint32.from_address(self._result_at + VALUE_AT).value = errno
         return True
 
 

@@ -77,6 +77,30 @@ class MemoryImage:
         weakref.finalize(self, api.core.image_delete, self.address).atexit = False
 
 
+EXTRA_TICKS = 10
+"""Ticks after the end of a slice in which the allocator of a component may still run. Ordinary
+allocators take microseconds, those that collect garbage a few milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canonical:
+    """How the functions of a component are called (canonical ABI).
+
+    Attributes:
+        allocators: The exports that allocate memory for the results of host calls.
+        arguments: The arguments of the last export that is called, at most two i32.
+        has_result: Whether it returns an i32: 0, or 1 if it failed, which is exit status 1.
+    """
+
+    allocators: tuple[bytes, ...] = ()
+    arguments: tuple[int, ...] = ()
+    has_result: bool = False
+
+
+MODULE = Canonical()
+"""The value for a module that is not part of a component."""
+
+
 class StoreConfig:
     """The configuration that the stores of all guests of a handler share.
 
@@ -85,6 +109,7 @@ class StoreConfig:
         exports: The exports to call, in order.
         limits: The limits of each store.
         output_limit: Maximum size of the buffered output, in bytes; a guest that writes more waits.
+        canonical: How the functions of a component are called.
     """
 
     def __init__(
@@ -95,6 +120,7 @@ class StoreConfig:
         output_limit: int = 0,
         has_preopens: bool = False,
         image: MemoryImage | None = None,
+        canonical: Canonical = MODULE,
     ) -> None:
         """Make the configuration.
 
@@ -106,11 +132,13 @@ class StoreConfig:
                 waits.
             has_preopens: Whether guests have preopened directories.
             image: The data to map into the memory of guests, if any.
+            canonical: How the functions of a component are called.
         """
         self.pre = pre
         self.exports = exports
         self.limits = limits
         self.output_limit = output_limit
+        self.canonical = canonical
         compiled = pre.engine.core
         if compiled is not None:
             self._image = image  # the C object refers to it, and to the block of names
@@ -129,5 +157,9 @@ class StoreConfig:
                 SLICE_TICKS,
                 pre.needs_wasi,
                 has_preopens,
+                bool(canonical.allocators),
+                canonical.has_result,
+                len(canonical.arguments),
+                *(*canonical.arguments, 0, 0)[:2],
             )
             weakref.finalize(self, compiled.plan_delete, self.address).atexit = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_double, c_int32, c_uint8, c_void_p
+from ctypes import c_double, c_int32, c_uint8, c_uint32, c_void_p
 
 from wasmtime import _ffi as ffi
 
@@ -26,6 +26,8 @@ class StoreFields(ctypes.Structure):
         ("has_exited", c_uint8),
         ("streams", c_uint8),
         ("context", c_void_p),
+        ("extra_ticks", c_uint32),
+        ("is_allocating", c_uint8),
     )
 
 

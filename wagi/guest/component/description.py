@@ -74,7 +74,7 @@ def describe_component(wasm: bytes) -> ComponentDescription:
 def _to_core_module(wasm: bytes, component: Component) -> FlatComponent:
     try:
         flat = flatten(wasm, component)
-        check_provided(flat.world, (module for module, _ in flat.imports))
+        check_provided(flat.world)
     except UnsupportedComponentError as error:
         raise error.for_toolchain(_producers(wasm, component)) from None
     return flat

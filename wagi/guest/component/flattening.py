@@ -9,6 +9,7 @@ from wagi.guest.binary import leb
 from wagi.guest.component.core_module import FunctionType
 from wagi.guest.component.errors import unknown_structure
 from wagi.guest.component.graph import Component
+from wagi.guest.component.host_exports import add_host_exports
 from wagi.guest.component.interfaces import (
     COMMAND,
     INCOMING_HANDLER,
@@ -49,10 +50,10 @@ class FlatComponent:
             a version, and the name of a function in the flat form of the canonical ABI
             (``[resource-drop]NAME`` for a drop), or are functions of WASI preview 1. The name of
             the interface is followed by ``#N`` if allocator N allocates the results, except 0.
+            Its exports have the additions of ``host_exports``.
         world: The world: ``wasi:cli/command`` or ``wasi:http/proxy``.
         entry: The export that runs the component.
         initializers: The exports to call before it, in order.
-        memory: The export with the memory that the imported functions access, if any.
         allocators: The exports that allocate memory for the results of imports.
         imports: The imports of the module.
     """
@@ -61,7 +62,6 @@ class FlatComponent:
     world: str
     entry: str
     initializers: tuple[str, ...]
-    memory: str | None
     allocators: tuple[str, ...]
     imports: tuple[tuple[str, str], ...]
 
@@ -140,18 +140,17 @@ class _Flattener:
             wasm = merge(parts, {name: export for export, name in names.items()})
         else:
             wasm = _renamed(self._wasm, parts[0])
-        flat = FlatComponent(
-            wasm=wasm,
+        called = names[entry], *(names[item] for item in initializers)
+        allocators = tuple(names[item] for item in self._allocators)
+        exported = None if memory is None else names[memory]
+        return FlatComponent(
+            wasm=add_host_exports(wasm, exported, allocators, called),
             world=self._world,
             entry=names[entry],
-            initializers=tuple(names[item] for item in initializers),
-            memory=names[memory] if memory is not None else None,
-            allocators=tuple(names[item] for item in self._allocators),
+            initializers=called[1:],
+            allocators=allocators,
             imports=tuple(i for part in parts for i in part.imports if isinstance(i, tuple)),
         )
-        if any(name == PREVIEW_1 for name, _ in flat.imports) and flat.memory != "memory":
-            raise unknown_structure(f"memory for preview 1 that is called {flat.memory!r}")
-        return flat
 
     def _imports(
         self, index: int, memories: set[PartExport]

@@ -99,12 +99,11 @@ def explain_exports(names: Iterable[str]) -> UnsupportedComponentError:
     )
 
 
-def check_provided(world: str, interfaces: Iterable[str]) -> None:
-    """Check that the gateway can run the core module of a component.
+def check_provided(world: str) -> None:
+    """Check that the gateway can run components of a world.
 
     Args:
-        world: The world of the component.
-        interfaces: The interfaces that the core module imports, without versions.
+        world: The world.
 
     Raises:
         UnsupportedComponentError: It cannot.
@@ -113,16 +112,6 @@ def check_provided(world: str, interfaces: Iterable[str]) -> None:
         raise UnsupportedComponentError(
             "is a wasi:http handler, which is not supported yet",
             "build a program for WASI preview 1 (wasm32-wasip1) that gets requests as in CGI",
-        )
-    native = sorted(set(interfaces) - {PREVIEW_1})
-    if sockets := [name for name in native if name.startswith("wasi:sockets/")]:
-        raise UnsupportedComponentError(
-            f"imports {_listed(sockets)}, and handlers have no sockets",
-            f"{BUILD_FOR_PREVIEW_1}, and use outbound HTTP (allowed_hosts)",
-        )
-    if native:
-        raise UnsupportedComponentError(
-            f"imports {_listed(native)} of WASI preview 2, which is not supported yet"
         )
 
 

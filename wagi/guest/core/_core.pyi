@@ -24,6 +24,11 @@ def plan_new(
     slice_ticks: int,
     needs_wasi: bool,
     has_preopens: bool,
+    has_allocator: bool,
+    has_result: bool,
+    argument_count: int,
+    first_argument: int,
+    second_argument: int,
     /,
 ) -> int: ...
 def plan_delete(plan: int, /) -> None: ...

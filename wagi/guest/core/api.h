@@ -28,6 +28,9 @@ typedef struct {
 } extern_t;
 enum { EXTERN_FUNC = 0, EXTERN_MEMORY = 3 };
 
+/* wasmtime_update_deadline_kind_t */
+enum { DEADLINE_CONTINUE = 0, DEADLINE_YIELD = 1 };
+
 /* wasmtime_val_t, 32 bytes:
  *
  *     offset  size    field
@@ -71,6 +74,9 @@ typedef void (*async_call_t)(void *data, void *caller, const val_t *arguments, s
                              val_t *results, size_t result_count, void **trap,
                              continuation_t *continuation);
 
+/* Called when a store reaches its epoch deadline. Returns an error, or NULL. */
+typedef void *(*deadline_call_t)(void *context, void *data, uint64_t *delta, uint8_t *kind);
+
 /* X(name after "wasmtime_", result, parameters) */
 #define WASMTIME_API(X)                                                                            \
   X(call_future_delete, void, (void *future))                                                      \
@@ -97,6 +103,8 @@ typedef void (*async_call_t)(void *data, void *caller, const val_t *arguments, s
   X(memory_data_size, size_t, (void *context, const void *memory))                                 \
   X(store_context, void *, (void *store))                                                          \
   X(store_delete, void, (void *store))                                                             \
+  X(store_epoch_deadline_callback, void, (void *store, deadline_call_t callback, void *data,       \
+                                          void (*finalizer)(void *data)))                          \
   X(store_limiter, void, (void *store, int64_t memory, int64_t elements, int64_t instances,        \
                           int64_t tables, int64_t memories))                                       \
   X(store_new, void *, (void *engine, void *data, void (*finalizer)(void *data)))                  \

@@ -109,18 +109,21 @@ static PyObject *core_host_call(PyObject *module, PyObject *name) {
 }
 
 /* plan_new(engine, pre, image, exports, memory, elements, tables, memories, output_limit, slice,
- *          slice_ticks, needs_wasi, has_preopens)
+ *          slice_ticks, needs_wasi, has_preopens, has_allocator, has_result, argument_count,
+ *          argument, argument)
  * The plan borrows `exports`, which must outlive it. */
 static PyObject *core_plan_new(PyObject *module, PyObject *arguments) {
-  plan_t plan;
+  plan_t plan = {0};
   unsigned long long engine, pre, image;
   long long memory, elements, tables, memories;
   unsigned long long output_limit, slice_ticks;
   PyObject *exports;
-  int needs_wasi, has_preopens;
-  if (!PyArg_ParseTuple(arguments, "KKKOLLLLKdKpp", &engine, &pre, &image, &exports, &memory,
+  int needs_wasi, has_preopens, has_allocator, has_result;
+  unsigned int argument_count, first, second;
+  if (!PyArg_ParseTuple(arguments, "KKKOLLLLKdKppppIII", &engine, &pre, &image, &exports, &memory,
                         &elements, &tables, &memories, &output_limit, &plan.slice, &slice_ticks,
-                        &needs_wasi, &has_preopens) ||
+                        &needs_wasi, &has_preopens, &has_allocator, &has_result, &argument_count,
+                        &first, &second) ||
       !strings(exports, &plan.exports))
     return NULL;
   plan.engine = (void *)(uintptr_t)engine;
@@ -134,6 +137,11 @@ static PyObject *core_plan_new(PyObject *module, PyObject *arguments) {
   plan.slice_ticks = slice_ticks;
   plan.needs_wasi = needs_wasi;
   plan.has_preopens = has_preopens;
+  plan.has_allocator = has_allocator;
+  plan.has_result = has_result;
+  plan.argument_count = argument_count < 2 ? argument_count : 2;
+  plan.arguments[0].of.i32 = first;
+  plan.arguments[1].of.i32 = second;
   plan_t *made = PyMem_Malloc(sizeof plan);
   if (!made) return PyErr_NoMemory();
   *made = plan;

@@ -31,12 +31,17 @@ typedef struct {
   uint64_t size;
 } span_t;
 
+/* Return whether the slice is over, or the guest may not call the host at all. */
+static bool must_yield(const store_t *store) {
+  return store->is_allocating || clock_now() > store->slice_end;
+}
+
 /* Look up the memory. Returns false if the call has to fall back to Python: the guest exports no
  * memory, or its slice is over. */
 static bool span_enter(void *caller, span_t *span) {
   void *context = wasmtime.caller_context(caller);
   store_t *store = span->store = wasmtime.context_get_data(context);
-  if (clock_now() > store->slice_end) return false;
+  if (must_yield(store)) return false;
   if (store->memory.kind != EXTERN_MEMORY) {
     extern_t found;
     if (!wasmtime.caller_export_get(caller, "memory", 6, &found) || found.kind != EXTERN_MEMORY)
@@ -232,7 +237,7 @@ static void *call_fd_fdstat_set_flags(void *python, void *caller, raw_t *values,
   store_t *store = wasmtime.context_get_data(wasmtime.caller_context(caller));
   uint32_t fd = values[0].of.i32, flags = values[1].of.i32;
   bool is_stream = fd <= 2 && store->streams & 1 << fd;
-  if (!is_stream || flags > ALL_FLAGS || clock_now() > store->slice_end)
+  if (!is_stream || flags > ALL_FLAGS || must_yield(store))
     return ((sync_call_t)python)(NULL, caller, values, count);
   values[0].of.i32 = EBADF_;
   return NULL;
@@ -266,7 +271,7 @@ ASYNC_CALL(random_get)
 /* fd_prestat_get(fd, result) -> errno: EBADF for every descriptor if there are no preopens. */
 static void *call_fd_prestat_get(void *python, void *caller, raw_t *values, size_t count) {
   store_t *store = wasmtime.context_get_data(wasmtime.caller_context(caller));
-  if (store->plan->has_preopens || clock_now() > store->slice_end)
+  if (store->plan->has_preopens || must_yield(store))
     return ((sync_call_t)python)(NULL, caller, values, count);
   values[0].of.i32 = EBADF_;
   return NULL;
@@ -276,7 +281,7 @@ static void *call_fd_prestat_get(void *python, void *caller, raw_t *values, size
 static void *call_proc_exit(void *python, void *caller, raw_t *values, size_t count) {
   static const char message[] = "the guest has called proc_exit";
   store_t *store = wasmtime.context_get_data(wasmtime.caller_context(caller));
-  (void)python, (void)count;
+  if (store->is_allocating) return ((sync_call_t)python)(NULL, caller, values, count);
   store->exit_status = (int32_t)values[0].of.i32;
   store->has_exited = 1;
   return wasmtime.trap_new(message, sizeof message - 1);

@@ -5,7 +5,25 @@
 
 #include "clock.h"
 
-enum { NO_EXTERN = 0xFF, OUTPUT_FIRST = 1024 };
+enum { NO_EXTERN = 0xFF, OUTPUT_FIRST = 1024, EXTRA_TICKS = 10 };
+
+/* The end of a slice of a guest with an allocator. While a host call in Python calls the allocator,
+ * the guest must not be suspended: Python's frames are on its stack. It gets a few more ticks then,
+ * and yields after the host call; an allocator that takes longer is trapped.
+ */
+static void *at_deadline(void *context, void *data, uint64_t *delta, uint8_t *kind) {
+  store_t *store = wasmtime.context_get_data(context);
+  (void)data;
+  *delta = store->plan->slice_ticks; /* it counts from when the guest continues */
+  *kind = DEADLINE_YIELD;
+  if (!store->is_allocating) return NULL;
+  if (!store->extra_ticks) return wasmtime.error_new("the allocator of the guest takes too long");
+  store->extra_ticks--;
+  store->slice_end = 0;
+  *delta = 1;
+  *kind = DEADLINE_CONTINUE;
+  return NULL;
+}
 
 store_t *store_open(const plan_t *plan, strings_t arguments, strings_t environment) {
   store_t *store = calloc(1, sizeof *store);
@@ -21,7 +39,10 @@ store_t *store_open(const plan_t *plan, strings_t arguments, strings_t environme
   store->store = wasmtime.store_new(plan->engine, store, NULL);
   store->context = wasmtime.store_context(store->store);
   store_limit_memory(store, plan->memory_limit);
-  wasmtime.context_epoch_deadline_async_yield_and_update(store->context, plan->slice_ticks);
+  if (plan->has_allocator)
+    wasmtime.store_epoch_deadline_callback(store->store, at_deadline, NULL, NULL);
+  else
+    wasmtime.context_epoch_deadline_async_yield_and_update(store->context, plan->slice_ticks);
   /* wasmtime's own WASI functions abort the process in a store without a WASI context. */
   if (plan->needs_wasi) wasmtime.context_set_wasi(store->context, wasmtime.wasi_config_new());
   store->future = wasmtime.instance_pre_instantiate_async(
@@ -31,8 +52,14 @@ store_t *store_open(const plan_t *plan, strings_t arguments, strings_t environme
 
 /* Start the call of the next export. */
 static store_state_t call_next(store_t *store) {
-  const strings_t *exports = &store->plan->exports;
-  if (store->export_at == exports->size) return STORE_RETURNED;
+  const plan_t *plan = store->plan;
+  const strings_t *exports = &plan->exports;
+  if (store->export_at == exports->size) {
+    if (!store->result.of.i32) return STORE_RETURNED;
+    store->exit_status = 1;
+    store->has_exited = 1;
+    return STORE_FAILED;
+  }
   const char *name = (const char *)exports->bytes + store->export_at;
   size_t length = strlen(name);
   store->export_at += length + 1;
@@ -40,8 +67,10 @@ static store_state_t call_next(store_t *store) {
                                     &store->function) ||
       store->function.kind != EXTERN_FUNC)
     return STORE_NO_EXPORT;
-  store->future = wasmtime.func_call_async(store->context, store->function.of, NULL, 0, NULL, 0,
-                                           &store->trap, &store->error);
+  bool is_last = store->export_at == exports->size;
+  store->future = wasmtime.func_call_async(
+      store->context, store->function.of, plan->arguments, is_last ? plan->argument_count : 0,
+      &store->result, is_last && plan->has_result, &store->trap, &store->error);
   return STORE_SUSPENDED;
 }
 
@@ -51,6 +80,7 @@ store_state_t store_poll(store_t *store) {
   if (!clock_begin_poll()) return STORE_NO_CLOCK;
   if (!store->is_instantiated) memory_set_image(store->plan->image);
   store->slice_end = clock_now() + store->plan->slice;
+  store->extra_ticks = EXTRA_TICKS;
   while (state == STORE_SUSPENDED) {
     wasmtime.context_set_epoch_deadline(store->context, store->plan->slice_ticks);
     if (!wasmtime.call_future_poll(store->future)) break;

@@ -26,6 +26,10 @@ typedef struct {
   void *pre;      /* wasmtime_instance_pre_t */
   image_t *image; /* the initial data of its memory, or NULL */
   strings_t exports; /* the exports to call, in order */
+  val_t arguments[2]; /* of the last export; the others have none */
+  size_t argument_count;
+  bool has_result;    /* whether the last export returns an i32: 0, or 1 for a failure */
+  bool has_allocator; /* whether host calls may call an allocator of the guest */
   int64_t memory_limit, element_limit, table_limit, memory_count_limit;
   uint64_t output_limit; /* maximum size of the buffered output, in bytes */
   double slice;          /* seconds */
@@ -34,7 +38,7 @@ typedef struct {
   bool has_preopens;
 } plan_t;
 
-/* Python also accesses the first fields (wagi.guest.capi.store.StoreFields):
+/* Python also accesses the first fields (wagi.guest.capi.store_fields.StoreFields):
  *
  *     offset  size  field
  *     0       16    instance
@@ -48,6 +52,8 @@ typedef struct {
  *     116     1     has_exited
  *     117     1     streams, followed by 2 bytes of padding
  *     120     8     context
+ *     128     4     extra_ticks
+ *     132     1     is_allocating, followed by 3 bytes of padding
  */
 typedef struct {
   instance_t instance;
@@ -61,7 +67,10 @@ typedef struct {
   uint8_t has_exited;
   uint8_t streams; /* bit n: descriptor n still refers to standard stream n */
   void *context;
+  uint32_t extra_ticks; /* ticks after the end of the slice that are left for the allocator */
+  uint8_t is_allocating; /* whether a host call is calling the allocator of the guest */
   /* Python does not access the fields below. */
+  val_t result; /* of the last export */
   const plan_t *plan;
   void *store, *future;
   size_t export_at; /* offset of the next export to call in plan->exports */

@@ -23,21 +23,24 @@ class WaitReason:
     Attributes:
         input: Whether the guest waits for input.
         wake_at: Time to wake at, in seconds of ``time.monotonic``.
-        future: A future of the event loop.
+        futures: Futures of the event loop.
+        turn: Whether its turn wakes it in any case, because it waits for room in its output, which
+            the gateway sends first.
     """
 
     input: bool = False
     wake_at: float | None = None
-    future: asyncio.Future[Any] | None = None
+    futures: tuple[asyncio.Future[Any], ...] = ()
+    turn: bool = False
 
     @property
     def is_turn(self) -> bool:
         """Whether the guest waits for nothing but its turn."""
-        return not self.input and self.wake_at is None and self.future is None
+        return self.turn or not (self.input or self.wake_at is not None or self.futures)
 
     def clear(self) -> None:
         """Unset all events, before the guest runs."""
-        self.input, self.wake_at, self.future = False, None, None
+        self.input, self.wake_at, self.futures, self.turn = False, None, (), False
 
 
 class WasiContext:

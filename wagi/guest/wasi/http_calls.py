@@ -100,7 +100,7 @@ def req(
 def _result(wasi: WasiContext, task: asyncio.Task[T]) -> Generator[None, None, T]:
     """Suspend the guest until a task is done, and return its result."""
     while not task.done():
-        wasi.wait.future = task
+        wasi.wait.futures = (task,)
         yield
     return task.result()
 

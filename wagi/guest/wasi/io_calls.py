@@ -274,7 +274,7 @@ def _in_thread(wasi: WasiContext, work: Callable[[int], None], file: File) -> Wa
 
     future = loop.run_in_executor(None, run)
     while not future.done():
-        wasi.wait.future = future
+        wasi.wait.futures = (future,)
         yield
     if error := future.result():
         raise error

@@ -1,0 +1,59 @@
+"""The callbacks of host calls, and the values that they exchange with wasmtime."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import CFUNCTYPE, c_bool, c_size_t, c_void_p, cast
+from struct import Struct
+from typing import Any
+
+import wasmtime
+
+from wagi.guest.outcome import EngineError
+
+SYNC = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
+ASYNC = CFUNCTYPE(
+    None, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p
+)
+READY = CFUNCTYPE(c_bool, c_void_p)
+DEADLINE = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+NO_FINALIZER = cast(0, CFUNCTYPE(None, c_void_p))
+# wasmtime_val_raw_t, 16 bytes:
+#
+#     offset  size    field
+#     0       4 or 8  value (i32 or i64), the rest is unused
+#
+# wasmtime_val_t, 32 bytes:
+#
+#     offset  size    field
+#     0       1       kind, followed by 7 bytes of padding
+#     8       4 or 8  value (i32 or i64), the rest is unused
+RAW = {"I": "I12x", "Q": "Q8x"}
+RAW_SIZE = 16
+VALUE = {"I": "8xI20x", "Q": "8xQ16x"}
+VALUE_SIZE, VALUE_AT = 32, 8
+# wasmtime_async_continuation_t, 24 bytes:
+#
+#     offset  size  field
+#     0       8     callback
+#     8       8     env
+#     16      8     finalizer
+CONTINUATION = Struct("<QQQ")
+# A C function that always returns true and needs no GIL. As the continuation of a call that has
+# completed, it saves a call into Python.
+DONE = cast(ctypes.pythonapi.Py_IsInitialized, c_void_p).value
+
+
+def text_argument(text: str) -> tuple[Any, int]:
+    encoded = text.encode()
+    return ctypes.create_string_buffer(encoded), len(encoded)
+
+
+def function_type(parameters: str, results: str) -> wasmtime.FuncType:
+    types = {"I": wasmtime.ValType.i32, "Q": wasmtime.ValType.i64}
+    return wasmtime.FuncType([types[p]() for p in parameters], [types[r]() for r in results])
+
+
+def check(error: Any) -> None:
+    if error:
+        raise EngineError(str(wasmtime.WasmtimeError._from_ptr(error)))

@@ -1,0 +1,40 @@
+"""The state that the host calls of one component share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from wagi.guest.capi.store import Store
+from wagi.guest.handler import Preopen
+from wagi.guest.preview2.handles import HandleTable
+from wagi.guest.wasi.context import WasiContext
+from wagi.guest.wasi.http_session import HttpClient
+
+
+class ComponentContext(WasiContext):
+    """The state of a component: that of a module, since it may also import preview 1, and handles.
+
+    Attributes:
+        handles: The resources that the guest holds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        preopens: Sequence[Preopen],
+        stderr: Callable[[bytes], None],
+        client: HttpClient | None,
+        note: Callable[[str], None],
+    ) -> None:
+        """As for ``WasiContext``."""
+        super().__init__(store, preopens, stderr, client, note)
+        self.handles = HandleTable()
+
+    def allocate(self, size: int, alignment: int) -> int:
+        """Allocate memory in the guest, as ``capi.allocator.Allocator.allocate``."""
+        return self.store.allocator.allocate(size, alignment)
+
+    def close(self) -> None:
+        """Close all resources and descriptors. The store must already be closed."""
+        self.handles.close()
+        super().close()
