@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -385,5 +388,39 @@ def test_timeouts(start: bytes, expected: bytes) -> None:
         await asyncio.sleep(0.2)
         assert client.received.startswith(expected)
         assert client.transport.closed or client.transport.has_eof
+
+    asyncio.run(run())
+
+
+def test_small_writes_do_not_wait_for_acknowledgements() -> None:
+    """Nagle's algorithm is off, though the listening socket was made without a protocol."""
+
+    async def run() -> None:
+        server = HttpServer(answer, reject, OPTIONS)
+        listener = socket.create_server(("127.0.0.1", 0))
+        assert listener.proto == 0
+        async with await asyncio.get_running_loop().create_server(server, sock=listener):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(get("/at-once"))
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            (connection,) = server._connections
+            assert connection.descriptor is not None
+            with socket.socket(fileno=os.dup(connection.descriptor)) as accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(run())
+
+
+def test_connections_of_unix_sockets(tmp_path: Path) -> None:
+    async def run() -> None:
+        server, path = HttpServer(answer, reject, OPTIONS), str(tmp_path / "socket")
+        async with await asyncio.get_running_loop().create_unix_server(server, path):
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(get("/at-once"))
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            writer.close()
+            await writer.wait_closed()
 
     asyncio.run(run())

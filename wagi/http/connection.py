@@ -146,8 +146,8 @@ class Connection(ClientChannel):
         self.endpoint = Endpoint.of(transport)
         self._direct_client = self._server.options.proxies.direct_client(self.endpoint.peer)
         sock = transport.get_extra_info("socket")
-        if sock is not None:  # to detect clients that vanish without closing
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sock is not None:
+            _configure(sock)
         self._set_deadline(self._server.options.header_timeout)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -359,3 +359,13 @@ def has_input(descriptor: int) -> bool:
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
     return bool(poller.poll(0))
+
+
+def _configure(sock: socket.socket) -> None:
+    """Set the options of a client's socket."""
+    # To detect clients that vanish without closing
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sock.family != socket.AF_UNIX:
+        # Otherwise the last bytes of a streamed response may wait for a delayed acknowledgement, 40
+        # ms. asyncio sets it only if the listening socket was made with IPPROTO_TCP.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
