@@ -332,3 +332,17 @@ def test_two_memories() -> None:
     """Another kind of module that does not fit in the pool."""
     wat = '(module (memory (export "memory") 1) (memory 1) (func (export "_start")))'
     assert run(load(wat)) == (b"", Returned())
+
+
+def test_functions_of_the_adapter() -> None:
+    """Components of several modules import them from the adapter, which the gateway replaces."""
+    handler = load("""(module
+      (import "wasi_snapshot_preview1" "adapter_open_badfd" (func $open (param i32) (result i32)))
+      (import "wasi_snapshot_preview1" "adapter_close_badfd" (func $close (param i32) (result i32)))
+      (import "wasi_snapshot_preview1" "reset_adapter_state" (func $reset))
+      (memory (export "memory") 1)
+      (func (export "_start")
+        (call $reset)
+        (if (i32.ne (call $open (i32.const 0)) (i32.const 58)) (then unreachable))
+        (if (i32.ne (call $close (i32.const 0)) (i32.const 58)) (then unreachable))))""")
+    assert run(handler) == (b"", Returned())

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from wagi.guest.capi.linker import Linker
 from wagi.guest.wasi import (
+    adapter,
     environment,
     fd_calls,
     http_calls,
@@ -38,4 +39,5 @@ def define(linker: Linker) -> None:
     poll.define(linker)
     sockets.define(linker)
     unstable.define(linker)
+    adapter.define(linker)
     http_calls.define(linker)
