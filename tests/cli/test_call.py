@@ -95,6 +95,8 @@ def test_verbose_output(folder: Path) -> None:
         (("call", "/bad"), 1, "answered 500: "),
         (("call", "hello"), 2, "expected a path such as /hello"),
         (("call", "A", "B", "/c"), 2, "expected [METHOD] PATH"),
+        (("call", "./hello.wasm", "/c"), 2, "expected a method such as GET, found './hello.wasm'"),
+        (("run", "hello.wasm", "G T", "/"), 2, "expected a method such as GET, found 'G T'"),
         (("call",), 2, "Missing argument"),
         (("call", "-H", "x", "/hello"), 2, "-H: expected NAME:VALUE"),
         (("call", "-H", "a:b\nc:d", "/hello"), 2, "must not contain line ends"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,8 @@ from wagi.routemap.reader import MODULE_SUFFIXES
 from wagi.testing.local_gateway import Answer, local_gateway
 
 F = TypeVar("F", bound=Callable[..., Any])
+_NO_METHOD = re.compile(r"[\x00-\x20\"(),/:;<=>?@\[\\\]{}\x7f]")
+"""ASCII characters that a method cannot have (RFC 9110 §5.6.2)."""
 _FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
 
@@ -166,6 +169,11 @@ def _call(
     if data and "content-type" not in {name.lower() for name, _ in fields}:
         fields.append(_FORM)
     method = method or ("POST" if data else "GET")
+    if _NO_METHOD.search(method):
+        raise click.UsageError(
+            f"expected a method such as GET, found {method!r}: `wagi run` calls a module, and -c"
+            " selects another route map"
+        )
     if verbose:
         enable_lines()
     messages = _MessageHandler()
