@@ -1,11 +1,17 @@
-"""Configuration of the whole suite: Hypothesis, and what ``pytest -m fast`` skips."""
+"""Configuration of the whole suite: Hypothesis, xdist, and what ``pytest -m fast`` skips."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+    from tests.support.scheduling import FileScheduling
 
 _FAST_EXAMPLES = 25
 """Inputs for each property in ``pytest -m fast``; the whole suite takes Hypothesis' default."""
@@ -24,6 +30,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not _only_fast(config) or collection_path.suffix != ".py":
         return None
     return "mark.fast" not in collection_path.read_text(encoding="utf-8") or None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling | None:
+    from tests.support.scheduling import FileScheduling
+
+    return FileScheduling(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # in a process of pytest-xdist
+        from tests.support.scheduling import sort_by_duration
+
+        sort_by_duration(items)
 
 
 def _only_fast(config: pytest.Config) -> bool:

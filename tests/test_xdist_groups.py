@@ -1,4 +1,4 @@
-"""The tests of a group run one after another in one process, as many tests rely on."""
+"""How the tests are distributed over the processes of pytest-xdist."""
 
 from __future__ import annotations
 
@@ -6,37 +6,64 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.support.scheduling import LONG
+from tests.support.server import ROOT
+
 TEST = """
 import os
 import pytest
 
-@pytest.mark.xdist_group("group")
+{mark}
 @pytest.mark.parametrize("number", range(8))
 def test_it(number):
     with open({log!r}, "a") as log:
-        log.write(os.environ["PYTEST_XDIST_WORKER"] + "\\n")
+        log.write(os.environ["PYTEST_XDIST_WORKER"] + " {name}\\n")
 """
+GROUP = '@pytest.mark.xdist_group("group")'
+
+
+def distributed(folder: Path, *options: str, **files: str) -> list[list[str]]:
+    """Run files with the same test in two processes.
+
+    Args:
+        folder: Where the files are written.
+        options: Options of pytest.
+        files: A line before the test, by the name of the file.
+
+    Returns:
+        The process and the file of each test, in the order in which they ran.
+    """
+    log = folder / "log"
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    for name, mark in files.items():
+        (folder / f"{name}.py").write_text(TEST.format(mark=mark, log=str(log), name=name))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup", *options, str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line.split() for line in log.read_text().splitlines()]
 
 
 def test_a_group_runs_in_one_process(tmp_path: Path) -> None:
     """With pytest 9.2 and pytest-xdist 3.8, groups have no effect."""
-    log = tmp_path / "log"
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    for name in ("test_a.py", "test_b.py"):
-        (tmp_path / name).write_text(TEST.format(log=str(log)))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-n",
-        "2",
-        "--dist",
-        "loadgroup",
-        "-q",
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    workers = log.read_text().split()
-    assert len(workers) == 16
-    assert len(set(workers)) == 1
+    runs = distributed(tmp_path, test_a=GROUP, test_b=GROUP)
+    assert len(runs) == 16
+    assert len({process for process, _ in runs}) == 1
+
+
+def test_a_file_runs_in_one_process(tmp_path: Path) -> None:
+    runs = distributed(tmp_path, "-p", "tests.conftest", test_a="", test_b="")
+    assert len(runs) == 16
+    assert len({(process, name) for process, name in runs}) == 2
+    assert len({process for process, _ in runs}) == 2
+
+
+@pytest.mark.fast
+def test_long_files_exist() -> None:
+    assert [name for name in LONG if not (ROOT / "tests" / name).exists()] == []

@@ -18,9 +18,10 @@ from wasmtime import wat2wasm
 
 from tests.cluster.conftest import Installation
 from tests.support.cluster import Cluster, Json
-from tests.support.cluster_node import IMAGE, build_images, node
+from tests.support.cluster_node import node, require_node
 from tests.support.containers import podman, run_options
 from tests.support.helm import CHART
+from tests.support.image import IMAGE
 from tests.support.krustlet import POD
 from tests.support.nginx import example_site, free_port, nginx
 from tests.support.registry import (
@@ -43,7 +44,7 @@ SECOND = bytes(wat2wasm(Program().write(f"{TEXT_HEAD}the second version\n").wat(
 
 @pytest.fixture(scope="module", autouse=True)
 def _node(cluster: Cluster) -> Iterator[None]:
-    build_images()
+    require_node()
     with node(cluster):
         yield
 

@@ -1,31 +1,13 @@
-"""The image of deploy/Containerfile, built once for all tests that need it."""
+"""The image of deploy/Containerfile."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.containers import BASE, BUILD_BASE, build, pip_arguments, require_containers
-from tests.support.server import ROOT
-
-LABELS = {"VERSION": "1.2.3", "REVISION": "0123abc", "SOURCE": "https://example.com/wagi"}
-"""Build arguments that become labels."""
-EPOCH = "1700000000"
-
-
-def build_image(name: str) -> str:
-    """Build the image of deploy/Containerfile without cached steps."""
-    arguments = LABELS | {"BASE": BASE, "BUILD_BASE": BUILD_BASE, "SOURCE_DATE_EPOCH": EPOCH}
-    build(
-        ROOT,
-        *("--file", "deploy/Containerfile", "--timestamp", EPOCH, "--no-cache"),
-        *(f"--build-arg={key}={value}" for key, value in arguments.items()),
-        *(*pip_arguments(), "--tag", name, "."),
-    )
-    return name
+from tests.support.image import wagi_image
 
 
 @pytest.fixture(scope="session")
 def image() -> str:
     """The name of the image."""
-    require_containers()
-    return build_image("localhost/wagi:first")
+    return wagi_image()

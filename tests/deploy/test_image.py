@@ -14,7 +14,6 @@ import tomli
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.deploy.conftest import LABELS, build_image
 from tests.support.containers import (
     BASE,
     build,
@@ -26,6 +25,7 @@ from tests.support.containers import (
     running,
     wait_until_ready,
 )
+from tests.support.image import LABELS, build_image
 from tests.support.nginx import free_port
 from tests.support.server import ROOT, write_files
 from tests.support.shell import BLOCK

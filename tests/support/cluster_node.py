@@ -14,19 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.cluster import Cluster, Json
-from tests.support.containers import (
-    BASE,
-    BUILD_BASE,
-    build,
-    pip_arguments,
-    podman,
-    require_containers,
-)
+from tests.support.containers import BASE, build, podman
+from tests.support.image import IMAGE, wagi_image
 from tests.support.nginx import free_port
-from tests.support.server import ROOT
 from tests.support.toolchains import missing, tool
 
-IMAGE = "localhost/wagi:cluster"
 _SANDBOX_IMAGE = "localhost/sandbox:1"
 _NODE = "node1"
 _CNI_PROGRAMS = Path("/usr/lib/cni")
@@ -71,15 +63,11 @@ _KUBELET = {
 }
 
 
-def build_images() -> None:
-    """Build the image of the gateway with the webhook; skip the test without containers."""
-    require_containers()
+def require_node() -> None:
+    """Build the image; skip or fail the test if no node can run on this machine."""
     if not (_CNI_PROGRAMS / "bridge").exists():
         missing(f"{_CNI_PROGRAMS}/bridge is not installed")
-    bases = {"BASE": BASE, "BUILD_BASE": BUILD_BASE, "EXTRAS": "webhook"}
-    arguments = (f"--build-arg={key}={value}" for key, value in bases.items())
-    options = ("--layers", *arguments, *pip_arguments(), "--tag", IMAGE)
-    build(ROOT, "--file", "deploy/Containerfile", *options, ".")
+    wagi_image()
 
 
 @contextmanager

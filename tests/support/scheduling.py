@@ -1,0 +1,54 @@
+"""How pytest-xdist distributes the tests over its processes.
+
+A group (``xdist_group``) or, without one, a file is run by one process: servers and compiled
+handlers that its tests share are made once. What takes longest comes first, so that all processes
+end at about the same time.
+"""
+
+from __future__ import annotations
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler.loadgroup import LoadGroupScheduling
+
+LONG = (
+    "cluster/test_node.py",
+    "cluster/test_admission.py",
+    "deploy/test_image.py",
+    "deploy/test_chart_podman.py",
+    "deploy/test_systemd_service.py",
+    "test_templates.py",
+    "test_readme.py",
+    "guest/test_go_standard_library.py",
+    "test_examples.py",
+    "sources/test_faults.py",
+    "hostile/test_fairness.py",
+    "hostile/test_pipelined.py",
+    "hostile/test_malformed.py",
+    "test_cgi_libraries.py",
+    "test_tinygo.py",
+    "test_sdist.py",
+    "test_fuzz.py",
+    "hostile/test_memory.py",
+    "guest/test_snapshot.py",
+    "test_components.py",
+)
+"""Files that take about a minute or more, the longest first."""
+_RANKS = {f"tests/{name}": rank for rank, name in enumerate(LONG)}
+
+
+class FileScheduling(LoadGroupScheduling):  # type: ignore[misc]
+    """Runs the groups and files in the order in which their tests were collected."""
+
+    def __init__(self, config: pytest.Config, log: Producer | None) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope: str = super()._split_scope(nodeid)
+        return nodeid.partition("::")[0] if scope == nodeid else scope
+
+
+def sort_by_duration(items: list[pytest.Item]) -> None:
+    """Move the tests of ``LONG`` to the beginning."""
+    items.sort(key=lambda item: _RANKS.get(item.nodeid.partition("::")[0], len(LONG)))
