@@ -287,8 +287,7 @@ def compare(ports: dict[str, int], cases: Sequence[Case]) -> list[dict[str, Answ
         answer = ask(connection, [case.data], expected, patience=2.0)
         return case.expected if answer == expected else answer
 
-    # Where a server differs, its thread waits for the answer that does not come.
-    with ThreadPoolExecutor(64) as pool:
+    with ThreadPoolExecutor(16) as pool:
         tasks = [{name: pool.submit(answer_of, name, case) for name in ports} for case in cases]
         return [{name: task.result() for name, task in row.items()} for row in tasks]
 

@@ -245,7 +245,8 @@ def test_simple_calls_never_enter_python() -> None:
         assert isinstance(guest._store, CompiledStore) is compiled
         guest.feed(b"hello")
         guest.end_input()
-        assert guest.step()
+        while not guest.step():  # on a busy machine, the slice ends first
+            pass
         assert (guest._wasi is None) is compiled
         assert guest.take_output()[:5] == b"hello"
         guest.close()
