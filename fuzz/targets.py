@@ -41,8 +41,9 @@ from wagi.guest.outcome import Outcome, Trap
 from wagi.http.body import BodyLimits
 from wagi.http.errors import HTTPError
 from wagi.http.forwarded import TrustedProxies
-from wagi.http.options import HttpOptions
-from wagi.http.parser import Data, Head, HeadLimits, RequestParser
+from wagi.http.head import Head
+from wagi.http.options import HeadLimits, HttpOptions
+from wagi.http.parser import Data, RequestParser
 from wagi.http.server import HttpServer
 from wagi.http.spool import SpoolSpace
 from wagi.limits import Limits

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs.make_pages import PAGES
+from tests.support.help import command_names, help_of
 from tests.support.server import ROOT, run_wagi, write_files
 from tests.support.toolchains import tool
 from tests.support.wat import TEXT_HEAD, printing
@@ -55,9 +56,7 @@ def test_the_entry_that_a_spin_component_becomes(tmp_path: Path) -> None:
 
 def test_options_that_the_pages_name_exist() -> None:
     """The options in the text of all pages are in the help of a command."""
-    commands = re.findall(r"^  ([a-z-]+) ", run_wagi(ROOT, "--help").stdout, re.M)
-    known = run_wagi(ROOT, "--help").stdout
-    known += "".join(run_wagi(ROOT, command, "--help").stdout for command in commands)
+    known = help_of() + "".join(map(help_of, command_names()))
     for path in [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]:
         text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
         for option in re.findall(r"`wagi [^`]*?(--[a-z][a-z-]+)", text):

@@ -23,8 +23,7 @@ from wagi.guest.engine import DEFAULT_MEMORY, Runtime
 from wagi.guest.targets import Target
 from wagi.http.body import BodyLimits
 from wagi.http.forwarded import TrustedProxies
-from wagi.http.options import HttpOptions
-from wagi.http.parser import HeadLimits
+from wagi.http.options import HeadLimits, HttpOptions
 from wagi.http.spool import SpoolSpace
 from wagi.loading.plan import make_plan, module_requests
 from wagi.loading.table import build_table

@@ -8,7 +8,7 @@ from typing import Any
 
 from wagi.http.body import BodyStream
 from wagi.http.forwarded import ClientInfo
-from wagi.http.parser import Head
+from wagi.http.head import Head
 from wagi.http.request import Endpoint, Request
 
 ENDPOINT = Endpoint("192.0.2.1", "50000", "http", "127.0.0.1", "127.0.0.1", "3000")

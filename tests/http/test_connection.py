@@ -19,8 +19,7 @@ from tests.http.channels import MemoryTransport, without_date
 from wagi.http.connection import Connection
 from wagi.http.errors import HTTPError
 from wagi.http.forwarded import TrustedProxies
-from wagi.http.options import HttpOptions
-from wagi.http.parser import HeadLimits
+from wagi.http.options import HeadLimits, HttpOptions
 from wagi.http.request import Request
 from wagi.http.response import send_text
 from wagi.http.server import HttpServer

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wagi.http.errors import HTTPError
-from wagi.http.parser import MAX_FIELDS, Data, Head, HeadLimits, RequestParser
+from wagi.http.head import Head
+from wagi.http.options import HeadLimits
+from wagi.http.parser import MAX_FIELDS, Data, RequestParser
 
 pytestmark = pytest.mark.fast
 LIMITS = HeadLimits(target=100, fields=4000)

@@ -14,8 +14,7 @@ import pytest
 from tests.support.tls import certificate_of
 from wagi.http.errors import HTTPError
 from wagi.http.forwarded import TrustedProxies
-from wagi.http.options import HttpOptions
-from wagi.http.parser import HeadLimits
+from wagi.http.options import HeadLimits, HttpOptions
 from wagi.http.request import Request, Target
 from wagi.http.server import HttpServer
 from wagi.observe.exchange import Exchange

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from wagi.cgi.environment import RouteVariables
 from wagi.config.values import HostPort
@@ -13,11 +13,13 @@ from wagi.guest.demand import MemoryDemand
 from wagi.guest.handler import Handler, HandlerSpec
 from wagi.limits import Limits
 from wagi.observe.module_log import ModuleLog
-from wagi.outbound.client import OutboundClient
 from wagi.routing import RoutePattern
 from wagi.static.responder import StaticResponder
 from wagi.static.site import Site
 from wagi.wasi_http.request import RequestRules
+
+if TYPE_CHECKING:
+    from wagi.outbound.client import OutboundClient
 
 
 @dataclass(frozen=True, slots=True)

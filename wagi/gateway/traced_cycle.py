@@ -12,10 +12,10 @@ from wagi.guest.wasi.http_session import OutboundRequest
 from wagi.http.errors import HTTPError
 from wagi.http.request import Request, Target, split_host
 from wagi.observe.traces.attributes import ServerRequest
-from wagi.outbound.client import OutboundClient, OutboundResponse
 
 if TYPE_CHECKING:
     from wagi.observe.traces.tracer import RequestSpan, RequestTracer
+    from wagi.outbound.client import OutboundClient, OutboundResponse
 
 
 _INVALID = "-"  # method and target of a request that is not valid HTTP

@@ -16,8 +16,9 @@ from wagi.http.body import BodyStream
 from wagi.http.client_channel import ClientChannel, disconnected_error
 from wagi.http.errors import HTTPError
 from wagi.http.forwarded import ClientInfo
+from wagi.http.head import Head
 from wagi.http.options import HttpOptions
-from wagi.http.parser import Data, Head, RequestParser
+from wagi.http.parser import Data, RequestParser
 from wagi.http.request import Endpoint, Request
 from wagi.http.tasks import start
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wagi.http.forwarded import TrustedProxies
-from wagi.http.parser import HeadLimits
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """Maximum size of a request head.
+
+    Attributes:
+        target: Maximum size of the request target in bytes; longer ones are answered with 414.
+        fields: Maximum size of all header fields in bytes; larger ones are answered with 431.
+    """
+
+    target: int
+    fields: int
 
 
 @dataclass(frozen=True, slots=True)

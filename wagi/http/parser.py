@@ -16,8 +16,7 @@ Splitting there separates messages; a CR LF CR LF within chunk data only makes o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from http import HTTPStatus
 from itertools import islice
 from typing import Any, NamedTuple
@@ -28,6 +27,8 @@ from aiohttp.streams import StreamReader
 
 from wagi.errors import WagiError
 from wagi.http.errors import HTTPError
+from wagi.http.head import Head
+from wagi.http.options import HeadLimits
 
 MAX_FIELDS = 128
 """Maximum number of header fields; more are answered with 431. Apache allows 100."""
@@ -45,28 +46,6 @@ _CODINGS = re.compile(rb"\ntransfer-encoding:([^\r\n]*)", re.IGNORECASE)
 _STREAM_LIMIT = 1024**3  # bytes; never reached, because parsed data is read at once
 
 
-class Head(NamedTuple):
-    """The head of a request.
-
-    Attributes:
-        method: Method as sent.
-        target: Request target as sent; bytes that are not UTF-8 are surrogates.
-        protocol: ``HTTP/1.1`` or ``HTTP/1.0``, the value of SERVER_PROTOCOL.
-        headers: Header fields by case-insensitive name.
-        raw_headers: Header fields in arrival order, undecoded.
-        keep_alive: Whether the client supports a persistent connection.
-        content_length: Size of the body in bytes; None for a chunked body.
-    """
-
-    method: str
-    target: str
-    protocol: str
-    headers: Mapping[str, str]
-    raw_headers: tuple[tuple[bytes, bytes], ...]
-    keep_alive: bool
-    content_length: int | None
-
-
 class Data(NamedTuple):
     """A piece of a body, possibly empty. ``is_last`` marks the end of the body."""
 
@@ -75,19 +54,6 @@ class Data(NamedTuple):
 
 
 Event = Head | Data
-
-
-@dataclass(frozen=True, slots=True)
-class HeadLimits:
-    """Maximum size of a request head.
-
-    Attributes:
-        target: Maximum size of the request target in bytes; longer ones are answered with 414.
-        fields: Maximum size of all header fields in bytes; larger ones are answered with 431.
-    """
-
-    target: int
-    fields: int
 
 
 class RequestParser:

@@ -15,7 +15,7 @@ from wagi.config.values import HostPort
 from wagi.http.body import BodyLimits, BodyReader, BodyStream, too_large
 from wagi.http.errors import HTTPError
 from wagi.http.forwarded import ClientInfo, normalize_address
-from wagi.http.parser import Head
+from wagi.http.head import Head
 from wagi.routing import has_dot_segment
 
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]+)(/[^#]*|\?[^#]*|)", re.IGNORECASE)

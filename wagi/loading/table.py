@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wagi.gateway.admission import Share
 from wagi.gateway.concurrency import WorkerLimits
 from wagi.gateway.route import Plan, PlannedStatic, Route, StaticRoute
 from wagi.guest.engine import Runtime
+from wagi.limits import Limits
 from wagi.observe.module_log import ModuleLogs
-from wagi.outbound.client import OutboundClient
 from wagi.routing import RoutePattern, RouteTable
 from wagi.static.entity_tags import EntityTags
 from wagi.static.responder import StaticResponder
+
+if TYPE_CHECKING:
+    from wagi.outbound.client import OutboundClient
 
 
 def build_table(
@@ -51,7 +55,7 @@ def build_table(
                 entry_limit = worker_limits.entry(planned.entry_route, limits.max_concurrency)
             shares[planned.entry] = Share(entry_limit, limits, planned.demand)
             hosts = planned.allowed_hosts
-            clients[planned.entry] = OutboundClient(hosts, limits) if hosts else None
+            clients[planned.entry] = _client(hosts, limits) if hosts else None
         route = Route(
             planned.pattern,
             runtime.handler(planned.spec, artefacts),
@@ -65,3 +69,9 @@ def build_table(
         )
         routes.append((planned.pattern, route))
     return RouteTable(routes)
+
+
+def _client(hosts: tuple[str, ...], limits: Limits) -> OutboundClient:
+    from wagi.outbound.client import OutboundClient  # imports an HTTP client
+
+    return OutboundClient(hosts, limits)
