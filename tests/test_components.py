@@ -6,26 +6,19 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from benchmarks.programs import wasmtime_command
 from tests.support.bindles import handler, write_standalone
+from tests.support.component_runs import run_here, run_in_wasmtime
 from tests.support.components import CIRCLE, COMMAND, HANDLER, PROGRAM, component
 from tests.support.registry import registry
 from tests.support.server import ENVIRONMENT, run_wagi, serving, write_files
-from tests.support.strings import block
 from tests.support.toolchains import EXAMPLES, HANDLERS, adapted_component, compiled
 from wagi.guest.binary import sections
 from wagi.guest.component.description import to_core_module
-from wagi.guest.engine import Runtime
-from wagi.guest.guest import Guest
-from wagi.guest.handler import Preopen
-from wagi.guest.module import parse
-from wagi.guest.outcome import Exit, Returned
-from wagi.limits import Limits
 
 GREETING = "hello from a component\n"
 MANIFEST = '[[module]]\nroute = "/"\nmodule = "hello.wasm"\n'
@@ -203,28 +196,6 @@ PROGRAMS = {
     "Rust": EXAMPLES / "rust" / "environment.rs",
     "Go": HANDLERS / "request.go",
 }
-VARIABLES = {
-    "REQUEST_METHOD": "POST",
-    "PATH_INFO": "/x",
-    "SCRIPT_NAME": "/",
-    "QUERY_STRING": "a=1&exit=3",
-    "CONTENT_TYPE": "text/x",
-    "CONTENT_LENGTH": "5",
-    "SERVER_PROTOCOL": "HTTP/1.1",
-    "GATEWAY_INTERFACE": "CGI/1.1",
-    "SERVER_NAME": "localhost",
-    "HTTP_HOST": "localhost",
-    "REQUEST_URI": "/x?a=1&exit=3",
-}
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What a program did. Preview 2 has no other exit status than success and failure."""
-
-    succeeded: bool
-    stdout: bytes
-    stderr: bytes
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -247,7 +218,7 @@ def test_a_real_component_does_what_wasmtime_does(
     wasm = adapted_component(compiled(PROGRAMS[name]))
     wasmtime = wasmtime_command(tmp_path_factory.mktemp("wasmtime"))
     endings = []
-    for run in (_run_in_wasmtime, _run_here):
+    for run in (run_in_wasmtime, run_here):
         volume = tmp_path / run.__name__
         volume.mkdir()
         write_files(volume, {"data/given.txt": "given to the guest", "outside.txt": "secret"})
@@ -256,35 +227,6 @@ def test_a_real_component_does_what_wasmtime_does(
         assert b"secret" not in endings[-1].stdout
     assert endings[0] == endings[1]
     assert endings[0].stdout
-
-
-def _run_in_wasmtime(wasm: Path, volume: Path, wasmtime: Path) -> Ending:
-    variables = [option for item in VARIABLES.items() for option in ("--env", "=".join(item))]
-    command = [str(wasmtime), "run", "--argv0", "/x", f"--dir={volume}::/data", *variables]
-    done = subprocess.run([*command, str(wasm), "a=1"], input=b"input", capture_output=True)
-    return Ending(done.returncode == 0, done.stdout, done.stderr)
-
-
-def _run_here(wasm: Path, volume: Path, wasmtime: Path) -> Ending:
-    limits = Limits()
-    module = Runtime().load(parse(wasm.name, wasm.read_bytes(), limits.memory_limit))
-    preopens = (Preopen(str(volume), "/data"),)
-    variables = block(f"{name}={value}".encode() for name, value in VARIABLES.items())
-    stderr: list[bytes] = []
-    handler = module.handler("_start", limits, preopens)
-    guest = Guest(handler, block([b"/x", b"a=1"]), variables, stderr.append)
-    output = b""
-    try:
-        guest.feed(b"input")
-        guest.end_input()
-        while not guest.step():
-            output += guest.take_output()
-        output += guest.take_output()
-        outcome = guest.outcome
-    finally:
-        guest.close()
-    assert isinstance(outcome, Returned | Exit)
-    return Ending(outcome in (Returned(), Exit(0)), output, b"".join(stderr))
 
 
 def test_a_real_component_is_served(tmp_path: Path) -> None:

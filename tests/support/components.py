@@ -199,3 +199,75 @@ def component(text: str, *changes: tuple[str, str]) -> bytes:
         assert text.count(old) == 1, (text.count(old), old)
         text = text.replace(old, new)
     return wat_to_wasm(text)
+
+
+NATIVE_COMMAND = r"""(component
+  (import "wasi:io/error@0.2.0" (instance $error (export "error" (type (sub resource)))))
+  (alias export $error "error" (type $e))
+  (import "wasi:io/streams@0.2.0" (instance $streams
+    (alias outer 1 $e (type $outer-e))
+    (export "error" (type $e (eq $outer-e)))
+    (export "output-stream" (type $output (sub resource)))
+    (type $variant (variant (case "last-operation-failed" (own $e)) (case "closed")))
+    (export "stream-error" (type $failure (eq $variant)))
+    (export "[method]output-stream.blocking-write-and-flush" (func
+      (param "self" (borrow $output)) (param "contents" (list u8))
+      (result (result (error $failure)))))))
+  (alias export $streams "output-stream" (type $output))
+  (import "wasi:cli/stdout@0.2.6" (instance $stdout
+    (alias outer 1 $output (type $outer))
+    (export "output-stream" (type $output (eq $outer)))
+    (export "get-stdout" (func (result (own $output))))))
+  (import "wasi:cli/environment@0.2.3" (instance $environment
+    (export "get-arguments" (func (result (list string))))))
+  (core module $main
+    (import "out" "get" (func $get (result i32)))
+    (import "out" "write" (func $write (param i32 i32 i32 i32)))
+    (import "environment" "arguments" (func $arguments (param i32)))
+    (memory (export "heap") 1)
+    (data (i32.const 16) "Content-Type: text/plain\n\nhello from a component\n")
+    (global $next (mut i32) (i32.const 4096))
+    (func (export "allocate") (param i32 i32 i32 i32) (result i32)
+      (global.set $next (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.get $next)
+      (global.set $next (i32.add (global.get $next) (local.get 3))))
+    (func (export "main") (result i32) (local $count i32)
+      (call $write (call $get) (i32.const 16) (i32.const 49) (i32.const 0))
+      (call $arguments (i32.const 0))
+      (i32.gt_u (i32.load (i32.const 4)) (i32.const 1))))
+  (core module $shim
+    (type $write (func (param i32 i32 i32 i32)))
+    (type $arguments (func (param i32)))
+    (func (export "0") (type $write)
+      local.get 0 local.get 1 local.get 2 local.get 3 i32.const 0 call_indirect (type $write))
+    (func (export "1") (type $arguments) local.get 0 i32.const 1 call_indirect (type $arguments))
+    (table (export "$imports") 2 2 funcref))
+  (core module $fixups
+    (import "" "0" (func $0 (param i32 i32 i32 i32)))
+    (import "" "1" (func $1 (param i32)))
+    (import "" "$imports" (table 2 2 funcref))
+    (elem (i32.const 0) func $0 $1))
+  (core instance $shim (instantiate $shim))
+  (alias export $stdout "get-stdout" (func $get))
+  (core func $get (canon lower (func $get)))
+  (core instance $out (export "get" (func $get)) (export "write" (func $shim "0")))
+  (core instance $env (export "arguments" (func $shim "1")))
+  (core instance $main (instantiate $main
+    (with "out" (instance $out)) (with "environment" (instance $env))))
+  (alias core export $main "heap" (core memory $memory))
+  (alias export $streams "[method]output-stream.blocking-write-and-flush" (func $write))
+  (core func $write (canon lower (func $write) (memory $memory)))
+  (alias export $environment "get-arguments" (func $arguments))
+  (core func $arguments (canon lower (func $arguments) (memory $memory)
+    (realloc (core func $main "allocate"))))
+  (core instance $actual
+    (export "0" (func $write)) (export "1" (func $arguments))
+    (export "$imports" (table $shim "$imports")))
+  (core instance (instantiate $fixups (with "" (instance $actual))))
+  (func $run (result (result)) (canon lift (core func $main "main")))
+  (component $names
+    (import "run" (func $run (result (result))))
+    (export "run" (func $run)))
+  (instance $run (instantiate $names (with "run" (func $run))))
+  (export "wasi:cli/run@0.2.0" (instance $run)))"""
+"""A command that calls preview 2 itself: it prints a greeting, and fails if it has arguments."""

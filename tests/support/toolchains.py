@@ -334,6 +334,43 @@ def adapted_component(module: Path) -> Path:
     return _kept(f"component-{module.stem}", key, build)
 
 
+def c_component(source: Path) -> Path:
+    """Make a component from a C file that calls preview 2 itself, with the WIT file beside it."""
+    wasm_tools, wit = tool("wasm-tools"), source.with_suffix(".wit")
+    zig = [sys.executable, "-m", python_module("ziglang"), "cc", "-target", "wasm32-freestanding"]
+
+    def build(output: Path) -> None:
+        core, embedded = output.with_suffix(".core"), output.with_suffix(".embedded")
+        flags = ["-nostdlib", "-O2", "-Wl,--no-entry"]
+        _run([*zig, *flags, str(source), "-o", str(core)])
+        world = ["--world", source.stem]
+        embed = [wasm_tools, "component", "embed", str(wit), str(core), *world]
+        _run([*embed, "-o", str(embedded)])
+        _run([wasm_tools, "component", "new", str(embedded), "-o", str(output)])
+        core.unlink()
+        embedded.unlink()
+
+    return _kept(f"component-{source.stem}", source.read_bytes() + wit.read_bytes(), build)
+
+
+def rust_component(source: Path) -> Path:
+    """Compile a Rust program to a component, once."""
+    target = "wasm32-wasip2"
+    libraries = subprocess.run(
+        [tool("rustc"), "--print", "target-libdir", "--target", target],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    if not libraries or not any(Path(libraries).glob("libstd-*.rlib")):
+        missing(f"rustc for {target} is not installed: rustup target add {target}")
+
+    def build(output: Path) -> None:
+        _run([tool("rustc"), "--target", target, "-O", str(source), "-o", str(output)])
+
+    return _kept(f"{target}-{source.stem}", source.read_bytes(), build)
+
+
 def build_backend() -> Path:
     """Return a directory with the build system that pyproject.toml requires."""
     pyproject = (EXAMPLES.parent / "pyproject.toml").read_text()

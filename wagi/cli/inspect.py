@@ -114,7 +114,9 @@ def _module_facts(reference: str, content: bytes) -> dict[str, Any]:
 def _component_lines(facts: dict[str, Any]) -> list[str]:
     versions = ", ".join(facts["wasi"])
     world = facts["world"] or "none that the gateway knows"
-    runs = "as its core module, with WASI preview 1"
+    imports = facts.get("imports", ())
+    preview = 2 if any(item["module"].startswith("wasi:") for item in imports) else 1
+    runs = f"as its core module, with WASI preview {preview}"
     return [
         f"world    {world}{f' (WASI {versions})' if versions else ''}",
         f"runs     {runs if facts['supported'] else 'no: ' + facts['why']}",

@@ -40,6 +40,11 @@ _FROM_OS = {
 }
 
 
+def name_of(errno: int) -> str:
+    """Return the name of an error number, such as ``ENOENT``."""
+    return _NAMES[errno]
+
+
 class GuestFault(Exception):
     """A host call fails: it returns ``errno`` to the guest."""
 

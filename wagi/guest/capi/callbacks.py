@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Mapping
 from ctypes import CFUNCTYPE, c_bool, c_size_t, c_void_p, cast
+from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
 import wasmtime
+from wasmtime import _bindings as c
+from wasmtime import _ffi as ffi
 
+from wagi.guest.capi import api
+from wagi.guest.errno import GuestTrap
 from wagi.guest.outcome import EngineError
 
 SYNC = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
@@ -44,6 +50,21 @@ CONTINUATION = Struct("<QQQ")
 DONE = cast(ctypes.pythonapi.Py_IsInitialized, c_void_p).value
 
 
+@dataclass(frozen=True, slots=True)
+class ComponentDefinition:
+    """A host call of components.
+
+    Attributes:
+        parameters: As for ``component_linker.define_call``.
+        results: As for ``component_linker.define_call``.
+        define: Defines it again under another name of its interface.
+    """
+
+    parameters: str
+    results: str
+    define: Callable[[str], None]
+
+
 def text_argument(text: str) -> tuple[Any, int]:
     encoded = text.encode()
     return ctypes.create_string_buffer(encoded), len(encoded)
@@ -57,3 +78,38 @@ def function_type(parameters: str, results: str) -> wasmtime.FuncType:
 def check(error: Any) -> None:
     if error:
         raise EngineError(str(wasmtime.WasmtimeError._from_ptr(error)))
+
+
+def define_trap(
+    linker: wasmtime.Linker, stores: Mapping[int, Any], item: wasmtime.ImportType
+) -> Any:
+    """Define a function that traps every guest that calls it.
+
+    Args:
+        linker: wasmtime's linker.
+        stores: The open stores by their numbers.
+        item: The import of a function.
+
+    Returns:
+        The callback, which must live as long as the linker.
+    """
+    message = f"it called {item.name} of {item.module}, for which it can have no handle"
+
+    def enter(_data: int, caller: int, _raw: int, _count: int) -> int:
+        store = stores[api.get_data(api.caller_context(caller))]
+        return int(store.trap(GuestTrap(message)))
+
+    callback, kind = SYNC(enter), item.type
+    assert isinstance(kind, wasmtime.FuncType)
+    check(
+        c.wasmtime_linker_define_func_unchecked(
+            linker.ptr(),
+            *text_argument(item.module),
+            *text_argument(item.name or ""),
+            kind.ptr(),
+            cast(callback, ffi.wasmtime_func_unchecked_callback_t),
+            None,
+            NO_FINALIZER,
+        )
+    )
+    return callback

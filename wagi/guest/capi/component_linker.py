@@ -35,11 +35,12 @@ from wagi.guest.capi.callbacks import (
     VALUE,
     VALUE_AT,
     VALUE_SIZE,
+    ComponentDefinition,
     check,
     function_type,
     text_argument,
 )
-from wagi.guest.capi.linker import ComponentDefinition, Linker, Waiting, yield_once
+from wagi.guest.capi.linker import Linker, Waiting, yield_once
 from wagi.guest.errno import GuestFault, GuestTrap
 
 ComponentCall = Callable[..., int | None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from ctypes import byref, c_uint32, c_void_p, cast
-from dataclasses import dataclass
 from struct import Struct
 from time import monotonic
 from typing import Any, TypeVar
@@ -27,7 +26,9 @@ from wagi.guest.capi.callbacks import (
     VALUE,
     VALUE_AT,
     VALUE_SIZE,
+    ComponentDefinition,
     check,
+    define_trap,
     function_type,
     text_argument,
 )
@@ -51,21 +52,6 @@ _NATIVE = frozenset(("clock_res_get", "clock_time_get", "sched_yield"))
 language runtimes call them often (a host call in Python costs ten times as much)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ComponentDefinition:
-    """A host call of components.
-
-    Attributes:
-        parameters: As for ``component_linker.define_call``.
-        results: As for ``component_linker.define_call``.
-        define: Defines it again under another name of its interface.
-    """
-
-    parameters: str
-    results: str
-    define: Callable[[str], None]
-
-
 class Linker:
     """The functions that modules of one engine can import.
 
@@ -82,6 +68,7 @@ class Linker:
         self.inner.define_wasi()
         self.inner.allow_shadowing = True
         self.component_calls: dict[tuple[str, str], ComponentDefinition] = {}
+        self._denied = ""
         self._known: dict[tuple[str, str], bool] = {}
         stores = engine.stores
 
@@ -239,8 +226,18 @@ class Linker:
         assert is_async is isinstance(callback, ASYNC)
         return c_void_p(address), cast(callback, c_void_p)
 
+    def deny_others(self, prefix: str) -> None:
+        """Make all other functions of some interfaces traps.
+
+        Args:
+            prefix: How the names of the interfaces begin.
+        """
+        self._denied = prefix
+
     def has(self, module: str, name: str) -> bool:
-        """Whether an import is defined."""
+        """Whether an import is defined, or made a trap."""
+        if self._denied and module.startswith(self._denied):
+            return True
         if (module, name) not in self._known:
             self._known[module, name] = self._look_up(module, name)
         return self._known[module, name]
@@ -267,8 +264,13 @@ class Linker:
             EngineError: If an import is missing or has another type.
         """
         for item in module.imports:
-            if "#" in item.module:
-                self.has(item.module, item.name or "")  # defines it
+            key = item.module, item.name or ""
+            if self._denied and item.module.startswith(self._denied):
+                if key not in self._known and not self._look_up(*key):
+                    self.keep(define_trap(self.inner, self.engine.stores, item))
+                self._known[key] = True
+            elif "#" in item.module:
+                self.has(*key)  # defines it
         try:
             inner = self.inner.instantiate_pre(module)
         except wasmtime.WasmtimeError as error:

@@ -37,10 +37,13 @@ from wagi.guest.capi.linker import Linker
 from wagi.guest.preview2 import (
     cli_calls,
     clock_calls,
+    descriptor_calls,
     input_calls,
     output_calls,
+    path_calls,
     poll_calls,
     random_calls,
+    socket_calls,
 )
 
 
@@ -52,3 +55,6 @@ def define(linker: Linker) -> None:
     cli_calls.define(linker)
     clock_calls.define(linker)
     random_calls.define(linker)
+    descriptor_calls.define(linker)
+    path_calls.define(linker)
+    socket_calls.define(linker)

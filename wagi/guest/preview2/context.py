@@ -10,6 +10,8 @@ from wagi.guest.preview2.handles import HandleTable
 from wagi.guest.wasi.context import WasiContext
 from wagi.guest.wasi.http_session import HttpClient
 
+_NOTES_MAX = 20  # log messages per guest
+
 
 class ComponentContext(WasiContext):
     """The state of a component: that of a module, since it may also import preview 1, and handles.
@@ -29,10 +31,17 @@ class ComponentContext(WasiContext):
         """As for ``WasiContext``."""
         super().__init__(store, preopens, stderr, client, note)
         self.handles = HandleTable()
+        self._notes = 0
 
     def allocate(self, size: int, alignment: int) -> int:
         """Allocate memory in the guest, as ``capi.allocator.Allocator.allocate``."""
         return self.store.allocator.allocate(size, alignment)
+
+    def note(self, text: str) -> None:
+        """Write a message to the log, unless there have been many of this guest."""
+        if self._notes < _NOTES_MAX:
+            self._notes += 1
+            self._note(text)
 
     def close(self) -> None:
         """Close all resources and descriptors. The store must already be closed."""

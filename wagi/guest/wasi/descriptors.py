@@ -97,6 +97,7 @@ class File:
         number: The host's descriptor.
         position: The file offset, in bytes.
         flags: APPEND and NONBLOCK; the latter has no effect on files.
+        access: FD_READ and FD_WRITE, according to the mode in which the file was opened.
         readonly: Whether the file is in a read-only volume.
     """
 
@@ -113,7 +114,7 @@ class File:
         self.position = 0
         self.flags = flags
         self.readonly = readonly
-        self._access = access
+        self.access = access
 
     def fdstat(self) -> bytes:
         """Return the packed ``fdstat``.
@@ -122,9 +123,9 @@ class File:
             OSError: If fstat(2) fails.
         """
         rights = _ALL_RIGHTS
-        if Rights.FD_READ not in self._access:
+        if Rights.FD_READ not in self.access:
             rights &= ~(Rights.FD_READ | Rights.FD_READDIR)
-        if Rights.FD_WRITE not in self._access:
+        if Rights.FD_WRITE not in self.access:
             rights &= ~Rights.FD_WRITE
         filetype = filetype_of(os.fstat(self.number).st_mode)
         return FDSTAT.pack(filetype, self.flags, rights, rights)
@@ -239,6 +240,14 @@ class DescriptorTable:
         if not isinstance(found, kind):
             raise GuestFault(EBADF)
         return found
+
+    def preopens(self) -> list[tuple[int, bytes]]:
+        """Return descriptor and path of each preopened directory that is open."""
+        return [
+            (number, found.preopen)
+            for number, found in self._used.items()
+            if isinstance(found, Directory) and found.preopen is not None
+        ]
 
     def check_room(self) -> None:
         """Check that another file can be opened.

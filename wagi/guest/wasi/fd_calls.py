@@ -123,13 +123,22 @@ def fd_filestat_get(wasi: WasiContext, fd: int, result: int) -> int:
 
 def fd_filestat_set_size(wasi: WasiContext, fd: int, size: int) -> int:
     """Truncate or extend a file to ``size`` bytes."""
-    file = wasi.descriptors.get_as(File, fd)
-    if file.readonly:
-        return EPERM
-    if size > MAX_OFFSET:
-        return EINVAL
-    os.ftruncate(file.number, size)
+    resize(wasi.descriptors.get_as(File, fd), size)
     return 0
+
+
+def resize(file: File, size: int) -> None:
+    """Truncate or extend a file.
+
+    Raises:
+        GuestFault: EPERM in a read-only volume, EINVAL if the size is out of range.
+        OSError: It failed.
+    """
+    if file.readonly:
+        raise GuestFault(EPERM)
+    if size > MAX_OFFSET:
+        raise GuestFault(EINVAL)
+    os.ftruncate(file.number, size)
 
 
 def fd_filestat_set_times(
@@ -188,6 +197,22 @@ def fd_advise(wasi: WasiContext, fd: int, offset: int, length: int, advice: int)
     file = wasi.descriptors.get_as(File, fd)
     if length > MAX_OFFSET:
         return EINVAL
+    advise(file, _signed(offset), length, advice)
+    return 0
+
+
+def advise(file: File, offset: int, length: int, advice: int) -> None:
+    """Pass advice to the kernel.
+
+    Args:
+        file: The file.
+        offset: Offset of the range in bytes.
+        length: Length of the range in bytes.
+        advice: The ``advice`` of WASI, below ``ADVICES``.
+
+    Raises:
+        OSError: The kernel rejects it.
+    """
     # WASI numbers the values of ``advice`` in another order than POSIX.
     posix = (
         os.POSIX_FADV_NORMAL,
@@ -197,8 +222,7 @@ def fd_advise(wasi: WasiContext, fd: int, offset: int, length: int, advice: int)
         os.POSIX_FADV_DONTNEED,
         os.POSIX_FADV_NOREUSE,
     )
-    os.posix_fadvise(file.number, _signed(offset), length, posix[advice])
-    return 0
+    os.posix_fadvise(file.number, offset, length, posix[advice])
 
 
 def fd_allocate(wasi: WasiContext, fd: int, offset: int, length: int) -> int:

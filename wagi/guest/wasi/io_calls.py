@@ -246,16 +246,25 @@ def _read_directory(
 
 def fd_sync(wasi: WasiContext, fd: int) -> Waiting:
     """Flush a file's data and attributes to the disk."""
-    return _in_thread(wasi, os.fsync, wasi.descriptors.get_as(File, fd))
+    return in_thread(wasi, os.fsync, wasi.descriptors.get_as(File, fd))
 
 
 def fd_datasync(wasi: WasiContext, fd: int) -> Waiting:
     """Flush a file's data to the disk."""
-    return _in_thread(wasi, os.fdatasync, wasi.descriptors.get_as(File, fd))
+    return in_thread(wasi, os.fdatasync, wasi.descriptors.get_as(File, fd))
 
 
-def _in_thread(wasi: WasiContext, work: Callable[[int], None], file: File) -> Waiting:
-    """Run a blocking operation in a thread, and suspend the guest until it is done."""
+def in_thread(wasi: WasiContext, work: Callable[[int], None], file: File | Directory) -> Waiting:
+    """Run a blocking operation in a thread, and suspend the guest until it is done.
+
+    Args:
+        wasi: The guest's context.
+        work: The operation; it gets the host's descriptor.
+        file: The file or directory.
+
+    Raises:
+        OSError: The operation failed.
+    """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:  # without an event loop there is nothing to block
