@@ -139,13 +139,15 @@ class Module:
         self.name = parsed.name
         self._parsed = parsed
         self._compiled = compiled
+        # wasmtime's package makes these objects at every access, which takes 0.1 ms.
+        self._imports = compiled.inner.imports
         self._exports = {item.name: signature(item.type) for item in compiled.inner.exports}
         self._pre = self._link()
 
     def _link(self) -> InstancePre:
         linker = self._compiled.linker
         inner = self._compiled.inner
-        imports = [(item.module, item.name or "") for item in inner.imports]
+        imports = [(item.module, item.name or "") for item in self._imports]
         # Functions of preview 2 have no versions here. Modules that name them so are components,
         # and their guests have the state that these functions need.
         of_component = self._parsed.component is not None
@@ -182,7 +184,7 @@ class Module:
             MemoryLimitError: If the initial memory of the module exceeds the limit.
         """
         component = self._parsed.component
-        has_imports = bool(self._compiled.inner.imports)
+        has_imports = bool(self._imports)
         try:
             entry = find_entry(entrypoint, self._exports, component, has_imports)
         except EntryError as error:
@@ -200,7 +202,7 @@ class Module:
             store_limits,
             preopens,
             None if self._compiled.image is None else self._compiled.image.spec,
-            any(item.name in _OPENS_FILES for item in self._compiled.inner.imports),
+            any(item.name in _OPENS_FILES for item in self._imports),
             canonical,
             component.world if component else "",
         )

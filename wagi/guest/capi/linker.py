@@ -263,7 +263,8 @@ class Linker:
         Raises:
             EngineError: If an import is missing or has another type.
         """
-        for item in module.imports:
+        imports = module.imports  # made at every access, which takes 0.1 ms
+        for item in imports:
             key = item.module, item.name or ""
             if self._denied and item.module.startswith(self._denied):
                 if key not in self._known and not self._look_up(*key):
@@ -275,7 +276,7 @@ class Linker:
             inner = self.inner.instantiate_pre(module)
         except wasmtime.WasmtimeError as error:
             raise EngineError(str(error)) from None
-        needs_wasi = any(i.module == _WASI and i.name in _NATIVE for i in module.imports)
+        needs_wasi = any(i.module == _WASI and i.name in _NATIVE for i in imports)
         return InstancePre(self, inner, needs_wasi)
 
 
