@@ -18,8 +18,9 @@ from wagi.http.errors import RETRY_SOON, HTTPError
 from wagi.http.spool import Spool, SpoolFull, SpoolSpace
 
 _RATE_GRACE_S = 5.0  # before the minimum upload rate is enforced, as in Kestrel
-# Maximum number of buffered bytes. This is the size of one read of the event loop: with a smaller
-# buffer, the loop would unregister and register the socket for each read.
+# Number of buffered bytes beyond which the buffer is full. This is the size of one read of the
+# event loop: if a single read filled the buffer, the loop would unregister and register the socket
+# for each read.
 _BUFFER_LIMIT = 256 * 1024
 
 
@@ -62,7 +63,7 @@ class BodyStream:
     @property
     def is_full(self) -> bool:
         """Whether the buffer is full, so that nothing more should be fed until it is read."""
-        return self._size >= _BUFFER_LIMIT
+        return self._size > _BUFFER_LIMIT
 
     @property
     def is_exhausted(self) -> bool:

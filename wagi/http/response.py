@@ -159,11 +159,8 @@ class ResponseWriter:
     def _begin(self, head: ResponseHead) -> None:
         """Send the head and the fed part of the body."""
         source = self._source
-        if source.is_complete and not source.trailers:
-            self._start(head, source.take_body())
-        else:
-            self._start(head, None)
-            self._write(source.take_body())
+        is_whole = source.is_complete and not source.trailers
+        self._start(head, source.take_body(), is_whole)
 
     def _end(self) -> None:
         """Complete the response, or break the connection if its body is not complete."""
@@ -195,21 +192,19 @@ class ResponseWriter:
         self._is_broken = True
         self._channel.abort_response(self._is_chunked or self._remaining is not None)
 
-    def _start(self, head: ResponseHead, whole: bytes | None) -> None:
-        """Send the head, and the body with it if the whole body is known."""
+    def _start(self, head: ResponseHead, body: bytes, is_whole: bool) -> None:
+        """Send the head with the body, or with its beginning."""
         self.is_started = True
         self.status = head.status
         self.warnings += head.warnings
         self._remaining = head.content_length
         self._has_no_body = self._is_head or head.status in BODILESS
         lines, has_date = _fixed_lines(head, self._protocol)
-        rest = self._framing(head, None if whole is None else len(whole))
+        rest = self._framing(head, len(body) if is_whole else None)
         if not has_date:
             rest += _date_field()
         rest += _connection_field(self._channel, self._protocol, self._keep_alive)
-        body = b"" if whole is None or self._has_no_body else self._cut(whole)
-        self.sent += len(body)
-        self._channel.write(b"".join((lines, rest.encode(), b"\r\n", body)))
+        self._channel.write(b"".join((lines, rest.encode(), b"\r\n", *self._framed(body))))
 
     def _framing(self, head: ResponseHead, size: int | None) -> str:
         """Return the header field that delimits the body (RFC 9112 §6).
@@ -233,15 +228,19 @@ class ResponseWriter:
         return ""
 
     def _write(self, body: bytes) -> None:
+        pieces = self._framed(body)
+        if pieces:
+            self._channel.write(b"".join(pieces))
+
+    def _framed(self, body: bytes) -> tuple[bytes, ...]:
+        """Return what to send for a part of the body; count it as sent."""
         if self._has_no_body:
-            return  # the body that the guest prints is discarded
+            return ()  # the body that the guest prints is discarded
         body = self._cut(body)
         if not body:
-            return
+            return ()
         self.sent += len(body)
-        if self._is_chunked:
-            body = b"%x\r\n%b\r\n" % (len(body), body)
-        self._channel.write(body)
+        return (b"%x\r\n" % len(body), body, b"\r\n") if self._is_chunked else (body,)
 
     def _cut(self, body: bytes) -> bytes:
         if self._remaining is None:
