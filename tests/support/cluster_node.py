@@ -115,7 +115,7 @@ def _import_images(folder: Path, address: str) -> None:
 def _ctr(address: str, *arguments: str) -> str | None:
     """Run containerd's client. Returns: its output; None if it fails."""
     command = [tool("ctr"), "--address", address, "--namespace", "k8s.io", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     return done.stdout if done.returncode == 0 else None
 
 

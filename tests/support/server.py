@@ -33,6 +33,8 @@ ENVIRONMENT = {
     "WAGI_ARTEFACT_CACHE": str(CACHE / "artefacts"),
     "WAGI_MODULE_CACHE": str(CACHE / "modules"),
     "DOCKER_CONFIG": str(CACHE / "no-credentials"),
+    # At each start, pydantic would search all installed packages for its plugins.
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
 }
 
 
