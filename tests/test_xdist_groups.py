@@ -58,9 +58,14 @@ def test_a_group_runs_in_one_process(tmp_path: Path) -> None:
 
 
 def test_a_file_runs_in_one_process(tmp_path: Path) -> None:
-    runs = distributed(tmp_path, "-p", "tests.conftest", test_a="", test_b="")
-    assert len(runs) == 16
-    assert len({(process, name) for process, name in runs}) == 2
+    runs = distributed(tmp_path, "-p", "tests.conftest", test_a="", test_b="", test_c="")
+    assert len(runs) == 24
+    assert len({(process, name) for process, name in runs}) == 3
+    assert len({process for process, _ in runs}) == 2
+
+
+def test_the_tests_of_a_single_file_run_in_all_processes(tmp_path: Path) -> None:
+    runs = distributed(tmp_path, "-p", "tests.conftest", test_a="")
     assert len({process for process, _ in runs}) == 2
 
 

@@ -38,17 +38,32 @@ _RANKS = {f"tests/{name}": rank for rank, name in enumerate(LONG)}
 
 
 class FileScheduling(LoadGroupScheduling):  # type: ignore[misc]
-    """Runs the groups and files in the order in which their tests were collected."""
+    """Runs the groups and files in the order in which their tests were collected.
+
+    Tests of few files are distributed one by one, so that no process is idle.
+    """
 
     def __init__(self, config: pytest.Config, log: Producer | None) -> None:
         super().__init__(config, log)
         config.option.loadscopereorder = False
+        self._by_file = True
+
+    def schedule(self) -> None:
+        """Distribute the tests when all processes have collected them."""
+        if self.collection is None:
+            collected = next(iter(self.registered_collections.values()))
+            self._by_file = len(set(map(_file_of, collected))) > len(self.nodes)
+        super().schedule()
 
     def _split_scope(self, nodeid: str) -> str:
         scope: str = super()._split_scope(nodeid)
-        return nodeid.partition("::")[0] if scope == nodeid else scope
+        return _file_of(nodeid) if scope == nodeid and self._by_file else scope
+
+
+def _file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 def sort_by_duration(items: list[pytest.Item]) -> None:
     """Move the tests of ``LONG`` to the beginning."""
-    items.sort(key=lambda item: _RANKS.get(item.nodeid.partition("::")[0], len(LONG)))
+    items.sort(key=lambda item: _RANKS.get(_file_of(item.nodeid), len(LONG)))
