@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -44,3 +45,10 @@ def test_no_import_cycles() -> None:
     TopologicalSorter(
         {name: graph.find_modules_directly_imported_by(name) & modules for name in modules}
     ).prepare()
+
+
+def test_tests_share_helpers_in_support_only() -> None:
+    """Importing a test module would run its set-up, and hide what others depend on."""
+    pattern = re.compile(r"^\s*(?:from tests[\w.]*\.test_|import tests[\w.]*\.test_)", re.MULTILINE)
+    paths = (ROOT / "tests").rglob("*.py")
+    assert [str(path) for path in paths if pattern.search(path.read_text(encoding="utf-8"))] == []
