@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +25,8 @@ _KEEP_RESIDENT = 128 * 1024
 """Bytes at the start of a pooled memory that stay resident and are cleared for the next guest."""
 _BURST_SIZE = 64
 """Number of concurrent guests from which on the memory that they keep resident is released."""
+_TRIM_DELAY_S = 0.5
+"""Seconds from the end of the last guest of a burst to the return of free memory to the system."""
 _CONFIGURATION_VERSION = 2
 """Incremented when an engine's configuration changes, so that older artefacts are not loaded."""
 
@@ -199,10 +202,9 @@ class Engine:
         """
         for address in self._memory_slots:
             api.madvise(address, _KEEP_RESIDENT, api.MADV_DONTNEED)
-        if api.malloc_trim is not None:
-            api.malloc_trim(0)
         self._memory_slots.clear()
         self._had_burst = False
+        _trim_heap_later()
 
     def compile(self, wasm: bytes) -> wasmtime.Module:
         """Compile a module.
@@ -225,6 +227,18 @@ class Engine:
             return wasmtime.Module.deserialize_file(self.inner, str(artefact))
         except wasmtime.WasmtimeError as error:
             raise EngineError(str(error)) from None
+
+
+def _trim_heap_later() -> None:
+    """Return free memory of the heap to the system, once the requests of a burst have ended too."""
+    if api.malloc_trim is None:
+        return
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # outside of a worker
+        api.malloc_trim(0)
+    else:
+        loop.call_later(_TRIM_DELAY_S, api.malloc_trim, 0)
 
 
 def _configure_cache(config: wasmtime.Config, path: Path) -> None:
