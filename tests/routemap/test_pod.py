@@ -80,7 +80,7 @@ def test_a_container_without_an_entry_is_a_warning(tmp_path: Path) -> None:
 def test_a_handler_that_checks_credentials(tmp_path: Path) -> None:
     text = POD.replace('"entrypoint": "run"', '"pass_authorization": true')
     second, first = read(tmp_path, text).modules
-    assert (second.pass_authorization, first.pass_authorization) == (True, False)
+    assert (second.pass_authorization, first.pass_authorization) == (True, None)
 
 
 def test_the_default_address(tmp_path: Path) -> None:

@@ -19,10 +19,6 @@ def problems(folder: Path, text: str) -> list[str]:
     return [str(problem).removeprefix(f"{folder}/") for problem in caught.value.problems]
 
 
-EXECUTOR_HINT = (
-    "only CGI programs run here: build the component as a command for wasm32-wasip1, and set"
-    ' executor = { type = "wagi" }, or keep serving it with Spin'
-)
 VOLUMES_HINT = "move the component to a modules.toml, whose volumes can be written to, and"
 
 
@@ -49,24 +45,6 @@ VOLUMES_HINT = "move the component to a modules.toml, whose volumes can be writt
             '{ type = "wagi", argv = "prog ${ARGS}", entrypoint = "main" }',
             '"wagi"',
             "spin.toml:21: trigger.http '/...': executor: expected a table, found 'wagi'",
-        ),
-        (
-            'type = "wagi", argv = "prog ${ARGS}", entrypoint = "main"',
-            'type = "http"',
-            f"spin.toml:21: component 'first' has the executor 'http': {EXECUTOR_HINT}",
-        ),
-        (
-            'executor = { type = "wagi", argv = "prog ${ARGS}", entrypoint = "main" }',
-            "",
-            f"spin.toml:17: component 'first' has the executor 'http': {EXECUTOR_HINT}",
-        ),
-        (
-            'executor = { type = "wagi" }\n[trigger.http.comp',
-            'executor = { type = "spin" }\n[trigger.http.comp',
-            (
-                "spin.toml:35: trigger.http '/longer/*': component has the executor 'http': "
-                f"{EXECUTOR_HINT}"
-            ),
         ),
         (
             'route = "/..."',

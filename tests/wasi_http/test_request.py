@@ -9,7 +9,7 @@ import pytest
 from tests.support.variables import DROPPED, HEAD
 from wagi.cgi.environment import RequestTooLarge
 from wagi.cgi.spin import SpinRoute
-from wagi.guest.http_exchange import IncomingRequest
+from wagi.guest.http_exchange import HttpRequest
 from wagi.wasi_http.request import RequestRules
 
 pytestmark = pytest.mark.fast
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.fast
 
 def make(
     pass_authorization: bool = True, spin_route: SpinRoute | None = None, **fields: Any
-) -> IncomingRequest:
+) -> HttpRequest:
     rules = RequestRules.prepare("/base/r/...", {}, pass_authorization, spin_route)
     return rules.request(HEAD._replace(**fields), "/rest", None)
 
@@ -25,7 +25,7 @@ def make(
 def test_a_request_is_passed_on_as_it_was_sent() -> None:
     headers = ((b"Accept", b"a"), (b"X-Bytes", b"\xff\x80"), (b"accept", b"b"))
     found = make(method="PATCH", path="/r/%41", query="a=%20&b", scheme="https", headers=headers)
-    assert found == IncomingRequest(
+    assert found == HttpRequest(
         method="PATCH",
         path_with_query="/r/%41?a=%20&b",
         scheme="https",

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from tests.http.channels import MemoryChannel, request, without_date
-from wagi.cgi.response import BadResponse
-from wagi.guest.http_exchange import HttpExchange, IncomingRequest
+from wagi.cgi.response import BadResponse, ResponseParser
+from wagi.guest.http_exchange import HttpExchange, HttpRequest
 from wagi.http.response import ResponseWriter
-from wagi.wasi_http.response import HandlerResponse
+from wagi.wasi_http.response import HandlerResponse, header_block
 
 pytestmark = pytest.mark.fast
 LIMIT = 200
-REQUEST = IncomingRequest("GET", "/", "http", "localhost", ())
+REQUEST = HttpRequest("GET", "/", "http", "localhost", ())
 
 
 class Handler:
@@ -218,3 +218,19 @@ def test_a_large_head_is_not_cached() -> None:
     head = source.head()
     assert head is not None
     assert not head.is_small
+
+
+def test_the_head_in_records() -> None:
+    handler = Handler()
+    assert header_block(handler.exchange) == b""
+    handler.set(404, (b"a", b"b"), (b"c", b"d"))
+    block = header_block(handler.exchange)
+    assert block == b"Status: 404\na: b\nc: d\n\n"
+    parser = ResponseParser(LIMIT)
+    parser.feed(block + b"body")
+    head = parser.end()
+    assert (head.status, head.headers, parser.take_body()) == (
+        404,
+        ((b"a", b"b"), (b"c", b"d")),
+        b"body",
+    )

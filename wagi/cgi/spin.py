@@ -15,10 +15,12 @@ class SpinRoute:
     Attributes:
         base: The path that the application prepends to all of its routes.
         route: The route as the application has it, without the base.
+        is_cgi: Whether the executor is ``wagi``, for CGI programs, and not ``http``.
     """
 
     base: str
     route: str
+    is_cgi: bool = True
 
     @property
     def variables(self) -> dict[str, str]:

@@ -42,7 +42,7 @@ from wagi.observe.module_log import Stderr
 from wagi.observe.text import one_line, paragraph
 from wagi.routing import HEALTH_PATH, Match
 from wagi.static.responder import StaticResponder
-from wagi.wasi_http.response import HandlerResponse
+from wagi.wasi_http.response import HandlerResponse, header_block
 
 _QUICK_CPU_S = 0.01  # CPU time during which output waits for the guest to end
 _BODY_IDLE_S = 0.1  # after which a client is assumed to wait for the response
@@ -171,6 +171,8 @@ class RequestCycle:
             exchange.outcome = exchange.outcome or outcome_name(guest.outcome)
             exchange.status, exchange.sent = self._response.status, self._response.sent
             if exchange.guest is not None:
+                if self._http is not None:
+                    exchange.guest.prepend(header_block(self._http))
                 exchange.guest.finish(guest.outcome, guest.memory_size)
                 exchange.guest.warnings = self._warnings
             if self._stderr is not None:
@@ -519,6 +521,7 @@ class RequestCycle:
             lacks_volumes=spec.opens_files and not spec.preopens,
             entry=self._route.entry_location,
             is_spin=self._route.variables.is_spin,
+            handles_http=spec.handles_http,
         )
 
     def _write_log(self, level: int, message: str) -> None:

@@ -60,6 +60,7 @@ class GuestFacts:
         lacks_volumes: Whether it can open files, and has no volumes in which to find them.
         entry: Where its entry is written, such as ``modules.toml:2``; may be empty.
         is_spin: Whether its entry is a component of a spin.toml.
+        handles_http: Whether it handles requests of wasi:http, in contrast to CGI.
     """
 
     outcome: Outcome | None
@@ -70,6 +71,7 @@ class GuestFacts:
     lacks_volumes: bool
     entry: str
     is_spin: bool = False
+    handles_http: bool = False
 
 
 def explain_trap(facts: GuestFacts, trap: Trap) -> Failure:
@@ -94,6 +96,11 @@ def explain_output(facts: GuestFacts, reason: str) -> Failure:
         reason: Why it is not a response, in a sentence.
     """
     reason = reason.rstrip(".")
+    if facts.handles_http:
+        hint = _volumes_hint(facts)
+        if not hint and facts.outcome is not None:
+            hint = "a handler has to call response-outparam.set before it ends"
+        return Failure(reason, hint=hint)
     if facts.output:
         return Failure(f"{reason}; {_excerpt(facts)}", hint=_volumes_hint(facts) or _HEADERS_HINT)
     status = facts.outcome.status if isinstance(facts.outcome, Exit) else 0
@@ -118,7 +125,7 @@ def explain_timeout(facts: GuestFacts, reason: str) -> Failure:
         facts: What is known of the guest.
         reason: Which limit it was.
     """
-    if not facts.output:
+    if not facts.output or facts.handles_http:
         return Failure(reason)
     return Failure(
         f"{reason}; no header block was complete, and {_excerpt(facts)}", hint=_HEADERS_HINT

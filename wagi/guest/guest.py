@@ -17,6 +17,7 @@ from wagi.guest.handler import Handler
 from wagi.guest.http_exchange import HttpExchange
 from wagi.guest.outcome import EngineError, Exit, Outcome, Trap
 from wagi.guest.preview2.context import ComponentContext
+from wagi.guest.preview2.http_messages import begin_exchange
 from wagi.guest.wasi.context import WaitReason, WasiContext
 from wagi.guest.wasi.http_session import HttpClient
 
@@ -73,7 +74,7 @@ class Guest:
         self._exchange = exchange
         # The only reference to the instance, so closing the store frees everything.
         self._store = open_store(handler.store_config, argv, environment, self._make_context)
-        if handler.spec.preopens:
+        if handler.spec.preopens or exchange is not None:
             try:
                 self._make_context(self._store)
             except EngineError:
@@ -83,8 +84,13 @@ class Guest:
     def _make_context(self, store: Store) -> WasiContext:
         if self._wasi is None:
             spec = self._handler.spec
-            kind = ComponentContext if spec.world else WasiContext
-            self._wasi = kind(store, spec.preopens, self._stderr, self._client, self._note)
+            values = store, spec.preopens, self._stderr, self._client, self._note
+            if spec.world:
+                self._wasi = context = ComponentContext(*values, self._exchange)
+                if self._exchange is not None:
+                    begin_exchange(context, self._exchange)
+            else:
+                self._wasi = WasiContext(*values)
         return self._wasi
 
     @property

@@ -14,6 +14,7 @@ from wagi.guest.capi.store_config import (
     StoreConfig,
     StoreLimits,
 )
+from wagi.guest.component.interfaces import PROXY
 from wagi.limits import Limits
 
 
@@ -55,6 +56,11 @@ class HandlerSpec:
     opens_files: bool
     canonical: Canonical = MODULE
     world: str = ""
+
+    @property
+    def handles_http(self) -> bool:
+        """Whether it handles requests of wasi:http, in contrast to CGI."""
+        return self.world == PROXY
 
     @property
     def artefacts(self) -> tuple[str, ...]:

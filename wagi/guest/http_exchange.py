@@ -12,7 +12,7 @@ HeaderFields = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class IncomingRequest:
+class HttpRequest:
     """The head of a request, as the guest gets it.
 
     Attributes:
@@ -43,7 +43,7 @@ class HttpExchange:
         trailers: The trailer fields that follow the body.
     """
 
-    request: IncomingRequest
+    request: HttpRequest
     status: int = 0
     headers: HeaderFields = ()
     error: str = ""

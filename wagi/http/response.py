@@ -167,7 +167,7 @@ class ResponseWriter:
         if self._has_ended:
             return
         self._has_ended = True
-        if self._has_no_body:
+        if self._has_no_body or self._remaining == 0:
             return
         if not self._source.is_complete:
             self.warnings.append("the handler ended before it finished the response body")

@@ -10,6 +10,7 @@ from wagi.errors import ConfigurationError, WagiError
 from wagi.gateway.route import Plan, PlannedRoute, PlannedStatic
 from wagi.guest.demand import MemoryDemand, memory_demand
 from wagi.guest.engine import Runtime
+from wagi.guest.entry import START
 from wagi.guest.guest import run_to_end
 from wagi.guest.handler import HandlerSpec, Preopen
 from wagi.guest.module import MemoryLimitError, Module, ModuleError, ParsedModule, parse
@@ -25,7 +26,16 @@ from wagi.sources.errors import SourceError
 from wagi.sources.file_store import FileStore
 from wagi.sources.module_request import FetchedModule, ModuleRequest
 from wagi.static.configuration import SiteError, make_site, missing_files
+from wagi.wasi_http.request import RequestRules
 
+_NEEDS_WAGI_EXECUTOR = (
+    "the executor is 'http', for handlers of wasi:http, and the module is a CGI program: set"
+    ' executor = { type = "wagi" }, or build a component for wasi:http'
+)
+_NEEDS_HTTP_EXECUTOR = (
+    "the executor is 'wagi', for CGI programs, and the module is a handler of wasi:http: remove the"
+    " executor"
+)
 _ROUTES_TIMEOUT_S = 30.0  # for ``_routes`` of an entry without a ``timeout``
 
 
@@ -194,6 +204,7 @@ class _PlanBuilder:
                 variables=self._route_variables(entry, route_pattern),
                 argv=entry.argv,
                 allowed_hosts=tuple(entry.allowed_hosts),
+                request_rules=self._request_rules(entry, route_pattern, spec),
             )
             for route_pattern, spec in specs
             if route_pattern is not None
@@ -245,11 +256,28 @@ class _PlanBuilder:
         self, entry: ModuleEntry, module: Module, entrypoint: str, preopens: tuple[Preopen, ...]
     ) -> HandlerSpec | None:
         try:
-            return module.handler(entrypoint, entry.limits, preopens).spec
+            spec = module.handler(entrypoint, entry.limits, preopens).spec
+            self._check_kind(entry, spec)
+            return spec
         except ModuleError as error:
             key = "memory_limit" if isinstance(error, MemoryLimitError) else "entrypoint"
             self.findings.report(error, entry, key)
             return None
+
+    def _check_kind(self, entry: ModuleEntry, spec: HandlerSpec) -> None:
+        """Check that the keys of an entry suit the kind of its handler."""
+        if not spec.handles_http:
+            if entry.spin_route is not None and not entry.spin_route.is_cgi:
+                self.findings.report(_NEEDS_WAGI_EXECUTOR, entry, "executor")
+            return
+        if entry.spin_route is not None and entry.spin_route.is_cgi:
+            self.findings.report(_NEEDS_HTTP_EXECUTOR, entry, "executor")
+        elif entry.argv is not None:
+            message = "a handler of wasi:http gets no arguments: remove the key"
+            self.findings.report(f"{entry.module}: {message}", entry, "argv")
+        elif entry.entrypoint != START:
+            message = "a handler of wasi:http is called as its world defines: remove the key"
+            self.findings.report(f"{entry.module}: {message}", entry, "entrypoint")
 
     def _check_budget(self, entry: ModuleEntry, demand: MemoryDemand) -> None:
         if 0 < self._memory_budget < demand.at_start:
@@ -269,6 +297,18 @@ class _PlanBuilder:
             script_name,
             pattern.text,
             configured,
-            entry.pass_authorization,
+            bool(entry.pass_authorization),
+            entry.spin_route,
+        )
+
+    def _request_rules(
+        self, entry: ModuleEntry, pattern: RoutePattern, spec: HandlerSpec
+    ) -> RequestRules | None:
+        if not spec.handles_http:
+            return None
+        return RequestRules.prepare(
+            pattern.text,
+            {**self._variables, **entry.environment},
+            entry.pass_authorization is not False,
             entry.spin_route,
         )

@@ -66,6 +66,7 @@ def build_table(
             shares[planned.entry],
             logs.of(planned.pattern.text, planned.name),
             clients[planned.entry],
+            planned.request_rules,
         )
         routes.append((planned.pattern, route))
     return RouteTable(routes)

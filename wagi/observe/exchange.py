@@ -56,6 +56,11 @@ class GuestRecord:
         self.stdout += output[: _MAX_STREAM_SIZE - len(self.stdout)]
         self.stdout_size += len(output)
 
+    def prepend(self, head: bytes) -> None:
+        """Record the head of a response that the guest has not printed before its output."""
+        self.stdout[:0] = head
+        self.stdout_size += len(head)
+
     def tee(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
         """Wrap a function that writes stderr, so that the output is recorded as well."""
 

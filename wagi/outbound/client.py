@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import re
 import socket
+import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -21,6 +23,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from wagi import __version__
+from wagi.guest.http_error_code import HttpErrorCode
 from wagi.guest.wasi.http_session import ErrorCode, OutboundError, OutboundRequest
 from wagi.limits import Limits
 from wagi.outbound.destinations import Destinations
@@ -39,6 +42,14 @@ _CREDENTIAL_HEADERS = ("authorization", "cookie", "proxy-authorization")
 _REWRITING_REDIRECTS = (301, 302, 303)
 _REDIRECTS = (*_REWRITING_REDIRECTS, 307, 308)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Timeout:
+    """The time limits of a request: those of aiohttp, and that of the head of the response."""
+
+    client: aiohttp.ClientTimeout
+    first_byte: float | None
 
 
 class OutboundClient:
@@ -67,7 +78,6 @@ class OutboundClient:
             # number of connections is bounded by the slots for guests times max_open.
             connector=aiohttp.TCPConnector(resolver=_Resolver(self._destinations), limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=_CONNECT_TIMEOUT_S),
             auto_decompress=False,  # headers and body stay as they were sent
             skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
         )
@@ -80,7 +90,9 @@ class OutboundClient:
     async def send(
         self, request: OutboundRequest, trace: OutboundTrace | None = None
     ) -> OutboundResponse:
-        """Send a request, and follow redirects. The caller closes the response.
+        """Send a request, and follow redirects if the guest expects it.
+
+        The caller closes the response.
 
         Args:
             request: The request.
@@ -90,19 +102,23 @@ class OutboundClient:
             OutboundError: The request is invalid, not allowed or failed.
         """
         method, url, body = request.method.upper(), _parse_url(request.url), request.body
+        limits = self._timeout_of(request)
         if not _TOKEN.fullmatch(method) or method in ("CONNECT", "TRACE"):
             raise OutboundError(ErrorCode.INVALID_METHOD, f"invalid method: {method!r}")
         headers = _filter_headers(request.headers)
         for redirects in range(_MAX_REDIRECTS + 1):
             if trace is None:
-                response = await self._send_one(method, url, headers, body)
+                response = await self._send_one(method, url, headers, body, limits)
             else:
-                response = await self._send_traced(trace, redirects, method, url, headers, body)
+                response = await self._send_traced(
+                    trace, redirects, method, url, headers, body, limits
+                )
             location = response.headers.get("Location")
-            if response.status not in _REDIRECTS or location is None:
+            is_redirect = response.status in _REDIRECTS and location is not None
+            if not is_redirect or not request.follows_redirects:
                 return OutboundResponse(response, self._response_limit)
             response.close()
-            next_url = _parse_url(location, url)
+            next_url = _parse_url(location or "", url)
             if response.status == 303 or (
                 response.status in _REWRITING_REDIRECTS and method == "POST"
             ):
@@ -120,7 +136,8 @@ class OutboundClient:
         method: str,
         url: URL,
         headers: CIMultiDict[str],
-        body: bytes,
+        body: bytes | AsyncIterator[bytes],
+        limits: _Timeout,
     ) -> aiohttp.ClientResponse:
         """Do the same as ``_send_one``, within a span whose number is sent."""
         assert url.host is not None
@@ -128,7 +145,7 @@ class OutboundClient:
         sent = headers.copy()  # each hop has its own span
         span = trace.begin_outbound(method, str(url), url.host, url.port, sent, redirects)
         try:
-            response = await self._send_one(method, url, sent, body)
+            response = await self._send_one(method, url, sent, body, limits)
         except OutboundError as error:
             span.fail(error.code.name.lower(), str(error))
             raise
@@ -138,29 +155,82 @@ class OutboundClient:
         span.respond(response.status)
         return response
 
+    def _timeout_of(self, request: OutboundRequest) -> _Timeout:
+        """Return the time limits of a request, which a guest can only lower."""
+        connect = (_CONNECT_TIMEOUT_S, request.connect_timeout)
+        return _Timeout(
+            aiohttp.ClientTimeout(
+                total=self._timeout,
+                sock_connect=min(limit for limit in connect if limit is not None),
+                sock_read=request.between_bytes_timeout,
+            ),
+            request.first_byte_timeout,
+        )
+
     async def _send_one(
-        self, method: str, url: URL, headers: CIMultiDict[str], body: bytes
+        self,
+        method: str,
+        url: URL,
+        headers: CIMultiDict[str],
+        body: bytes | AsyncIterator[bytes],
+        limits: _Timeout,
     ) -> aiohttp.ClientResponse:
         assert url.host is not None
         assert url.port is not None
         if why := self._destinations.why_denied(url.scheme, url.host, url.port):
             raise OutboundError(ErrorCode.NOT_ALLOWED, why)
         try:
-            return await self._session.request(
-                method, url, headers=headers, data=body or None, allow_redirects=False
-            )
+            async with asyncio.timeout(limits.first_byte):
+                return await self._session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body or None,
+                    allow_redirects=False,
+                    timeout=limits.client,
+                )
         except aiohttp.InvalidURL as error:
             raise OutboundError(ErrorCode.INVALID_URL, str(error)) from None
         except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, _DeniedAddress):
-                raise OutboundError(ErrorCode.NOT_ALLOWED, str(error.os_error)) from None
-            raise OutboundError(ErrorCode.REQUEST, f"{url.origin()}: {error.os_error}") from None
-        except TimeoutError:
+            raise _connection_error(url, error) from None
+        except TimeoutError as error:
+            is_connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
             raise OutboundError(
-                ErrorCode.REQUEST, f"{url.origin()} did not respond in time (http_timeout)"
+                ErrorCode.REQUEST,
+                f"{url.origin()} did not respond in time (http_timeout)",
+                HttpErrorCode.CONNECTION_TIMEOUT
+                if is_connecting
+                else HttpErrorCode.CONNECTION_READ_TIMEOUT,
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise OutboundError(ErrorCode.REQUEST, f"{url.origin()}: {error}") from None
+            if isinstance(error.__cause__, OutboundError):  # of the body, which a guest produces
+                raise error.__cause__ from None
+            is_broken = isinstance(error, aiohttp.ServerDisconnectedError | OSError)
+            code = (
+                HttpErrorCode.CONNECTION_TERMINATED
+                if is_broken
+                else HttpErrorCode.HTTP_PROTOCOL_ERROR
+            )
+            raise OutboundError(ErrorCode.REQUEST, f"{url.origin()}: {error}", code) from None
+
+
+def _connection_error(url: URL, error: aiohttp.ClientConnectorError) -> OutboundError:
+    """Return why a connection could not be made."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        message = f"{url.origin()}: {error.certificate_error}"
+        return OutboundError(ErrorCode.REQUEST, message, HttpErrorCode.TLS_CERTIFICATE_ERROR)
+    cause = error.os_error
+    if isinstance(cause, _DeniedAddress):
+        code = HttpErrorCode.DESTINATION_IP_PROHIBITED
+        return OutboundError(ErrorCode.NOT_ALLOWED, str(cause), code)
+    code = HttpErrorCode.DESTINATION_UNAVAILABLE
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        code = HttpErrorCode.DNS_ERROR
+    elif isinstance(cause, ssl.SSLError):
+        code = HttpErrorCode.TLS_PROTOCOL_ERROR
+    elif isinstance(cause, ConnectionRefusedError):
+        code = HttpErrorCode.CONNECTION_REFUSED
+    return OutboundError(ErrorCode.REQUEST, f"{url.origin()}: {cause}", code)
 
 
 class OutboundResponse:

@@ -271,9 +271,10 @@ class ModuleEntry(Defaults, Entry):
         default_factory=dict,
         description="Directories of the host, by the paths under which the guest sees them.",
     )
-    pass_authorization: StrictBool = Field(
-        default=False,
-        description="Whether the handler gets the Authorization header, as HTTP_AUTHORIZATION.",
+    pass_authorization: StrictBool | None = Field(
+        default=None,
+        description="Whether the handler gets the Authorization header: a CGI program, as"
+        " HTTP_AUTHORIZATION, only if this is true; a handler of wasi:http unless it is false.",
     )
     allowed_hosts: list[StrictStr] = Field(
         default_factory=list,

@@ -78,6 +78,7 @@ class RoutedComponent:
         return limits | {
             "route": (*self.trigger_place, "route"),
             "entrypoint": (*self.trigger_place, "executor"),
+            "executor": (*self.trigger_place, "executor"),
             "module": (*self.place, "source"),
             "allowed_hosts": (*self.place, "allowed_outbound_hosts"),
             "files": (*self.place, "files"),
@@ -115,14 +116,6 @@ def make_entry(
     """
     executor = routed.trigger.executor
     route = routed.trigger.route
-    if executor.type != "wagi":
-        findings.problem(
-            f"{routed.label} has the executor 'http': only CGI programs run here: build the"
-            ' component as a command for wasm32-wasip1, and set executor = { type = "wagi" },'
-            " or keep serving it with Spin",
-            (*routed.trigger_place, "executor"),
-        )
-        return None
     if route is None:
         findings.warn(
             f"{routed.label} has a private route: it is not served, because components cannot"
@@ -156,7 +149,8 @@ def make_entry(
     )
     mounts = tuple(file.mount for file in component.files)
     files = FileMounts(mounts, tuple(component.exclude_files))
-    return located.with_component(SpinRoute(application.base or "/", route), files)
+    spin_route = SpinRoute(application.base or "/", route, executor.type == "wagi")
+    return located.with_component(spin_route, files)
 
 
 def full_path(base: str, route: str) -> str:

@@ -19,7 +19,7 @@ from functools import lru_cache
 
 from wagi.cgi.environment import DEFAULT_PORTS, DROPPED_HEADERS, RequestHead, RequestTooLarge
 from wagi.cgi.spin import SpinRoute, client_address
-from wagi.guest.http_exchange import HeaderFields, IncomingRequest
+from wagi.guest.http_exchange import HeaderFields, HttpRequest
 
 _AUTHORIZATION = b"authorization"
 _SPIN_HEADERS = {
@@ -73,7 +73,7 @@ class RequestRules:
             )
         return cls(environment, pass_authorization, spin_headers)
 
-    def request(self, head: RequestHead, raw_path_info: str, limit: int | None) -> IncomingRequest:
+    def request(self, head: RequestHead, raw_path_info: str, limit: int | None) -> HttpRequest:
         """Build a request.
 
         Args:
@@ -108,7 +108,7 @@ class RequestRules:
             if size > limit:
                 message = "The request's header fields and target are too large together"
                 raise RequestTooLarge(f"{message} (environment_limit).")
-        return IncomingRequest(head.method, uri, head.scheme, authority, tuple(fields))
+        return HttpRequest(head.method, uri, head.scheme, authority, tuple(fields))
 
 
 # As in ``wagi.cgi.environment``, the size bounds the memory that clients can use.

@@ -102,6 +102,19 @@ class HandlerResponse:
         return head
 
 
+def header_block(exchange: HttpExchange) -> bytes:
+    """Return the head of a response as a CGI program would print it, for records of the exchange.
+
+    Returns:
+        Nothing if the handler has not set the response.
+    """
+    if not exchange.status:
+        return b""
+    lines = [b"Status: %d" % exchange.status]
+    lines += [b"%b: %b" % field for field in exchange.headers]
+    return b"\n".join([*lines, b"", b""])
+
+
 def _make_head(status: int, headers: HeaderFields, limit: int) -> ResponseHead:
     size = sum([len(name) + len(value) for name, value in headers])
     if size > limit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wagi.guest.component.errors import UnsupportedComponentError
-from wagi.guest.component.interfaces import check_interfaces, check_provided, explain_exports
+from wagi.guest.component.interfaces import check_interfaces, explain_exports
 
 pytestmark = pytest.mark.fast
 
@@ -66,10 +66,3 @@ def test_imports_that_are_not_provided(names: list[str], message: str) -> None:
 )
 def test_components_without_a_known_export(names: list[str], message: str) -> None:
     assert message in str(explain_exports(names))
-
-
-def test_worlds() -> None:
-    check_provided("wasi:cli/command")
-    with pytest.raises(UnsupportedComponentError) as found:
-        check_provided("wasi:http/proxy")
-    assert "is a wasi:http handler, which is not supported yet: build a" in str(found.value)

@@ -8,7 +8,7 @@ from wagi.guest import binary
 from wagi.guest.component.errors import UnsupportedComponentError
 from wagi.guest.component.flattening import FlatComponent, find_world, flatten
 from wagi.guest.component.graph import Component, read_component
-from wagi.guest.component.interfaces import check_provided, version, without_version
+from wagi.guest.component.interfaces import version, without_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,6 @@ def describe_component(wasm: bytes) -> ComponentDescription:
 def _to_core_module(wasm: bytes, component: Component) -> FlatComponent:
     try:
         flat = flatten(wasm, component)
-        check_provided(flat.world)
     except UnsupportedComponentError as error:
         raise error.for_toolchain(_producers(wasm, component)) from None
     return flat

@@ -14,6 +14,7 @@ from wagi.guest.component.interfaces import (
     COMMAND,
     INCOMING_HANDLER,
     PREVIEW_1,
+    PROXY,
     RUN,
     check_interfaces,
     explain_exports,
@@ -33,7 +34,7 @@ from wagi.guest.component.linking import Linking
 from wagi.guest.component.merging import Part, PartExport, merge
 from wagi.guest.component.reader import Sort
 
-_WORLDS = {INCOMING_HANDLER: ("wasi:http/proxy", "handle"), RUN: (COMMAND, "run")}
+_WORLDS = {INCOMING_HANDLER: (PROXY, "handle"), RUN: (COMMAND, "run")}
 """The worlds that the gateway knows, and their functions, by the interface that they export."""
 _IMPORT_SECTION = 2
 MAX_ALLOCATORS = 8

@@ -13,6 +13,7 @@ from wagi.guest.component.errors import (
 
 PREVIEW_1 = "wasi_snapshot_preview1"
 COMMAND = "wasi:cli/command"
+PROXY = "wasi:http/proxy"
 RUN = "wasi:cli/run"
 INCOMING_HANDLER = "wasi:http/incoming-handler"
 _WASI = {
@@ -97,22 +98,6 @@ def explain_exports(names: Iterable[str]) -> UnsupportedComponentError:
         f"exports neither {RUN} nor {INCOMING_HANDLER}, but {_listed(exports)}",
         "was it built as a library? Build a program",
     )
-
-
-def check_provided(world: str) -> None:
-    """Check that the gateway can run components of a world.
-
-    Args:
-        world: The world.
-
-    Raises:
-        UnsupportedComponentError: It cannot.
-    """
-    if world != COMMAND:
-        raise UnsupportedComponentError(
-            "is a wasi:http handler, which is not supported yet",
-            "build a program for WASI preview 1 (wasm32-wasip1) that gets requests as in CGI",
-        )
 
 
 def _needs_spin(names: list[str]) -> UnsupportedComponentError:

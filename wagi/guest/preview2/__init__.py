@@ -38,6 +38,9 @@ from wagi.guest.preview2 import (
     cli_calls,
     clock_calls,
     descriptor_calls,
+    http_calls,
+    http_field_calls,
+    http_outgoing_calls,
     input_calls,
     output_calls,
     path_calls,
@@ -53,6 +56,9 @@ def define(linker: Linker) -> None:
     output_calls.define(linker)
     poll_calls.define(linker)
     cli_calls.define(linker)
+    http_field_calls.define(linker)
+    http_calls.define(linker)
+    http_outgoing_calls.define(linker)
     clock_calls.define(linker)
     random_calls.define(linker)
     descriptor_calls.define(linker)

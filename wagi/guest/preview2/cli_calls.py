@@ -8,7 +8,7 @@ from wagi.guest.errno import GuestExit
 from wagi.guest.preview2.context import ComponentContext
 from wagi.guest.preview2.handles import define_drop
 from wagi.guest.preview2.results import NONE, write_strings
-from wagi.guest.preview2.streams import StderrStream, StdinStream, StdoutStream
+from wagi.guest.preview2.streams import EmptyStream, StderrStream, StdinStream, StdoutStream
 
 _PACKAGE = "wasi:cli/"
 _TERMINALS = ("stdin", "stdout", "stderr")
@@ -79,13 +79,15 @@ def exit_with_code(guest: ComponentContext, status: int) -> None:
 
 
 def get_stdin(guest: ComponentContext) -> int:
-    """Return the standard input."""
-    return guest.handles.add(StdinStream(guest))
+    """Return the standard input; it is empty for a handler of wasi:http."""
+    is_command = guest.exchange is None
+    return guest.handles.add(StdinStream(guest) if is_command else EmptyStream())
 
 
 def get_stdout(guest: ComponentContext) -> int:
-    """Return the standard output."""
-    return guest.handles.add(StdoutStream(guest))
+    """Return the standard output; that of a handler of wasi:http is the log."""
+    is_command = guest.exchange is None
+    return guest.handles.add(StdoutStream(guest) if is_command else StderrStream(guest))
 
 
 def get_stderr(guest: ComponentContext) -> int:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 
 from wagi.guest.capi.store import Store
 from wagi.guest.handler import Preopen
+from wagi.guest.http_exchange import HttpExchange
 from wagi.guest.preview2.handles import HandleTable
+from wagi.guest.preview2.http_fields import FieldsAccount
 from wagi.guest.wasi.context import WasiContext
 from wagi.guest.wasi.http_session import HttpClient
 
@@ -18,6 +20,8 @@ class ComponentContext(WasiContext):
 
     Attributes:
         handles: The resources that the guest holds.
+        exchange: The request of a handler of wasi:http and its response; None for a command.
+        fields: The size of all header fields that the guest can change.
     """
 
     def __init__(
@@ -27,11 +31,23 @@ class ComponentContext(WasiContext):
         stderr: Callable[[bytes], None],
         client: HttpClient | None,
         note: Callable[[str], None],
+        exchange: HttpExchange | None = None,
     ) -> None:
-        """As for ``WasiContext``."""
+        """As for ``WasiContext``.
+
+        Args:
+            store: As for ``WasiContext``.
+            preopens: As for ``WasiContext``.
+            stderr: As for ``WasiContext``.
+            client: As for ``WasiContext``.
+            note: As for ``WasiContext``.
+            exchange: The request of a handler of wasi:http; None for a command.
+        """
         super().__init__(store, preopens, stderr, client, note)
         self.handles = HandleTable()
         self._notes = 0
+        self.exchange = exchange
+        self.fields = FieldsAccount()
 
     def allocate(self, size: int, alignment: int) -> int:
         """Allocate memory in the guest, as ``capi.allocator.Allocator.allocate``."""

@@ -131,6 +131,22 @@ class StdinStream(InputStream):
         return data
 
 
+class EmptyStream(InputStream):
+    """A stream without any bytes."""
+
+    @property
+    def is_ready(self) -> bool:
+        """As ``Event.is_ready``."""
+        return True
+
+    def wait_on(self, wait: WaitReason) -> None:
+        """As ``Event.wait_on``."""
+
+    def read(self, length: int) -> bytes:
+        """As ``InputStream.read``."""
+        raise StreamClosedError
+
+
 class StdoutStream(OutputStream):
     """The standard output: the response."""
 

@@ -222,6 +222,17 @@ class DescriptorTable:
             directory = Directory(number, preopen.guest_path.encode(), preopen.readonly)
             self._used[len(self._used)] = directory
 
+    def separate_from_bodies(self) -> None:
+        """Close the standard input, and redirect the standard output to the standard error.
+
+        For handlers of wasi:http, whose standard input and output are the bodies of request and
+        response, which they access in another way.
+        """
+        for fd in (0, 1):
+            self._release_stream(fd)
+        del self._used[0]
+        self._used[1] = Stream.STDERR
+
     def get(self, fd: int) -> Descriptor:
         """Return the stream, file or directory of a descriptor."""
         try:

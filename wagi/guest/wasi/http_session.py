@@ -6,10 +6,12 @@ The guest's ``HttpClient`` decides which requests are allowed, and sends them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol, TypeVar
+
+from wagi.guest.http_error_code import HttpErrorCode
 
 _NOTES_MAX = 20  # log messages per guest
 T = TypeVar("T")
@@ -33,22 +35,56 @@ class ErrorCode(IntEnum):
     TOO_MANY = 13
 
 
-class OutboundError(Exception):
-    """An outbound request failed: the guest receives the code, the log the reason."""
+_HTTP_CODES = {
+    ErrorCode.NOT_ALLOWED: HttpErrorCode.HTTP_REQUEST_DENIED,
+    ErrorCode.INVALID_METHOD: HttpErrorCode.HTTP_REQUEST_METHOD_INVALID,
+    ErrorCode.INVALID_URL: HttpErrorCode.HTTP_REQUEST_URI_INVALID,
+    ErrorCode.TOO_MANY: HttpErrorCode.CONNECTION_LIMIT_REACHED,
+}
+"""The codes of wasi:http that have the same meaning."""
 
-    def __init__(self, code: ErrorCode, reason: str = "") -> None:
+
+class OutboundError(Exception):
+    """An outbound request failed: the guest receives the code, the log the reason.
+
+    Attributes:
+        code: The code for guests that use ``wasi_experimental_http``.
+        http_code: The code for guests that use wasi:http, which distinguishes more cases.
+    """
+
+    def __init__(
+        self, code: ErrorCode, reason: str = "", http_code: HttpErrorCode | None = None
+    ) -> None:
         super().__init__(reason)
         self.code = code
+        if http_code is None:
+            http_code = _HTTP_CODES.get(code, HttpErrorCode.INTERNAL_ERROR)
+        self.http_code = http_code
 
 
 @dataclass(frozen=True, slots=True)
 class OutboundRequest:
-    """An outbound request."""
+    """An outbound request.
+
+    Attributes:
+        method: The method.
+        url: The URL.
+        headers: Names and values.
+        body: The whole body, or its pieces as the guest produces them.
+        follows_redirects: Whether the guest expects the client to follow redirects.
+        connect_timeout: Time limit for connecting, in seconds; None for the default.
+        first_byte_timeout: Time limit for the head of the response, in seconds; None for none.
+        between_bytes_timeout: Time limit between pieces of the body, in seconds; None for none.
+    """
 
     method: str
     url: str
     headers: list[tuple[str, str]]
-    body: bytes
+    body: bytes | AsyncIterator[bytes]
+    follows_redirects: bool = True
+    connect_timeout: float | None = None
+    first_byte_timeout: float | None = None
+    between_bytes_timeout: float | None = None
 
 
 class Response(Protocol):
@@ -86,7 +122,7 @@ class HttpClient(Protocol):
 
 
 class HttpSession:
-    """The open responses of one guest, and the operation for which it waits."""
+    """The open responses of one guest, and the operations that run for it."""
 
     def __init__(self, client: HttpClient | None, note: Callable[[str], None]) -> None:
         """Create a session without requests.
@@ -100,7 +136,8 @@ class HttpSession:
         self._notes = 0
         self._responses: dict[int, Response] = {}
         self._last = 0
-        self._task: asyncio.Task[Any] | None = None
+        self._others = 0  # open responses that the guest does not know by these handles
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def send(self, request: OutboundRequest) -> asyncio.Task[tuple[int, int]]:
         """Start a request.
@@ -111,12 +148,16 @@ class HttpSession:
         Raises:
             OutboundError: If requests are not allowed, or if too many responses are open.
         """
+        return self._begin(self._send(self._check_room(), request))
+
+    def _check_room(self) -> HttpClient:
+        """Return the client, if the guest may send another request."""
         if self._client is None:
             raise OutboundError(ErrorCode.NOT_ALLOWED, "the handler has no allowed_hosts")
-        if len(self._responses) >= self._client.max_open:
-            what = f"{len(self._responses)} responses are open (http_max_concurrency)"
+        if len(self._responses) + self._others >= self._client.max_open:
+            what = f"{self._client.max_open} responses are open (http_max_concurrency)"
             raise OutboundError(ErrorCode.TOO_MANY, what)
-        return self._begin(self._send(self._client, request))
+        return self._client
 
     async def _send(self, client: HttpClient, request: OutboundRequest) -> tuple[int, int]:
         response = await client.send(request)
@@ -124,15 +165,39 @@ class HttpSession:
         self._responses[self._last] = response
         return self._last, response.status
 
+    def open(
+        self, send: Callable[[HttpClient], Coroutine[Any, Any, Response]]
+    ) -> asyncio.Task[Response]:
+        """Start a request whose response the caller manages; ``release`` has to follow.
+
+        Args:
+            send: Sends the request with a client.
+
+        Raises:
+            OutboundError: If requests are not allowed, or if too many responses are open.
+        """
+        task = self._begin(send(self._check_room()))
+        self._others += 1
+        return task
+
+    def release(self) -> None:
+        """Note that a request of ``open`` has failed, or that its response is closed."""
+        self._others -= 1
+
     def read(self, response: Response, size: int) -> asyncio.Task[bytes]:
         """Start to read at most ``size`` bytes of a body."""
         return self._begin(response.read(size))
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        # A guest waits for one task at a time.
         task = asyncio.get_running_loop().create_task(work)
-        self._task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
         return task
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not log it
 
     def find(self, handle: int) -> Response:
         """Return the response of a handle.
@@ -161,9 +226,9 @@ class HttpSession:
             self._note(f"outbound HTTP: {error}")
 
     def close(self) -> None:
-        """Cancel the current task, and close all responses."""
-        if self._task is not None and not self._task.cancel() and not self._task.cancelled():
-            self._task.exception()  # retrieved, so that asyncio does not log it
+        """Cancel all tasks, and close all responses."""
+        for task in self._tasks:
+            task.cancel()
         for response in self._responses.values():
             response.close()
         self._responses.clear()
