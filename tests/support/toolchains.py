@@ -353,8 +353,9 @@ def c_component(source: Path) -> Path:
     return _kept(f"component-{source.stem}", source.read_bytes() + wit.read_bytes(), build)
 
 
-def rust_component(source: Path) -> Path:
-    """Compile a Rust program to a component, once."""
+@cache
+def rust_component_target() -> str:
+    """Return the target for components, if rustc has the standard library for it."""
     target = "wasm32-wasip2"
     libraries = subprocess.run(
         [tool("rustc"), "--print", "target-libdir", "--target", target],
@@ -364,11 +365,64 @@ def rust_component(source: Path) -> Path:
     ).stdout.strip()
     if not libraries or not any(Path(libraries).glob("libstd-*.rlib")):
         missing(f"rustc for {target} is not installed: rustup target add {target}")
+    return target
+
+
+def rust_component(source: Path) -> Path:
+    """Compile a Rust program to a component, once."""
+    target = rust_component_target()
 
     def build(output: Path) -> None:
         _run([tool("rustc"), "--target", target, "-O", str(source), "-o", str(output)])
 
     return _kept(f"{target}-{source.stem}", source.read_bytes(), build)
+
+
+def rust_wasi_http_handler(folder: Path) -> Path:
+    """Compile a Rust handler of wasi:http, with cargo."""
+    sources = (folder / "Cargo.toml", folder / "Cargo.lock", folder / "src/lib.rs")
+    key = b"".join(path.read_bytes() for path in sources)
+    return _kept(folder.name, key, lambda output: _build_cargo(folder, output))
+
+
+def _build_cargo(folder: Path, output: Path) -> None:
+    cargo, target = tool("cargo"), rust_component_target()
+    environment = {"CARGO_TARGET_DIR": str(output.parent / "target")}
+    _run([cargo, "build", "--release", "--locked", "--target", target], environment, cwd=folder)
+    (module,) = (output.parent / "target" / target / "release").glob("*.wasm")
+    module.rename(output)
+
+
+def javascript_wasi_http_handler(folder: Path) -> Path:
+    """Make a component from a JavaScript handler, with componentize-js."""
+    key = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+    return _kept(folder.name, key, lambda output: _build_javascript(folder, output))
+
+
+def _build_javascript(folder: Path, output: Path) -> None:
+    tool("node")
+    npm = tool("npm")
+    copy = output.parent / "javascript"
+    shutil.copytree(folder, copy)
+    _run([npm, "install", "--no-audit", "--no-fund"], cwd=copy)
+    _run([npm, "run", "build"], cwd=copy)
+    shutil.copy(copy / "handler.wasm", output)
+
+
+def wasmtime_cli() -> Path:
+    """Return the command line of wasmtime."""
+    found = importlib.util.find_spec(python_module("wasmtime_cli"))
+    assert found is not None
+    assert found.origin is not None
+    program = Path(found.origin).with_name("wasmtime")
+    # The wheel lacks the permission to execute the program.
+    key = f"{program} {program.stat().st_mtime_ns}".encode()
+    return _kept("wasmtime", key, lambda output: _copy_program(program, output), suffix="")
+
+
+def _copy_program(source: Path, output: Path) -> None:
+    shutil.copyfile(source, output)
+    output.chmod(0o755)
 
 
 def build_backend() -> Path:

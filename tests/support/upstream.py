@@ -37,13 +37,22 @@ def upstream() -> Iterator[Upstream]:
         def _any(self) -> None:
             parts = urlsplit(self.path)
             query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            body = b"".join(self._pieces())
             state.requests.append(f"{self.command} {self.path}")
             try:
                 getattr(self, parts.path.strip("/").replace("/", "_") or "echo")(query, body)
             except OSError:
                 state.gone.append(self.path)
                 self.close_connection = True
+
+        def _pieces(self) -> Iterator[bytes]:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                yield self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                return
+            while size := int(self.rfile.readline(), 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
 
         def echo(self, query: dict[str, str], body: bytes) -> None:
             """Return the request as JSON."""
