@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from tests.support.toolchains import EXAMPLES, HANDLERS, compiled, missing, python_module
+from tests.support.toolchains import (
+    EXAMPLES,
+    HANDLERS,
+    c_component,
+    compiled,
+    javascript_wasi_http_handler,
+    missing,
+    python_module,
+    rust_wasi_http_handler,
+)
 
 HELLO_C = HANDLERS / "hello.c"
 _SPIN = '(module (func (export "_start") (loop $l (br $l))))'
@@ -112,6 +121,12 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
     "endless loop": lambda folder: write(folder / "spin.wat", _SPIN),
 }
 """How each handler is made; what it needs besides may be put into the folder."""
+COMPONENTS: dict[str, Callable[[], Path]] = {
+    "C": lambda: c_component(HANDLERS / "responder.c"),
+    "Rust": lambda: rust_wasi_http_handler(HANDLERS / "wasi_http_rust"),
+    "JavaScript": lambda: javascript_wasi_http_handler(HANDLERS / "wasi_http_javascript"),
+}
+"""How each handler of wasi:http is made, by its language."""
 _OPTIONS = {
     "sleep in C": "timeout = 0\n",
     "244 MiB in C": 'memory_limit = "244MiB"\n',

@@ -93,13 +93,16 @@ def wagi(
         yield running
 
 
+HELLO_COMPONENT = Path(__file__).parent / "hello.component.wat"
+
+
 @contextmanager
-def wasmtime_serve(command: Path, cores: int = 1) -> Iterator[Running]:
-    """``wasmtime serve`` with a hello in WAT, a component of the wasi:http proxy world."""
-    component = Path(__file__).parent / "hello.component.wat"
-    with announced(
-        [str(command), "serve", "--addr", "127.0.0.1:0", str(component)], cores
-    ) as running:
+def wasmtime_serve(
+    command: Path, cores: int = 1, component: Path = HELLO_COMPONENT
+) -> Iterator[Running]:
+    """``wasmtime serve`` with a component of the wasi:http proxy world."""
+    options = ["-Scli", "--addr", "127.0.0.1:0"]
+    with announced([str(command), "serve", *options, str(component)], cores) as running:
         yield running
 
 

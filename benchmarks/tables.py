@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -127,6 +128,32 @@ def wasmtime(effort: Effort) -> Rows:
             ):
                 loads = {f"wasmtime serve, {label}": Load(serve)}
                 loads |= {f"{kind}, {label}": Load(wagi, paths[kind]) for kind in kinds}
+                rows |= compared(measure(loads, effort))
+    return rows
+
+
+def components(effort: Effort) -> Rows:
+    """Handlers of wasi:http: a hello, and an echo of POST requests, on one core, 16 connections
+    (4 for 1 MiB), relative to `wasmtime serve` with the same component on the same core."""
+    rows: Rows = {}
+    for language, build in programs.COMPONENTS.items():
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            component = folder / "handler.wasm"
+            shutil.copy(build(), component)
+            (folder / "modules.toml").write_text(programs.entry("/...", component.name))
+            command = programs.wasmtime_command(folder)
+            serve = stack.enter_context(servers.wasmtime_serve(command, component=component))
+            wagi = stack.enter_context(servers.wagi(folder))
+            for label, path, count, size in (
+                ("hello", "/hello", 16, 0),
+                ("echo of 1 KiB", "/echo", 16, 1024),
+                ("echo of 1 MiB", "/echo", 4, MIB),
+            ):
+                loads = {
+                    f"{label} in {language}, wasmtime serve": Load(serve, path, count, size),
+                    f"{label} in {language}": Load(wagi, path, count, size),
+                }
                 rows |= compared(measure(loads, effort))
     return rows
 
@@ -439,6 +466,7 @@ TABLES = {
             throughput,
             bodies,
             wasmtime,
+            components,
             connections,
             fairness,
             start,
