@@ -7,6 +7,7 @@
     python -m fuzz hostcalls --seconds 600
     python -m fuzz core --seconds 600
     python -m fuzz component --seconds 600
+    python -m fuzz preview2 --seconds 600
 
 A finding is an exception: libFuzzer prints it, keeps the input as ``crash-*`` in the working folder
 and exits with 77. What covers something new goes to the folder that ``--into`` names; ``--merge``
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import atheris
 
-NAMES = ("response", "parser", "request", "hostcalls", "core", "component")
+NAMES = ("response", "parser", "request", "hostcalls", "core", "component", "preview2")
 CORPUS = Path(__file__).parent / "corpus"
 
 

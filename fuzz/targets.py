@@ -12,6 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from fuzz.preview2 import preview2 as preview2
 from tests.support.core_runs import check_script
 from tests.support.core_scripts import from_bytes
 from wagi.cgi.environment import RouteVariables

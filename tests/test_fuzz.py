@@ -15,8 +15,8 @@ from fuzz import targets
 from tests.support.toolchains import require_core
 
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
-NAMES = ["response", "parser", "request", "hostcalls", "core", "component"]
-EXAMPLES = {"core": 100, "component": 1000}
+NAMES = ["response", "parser", "request", "hostcalls", "core", "component", "preview2"]
+EXAMPLES = {"core": 100, "component": 1000, "preview2": 500}
 """Number of inputs per target, if not 2,000."""
 SEEDS = {name: [path.read_bytes() for path in sorted((CORPUS / name).iterdir())] for name in NAMES}
 

@@ -201,15 +201,23 @@ def component(text: str, *changes: tuple[str, str]) -> bytes:
     return wat_to_wasm(text)
 
 
-NATIVE_COMMAND = r"""(component
+_WORLD = """
   (import "wasi:io/error@0.2.0" (instance $error (export "error" (type (sub resource)))))
   (alias export $error "error" (type $e))
+  (import "wasi:io/poll@0.2.0" (instance $poll
+    (export "pollable" (type $pollable (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $pollable))))
+    (export "poll" (func (param "in" (list (borrow $pollable))) (result (list u32))))))
+  (alias export $poll "pollable" (type $pollable))
   (import "wasi:io/streams@0.2.0" (instance $streams
     (alias outer 1 $e (type $outer-e))
     (export "error" (type $e (eq $outer-e)))
     (export "output-stream" (type $output (sub resource)))
     (type $variant (variant (case "last-operation-failed" (own $e)) (case "closed")))
     (export "stream-error" (type $failure (eq $variant)))
+    (export "[method]output-stream.write" (func
+      (param "self" (borrow $output)) (param "contents" (list u8))
+      (result (result (error $failure)))))
     (export "[method]output-stream.blocking-write-and-flush" (func
       (param "self" (borrow $output)) (param "contents" (list u8))
       (result (result (error $failure)))))))
@@ -218,51 +226,82 @@ NATIVE_COMMAND = r"""(component
     (alias outer 1 $output (type $outer))
     (export "output-stream" (type $output (eq $outer)))
     (export "get-stdout" (func (result (own $output))))))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+    (alias outer 1 $pollable (type $outer))
+    (export "pollable" (type $pollable (eq $outer)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
   (import "wasi:cli/environment@0.2.3" (instance $environment
-    (export "get-arguments" (func (result (list string))))))
+    (export "get-arguments" (func (result (list string))))
+    (export "get-environment" (func (result (list (tuple string string)))))))"""
+_FUNCTIONS = {
+    "get": ("stdout", "get-stdout", "(result i32)"),
+    "write": ("streams", "[method]output-stream.write", "(param i32 i32 i32 i32)"),
+    "print": (
+        "streams",
+        "[method]output-stream.blocking-write-and-flush",
+        "(param i32 i32 i32 i32)",
+    ),
+    "arguments": ("environment", "get-arguments", "(param i32)"),
+    "environment": ("environment", "get-environment", "(param i32)"),
+    "after": ("clock", "subscribe-duration", "(param i64) (result i32)"),
+    "block": ("poll", "[method]pollable.block", "(param i32)"),
+    "poll": ("poll", "poll", "(param i32 i32 i32)"),
+}
+"""The functions that native commands can call: instance, name and flat type."""
+ALLOCATOR = """
+  (global $next (mut i32) (i32.const 4096))
+  (func (export "allocate") (param i32 i32 i32 i32) (result i32)
+    (global.set $next (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+    (global.get $next)
+    (global.set $next (i32.add (global.get $next) (local.get 3))))"""
+GREETING = "Content-Type: text/plain\\n\\nhello from a component\\n"
+
+
+def native_command(code: str, allocator: str = ALLOCATOR) -> str:
+    """Return a command that calls preview 2 itself, in the text format.
+
+    Args:
+        code: The body of its function, which returns 0, or 1 for a failure, and may use the locals
+            ``$i`` and ``$j``. ``GREETING`` is at the address 16.
+        allocator: The definition of its allocator, which is exported as ``allocate``.
+    """
+    imports, trampolines, slots, fixups, shims, lowered, actual = ([] for _ in range(7))
+    for slot, (short, (instance, name, type_)) in enumerate(_FUNCTIONS.items()):
+        count = sum(word.startswith("i") for word in type_.partition("(result")[0].split()[1:])
+        arguments = " ".join(f"local.get {number}" for number in range(count))
+        imports.append(f'(import "host" "{short}" (func ${short} {type_}))')
+        trampolines.append(
+            f'(type ${short} (func {type_})) (func (export "{slot}") (type ${short})'
+            f" {arguments} i32.const {slot} call_indirect (type ${short}))"
+        )
+        fixups.append(f'(import "" "{slot}" (func ${slot} {type_}))')
+        slots.append(f"${slot}")
+        shims.append(f'(export "{short}" (func $shim "{slot}"))')
+        lowered.append(
+            f'(alias export ${instance} "{name}" (func ${short}))'
+            f" (core func ${short} (canon lower (func ${short}) (memory $memory)"
+            ' (realloc (core func $main "allocate"))))'
+        )
+        actual.append(f'(export "{slot}" (func ${short}))')
+    size = len(slots)
+    return f"""(component {_WORLD}
   (core module $main
-    (import "out" "get" (func $get (result i32)))
-    (import "out" "write" (func $write (param i32 i32 i32 i32)))
-    (import "environment" "arguments" (func $arguments (param i32)))
-    (memory (export "heap") 1)
-    (data (i32.const 16) "Content-Type: text/plain\n\nhello from a component\n")
-    (global $next (mut i32) (i32.const 4096))
-    (func (export "allocate") (param i32 i32 i32 i32) (result i32)
-      (global.set $next (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
-      (global.get $next)
-      (global.set $next (i32.add (global.get $next) (local.get 3))))
-    (func (export "main") (result i32) (local $count i32)
-      (call $write (call $get) (i32.const 16) (i32.const 49) (i32.const 0))
-      (call $arguments (i32.const 0))
-      (i32.gt_u (i32.load (i32.const 4)) (i32.const 1))))
+    {" ".join(imports)}
+    (memory (export "heap") 2)
+    (data (i32.const 16) "{GREETING}")
+    {allocator}
+    (func (export "main") (result i32) (local $i i32) (local $j i32) {code}))
   (core module $shim
-    (type $write (func (param i32 i32 i32 i32)))
-    (type $arguments (func (param i32)))
-    (func (export "0") (type $write)
-      local.get 0 local.get 1 local.get 2 local.get 3 i32.const 0 call_indirect (type $write))
-    (func (export "1") (type $arguments) local.get 0 i32.const 1 call_indirect (type $arguments))
-    (table (export "$imports") 2 2 funcref))
+    {" ".join(trampolines)} (table (export "$imports") {size} {size} funcref))
   (core module $fixups
-    (import "" "0" (func $0 (param i32 i32 i32 i32)))
-    (import "" "1" (func $1 (param i32)))
-    (import "" "$imports" (table 2 2 funcref))
-    (elem (i32.const 0) func $0 $1))
+    {" ".join(fixups)} (import "" "$imports" (table {size} {size} funcref))
+    (elem (i32.const 0) func {" ".join(slots)}))
   (core instance $shim (instantiate $shim))
-  (alias export $stdout "get-stdout" (func $get))
-  (core func $get (canon lower (func $get)))
-  (core instance $out (export "get" (func $get)) (export "write" (func $shim "0")))
-  (core instance $env (export "arguments" (func $shim "1")))
-  (core instance $main (instantiate $main
-    (with "out" (instance $out)) (with "environment" (instance $env))))
+  (core instance $host {" ".join(shims)})
+  (core instance $main (instantiate $main (with "host" (instance $host))))
   (alias core export $main "heap" (core memory $memory))
-  (alias export $streams "[method]output-stream.blocking-write-and-flush" (func $write))
-  (core func $write (canon lower (func $write) (memory $memory)))
-  (alias export $environment "get-arguments" (func $arguments))
-  (core func $arguments (canon lower (func $arguments) (memory $memory)
-    (realloc (core func $main "allocate"))))
-  (core instance $actual
-    (export "0" (func $write)) (export "1" (func $arguments))
-    (export "$imports" (table $shim "$imports")))
+  {" ".join(lowered)}
+  (core instance $actual {" ".join(actual)} (export "$imports" (table $shim "$imports")))
   (core instance (instantiate $fixups (with "" (instance $actual))))
   (func $run (result (result)) (canon lift (core func $main "main")))
   (component $names
@@ -270,4 +309,10 @@ NATIVE_COMMAND = r"""(component
     (export "run" (func $run)))
   (instance $run (instantiate $names (with "run" (func $run))))
   (export "wasi:cli/run@0.2.0" (instance $run)))"""
+
+
+NATIVE_COMMAND = native_command("""
+      (call $print (call $get) (i32.const 16) (i32.const 49) (i32.const 0))
+      (call $arguments (i32.const 0))
+      (i32.gt_u (i32.load (i32.const 4)) (i32.const 1))""")
 """A command that calls preview 2 itself: it prints a greeting, and fails if it has arguments."""
