@@ -22,7 +22,7 @@ class MemoryChannel:
         self.closes = False
         self.aborted: bool | None = None
         self.is_draining = False
-        self.drains = 0
+        self.drains = self.writes = 0
         self._capacity = capacity
         self._buffered = 0
 
@@ -36,6 +36,7 @@ class MemoryChannel:
 
     def write(self, data: bytes) -> None:
         assert self.aborted is None
+        self.writes += 1
         self.written += data
         if self._capacity is not None and len(data) > self._capacity:
             self._buffered = len(data) - self._capacity

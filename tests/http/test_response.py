@@ -58,6 +58,15 @@ def respond(
     return channel, warnings
 
 
+def test_a_streamed_head_is_sent_with_the_first_piece() -> None:
+    """Without a packet of its own."""
+    output = b"Content-Type: text/plain\n\nfirst second"
+    channel, _ = respond(output, cuts=(len(output) - len(b" second"),))
+    pieces = [b"first", b" second", b""]
+    assert channel.writes == len(pieces)
+    assert channel.written.endswith(b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces))
+
+
 def test_whole_output_is_one_write() -> None:
     channel, _ = respond(HEAD + b"body")
     assert without_date(channel.written) == (
