@@ -19,6 +19,7 @@ from tests.support.toolchains import (
     HANDLERS,
     c_component,
     javascript_wasi_http_handler,
+    python_wasi_http_handler,
     rust_wasi_http_handler,
     wasmtime_cli,
 )
@@ -30,6 +31,7 @@ BUILDERS: dict[str, Callable[[], Path]] = {
     "c": lambda: c_component(HANDLERS / "responder.c"),
     "rust": lambda: rust_wasi_http_handler(HANDLERS / "wasi_http_rust"),
     "javascript": lambda: javascript_wasi_http_handler(HANDLERS / "wasi_http_javascript"),
+    "python": lambda: python_wasi_http_handler(HANDLERS / "wasi_http_python"),
 }
 START_TIMEOUT_S = 120.0
 BODY = bytes(range(256)) * 1024
@@ -134,6 +136,11 @@ SAME = {
         ("GET", "/nothing", None),
         ("GET", "/throw", None),
     ],
+    "python": [
+        ("GET", "/hello?name=Ann", None),
+        ("POST", "/echo", BODY),
+        ("POST", "/echo", b""),
+    ],
 }
 """Requests that both servers answer in the same way."""
 
@@ -149,8 +156,8 @@ def test_the_same_as_wasmtime_serve(servers: tuple[str, int, int, int]) -> None:
 
 def test_outbound_requests_are_the_same(servers: tuple[str, int, int, int]) -> None:
     language, gateway, wasmtime, backend = servers
-    if language == "c":
-        pytest.skip("the handler in C sends no requests")
+    if language in ("c", "python"):
+        pytest.skip("the handlers in C and Python send no requests")
     for method, body in (("GET", None), ("POST", b"x" * 100_000)):
         for path in ("status?code=404", "large?n=100000"):
             target = f"/fetch?127.0.0.1:{backend}/{path}"
@@ -196,6 +203,15 @@ def test_errors_of_the_handler(servers: tuple[str, int, int, int]) -> None:
     assert found == DIFFERENT
 
 
+def test_exceptions_of_the_handler(servers: tuple[str, int, int, int]) -> None:
+    language, gateway, wasmtime, _ = servers
+    if language != "python":
+        pytest.skip("the handler in Python raises them")
+    for path in ("/nothing", "/throw"):
+        assert ask(gateway, "GET", path, None).status == 500
+        assert ask(wasmtime, "GET", path, None).status == 500
+
+
 def test_a_response_that_breaks_off(servers: tuple[str, int, int, int]) -> None:
     """With wasmtime, the client waits for the rest of the response."""
     language, gateway, _, _ = servers
@@ -213,7 +229,7 @@ def test_sleeping_handlers(servers: tuple[str, int, int, int]) -> None:
     language, gateway, _, _ = servers
     if language == "c":
         pytest.skip("the handler in C does not sleep")
-    path = "/sleep" if language == "javascript" else "/sleep/300"
+    path = "/sleep/300" if language == "rust" else "/sleep"
     started = time.monotonic()
     assert ask(gateway, "GET", path, None).body == b"slept\n"
     assert time.monotonic() - started > 0.29

@@ -409,6 +409,19 @@ def _build_javascript(folder: Path, output: Path) -> None:
     shutil.copy(copy / "handler.wasm", output)
 
 
+def python_wasi_http_handler(folder: Path) -> Path:
+    """Make a component from a Python handler, with componentize-py: CPython in eleven modules."""
+    program, wit = tool("componentize-py"), HANDLERS / "responder.wit"
+    key = (folder / "handler.py").read_bytes() + wit.read_bytes()
+    world = ["--wit-path", str(wit), "--world", wit.stem]
+    sources = ["--python-path", str(folder), "handler"]
+
+    def build(output: Path) -> None:
+        _run([program, *world, "componentize", *sources, "--output", str(output)])
+
+    return _kept(folder.name, key, build)
+
+
 def wasmtime_cli() -> Path:
     """Return the command line of wasmtime."""
     found = importlib.util.find_spec(python_module("wasmtime_cli"))
