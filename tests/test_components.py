@@ -96,11 +96,12 @@ def test_inspect(folder: Path) -> None:
 
 
 def test_inspect_a_component_that_cannot_run(folder: Path) -> None:
-    write_files(folder, {"http.wat": HANDLER})
+    draft = "wasi:http/types@0.2.0-rc-2023-11-10"
+    write_files(folder, {"http.wat": HANDLER.replace("wasi:http/types@0.2.0", draft)})
     done = run_wagi(folder, "inspect", "http.wat")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "world    wasi:http/proxy (WASI 0.2.0, 0.2.3)\n" in done.stdout
-    assert "runs     no: this component is a wasi:http handler, which is not" in done.stdout
+    assert "world    wasi:http/proxy (WASI 0.2.0-rc-2023-11-10, 0.2.3)\n" in done.stdout
+    assert f"runs     no: this component uses a draft of WASI preview 2 ({draft})" in done.stdout
     assert "exports:\n  wasi:http/incoming-handler@0.2.3\n" in done.stdout
 
 
@@ -154,7 +155,6 @@ def test_initializers_are_called_first(folder: Path) -> None:
 # What cannot run is an error at startup
 
 NOT_RUNNING = {
-    "http": (component(HANDLER), "is a wasi:http handler, which is not supported yet: build a"),
     "unknown": (
         component(COMMAND, CIRCLE),
         "has an unknown structure (circle of functions): build for WASI preview 1",

@@ -32,15 +32,21 @@ def test_a_command() -> None:
     assert len(found.producers) == 1
 
 
+def test_a_handler() -> None:
+    found = describe_component(component(HANDLER))
+    assert (found.world, found.problem) == ("wasi:http/proxy", "")
+
+
 def test_versions_are_sorted_by_number() -> None:
     text = COMMAND.replace("@0.2.3", "@0.2.10").replace("run@0.2.0", "run@0.2.9")
     assert describe_component(component(text)).versions == ["0.2.0", "0.2.9", "0.2.10"]
 
 
 def test_components_that_cannot_run_are_described_all_the_same() -> None:
-    found = describe_component(component(HANDLER))
+    draft = HANDLER.replace("wasi:http/types@0.2.0", "wasi:http/types@0.2.0-rc-2023-11-10")
+    found = describe_component(component(draft))
     assert found.world == "wasi:http/proxy"
-    assert found.problem.startswith("this component is a wasi:http handler")
+    assert found.problem.startswith("this component uses a draft of WASI preview 2")
     library = describe_component(component('(component (import "a:b/c" (instance)))'))
     assert (library.world, library.imports, library.versions) == ("", ("a:b/c",), [])
     assert "imports a:b/c" in library.problem
