@@ -15,7 +15,7 @@ import pytest
 from benchmarks.programs import wasmtime_command
 from tests.support.bindles import handler, write_standalone
 from tests.support.component_runs import run_here, run_in_wasmtime
-from tests.support.components import NATIVE_COMMAND, component
+from tests.support.components import LIBRARIES, NATIVE_COMMAND, component
 from tests.support.server import ENVIRONMENT, run_wagi, serving, write_files
 from tests.support.toolchains import HANDLERS, c_component, rust_component
 
@@ -97,6 +97,36 @@ def test_a_core_module_cannot_use_the_functions_of_components(tmp_path: Path) ->
     done = run_wagi(tmp_path, "check", "hello.wat")
     assert done.returncode == 2
     assert "the core module of a component without its component" in done.stderr
+
+
+@pytest.mark.parametrize("core", ["required", "off"])
+def test_each_module_of_a_component_has_its_allocator(tmp_path: Path, core: str) -> None:
+    """The program's own allocator is called for what it imports: table, block and two strings."""
+    counted = component(
+        LIBRARIES,
+        (
+            '(func (export "allocate") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))',
+            "(global $next (mut i32) (i32.const 1024))"
+            ' (func (export "allocate") (param i32 i32 i32 i32) (result i32) (global.get $next)'
+            " (global.set $next (i32.add (global.get $next) (i32.const 1024)))))",
+        ),
+        (
+            "      (call $allocate (local.get 0)",
+            "      (global.set $calls (i32.add (global.get $calls) (i32.const 1)))"
+            " (call $allocate (local.get 0)",
+        ),
+        (
+            '(func (export "run") (result i32) (call $arguments (global.get $top)) (i32.const 0))',
+            "(global $calls (mut i32) (i32.const 0))"
+            ' (func (export "run") (result i32) (call $arguments (global.get $top))'
+            " (i32.ne (global.get $calls) (i32.const 4)))",
+        ),
+    )
+    write_files(tmp_path, {"hello.wasm": counted})
+    command = ("run", "hello.wasm", "/x?first")
+    done = run_wagi(tmp_path, *command, environment={**ENVIRONMENT, "WAGI_CORE": core})
+    assert "exited with status" not in done.stderr
+    assert "trap" not in done.stderr
 
 
 @pytest.mark.parametrize("last", ["a=1", "fail", "panic"])
