@@ -308,9 +308,12 @@ def manifest_of(modules: Mapping[str, str | bytes], extra: str = "") -> str:
 
 
 def run_wagi(
-    folder: Path, *arguments: str, environment: dict[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    timeout: float = 120,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command and return its result."""
+    """Run a command and return its result; it may take ``timeout`` seconds."""
     return subprocess.run(
         [*WAGI, *arguments],
         cwd=folder,
@@ -318,6 +321,6 @@ def run_wagi(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )

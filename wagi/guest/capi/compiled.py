@@ -6,6 +6,7 @@ from functools import cached_property
 
 from wagi.guest.budget import NO_LIMIT
 from wagi.guest.capi import api
+from wagi.guest.capi.engine import Memory
 from wagi.guest.capi.store import RETURNED, MakeGuest, Store, no_export
 from wagi.guest.capi.store_config import StoreConfig
 from wagi.guest.capi.store_fields import EXTERN_MEMORY, MEMORY, OF, StoreFields
@@ -99,7 +100,7 @@ class CompiledStore(Store):
 
     def _free(self) -> None:
         if self._at:
-            memory = self._find_memory() if self._engine.has_pool else 0
+            memory = self._find_memory() if self._engine.memory is Memory.POOL else 0
             if self._has_memory:
                 self._memory = memoryview(b"")
                 self._has_memory = self.memory_is_current = False

@@ -95,7 +95,6 @@ class Engine:
 
     Attributes:
         memory: The allocator of its guests' memory.
-        has_pool: Whether that is wasmtime's pooling allocator.
         core: The compiled core, if it runs the guests; otherwise None.
         ticker: Makes busy guests yield, unless the core does.
         stores: The open stores by the number that wasmtime keeps as their data. Host calls find
@@ -155,7 +154,6 @@ class Engine:
                 raise EngineError(f"cannot isolate the memory of guests: {fault}")
             api.core.memory_configure(api.address_of(config))
         self.memory = memory
-        self.has_pool = memory is Memory.POOL
         self.core = api.core if compiled else None
         self.ticker = ticker
         self.stores: dict[int, Any] = {}
@@ -190,7 +188,7 @@ class Engine:
             memory: The address of its linear memory; 0 if unknown.
         """
         del self.stores[number]
-        if memory and self.has_pool:
+        if memory and self.memory is Memory.POOL:
             self._memory_slots.add(memory)
         if self._had_burst and not self.stores:
             self._release_memory_slots()

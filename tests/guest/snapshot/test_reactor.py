@@ -1,4 +1,4 @@
-"""A snapshot starts in the state after a module's initialization, and is a normal handler."""
+"""A snapshot of a reactor starts in the state after its initialization, and is a normal handler."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tests.support.server import run_wagi, serving
 from tests.support.toolchains import EXAMPLES, HANDLERS, c_reactor, go_reactor
-from wagi.guest import snapshot
-from wagi.guest.snapshot import SnapshotError
+from wagi.guest.snapshot.errors import SnapshotError
+from wagi.guest.snapshot.reactor import snapshot_reactor
+from wagi.guest.snapshot.state import split_memory
 
 MANIFEST = """
 [[module]]
@@ -100,7 +101,7 @@ def state(wasm: bytes, initialize: bool) -> tuple[object, ...]:
 def test_all_of_the_state_is_kept() -> None:
     """Memory and its size, all kinds of globals, passive segments; the start function ran once."""
     wasm = bytes(wasmtime.wat2wasm(STATE))
-    made = snapshot.snapshot(wasm)
+    made = snapshot_reactor(wasm)
     assert state(made, initialize=False) == state(wasm, initialize=True)
     exported = {item.name for item in wasmtime.Module(wasmtime.Engine(), made).exports}
     assert exported == {"memory", "a", "b", "c", "d", "fixed", "passive"}
@@ -114,7 +115,7 @@ def test_segments_contain_the_memory(pieces: list[tuple[int, bytes]]) -> None:
     for at, content in pieces:
         memory[at : at + len(content)] = content
     again = bytearray(len(memory))
-    for at, content in snapshot._segments(bytes(memory)):
+    for at, content in split_memory(bytes(memory)):
         again[at : at + len(content)] = content
     assert again == memory
 
@@ -130,16 +131,16 @@ BAD: dict[str, tuple[str, str | bytes]] = {
         "imports a table or a memory",
         '(module (import "a" "b" (memory 1)) (func (export "_initialize")))',
     ),
-    "a command": (
-        "does not export the function '_initialize': build a reactor (it exports: _start)",
-        '(module (memory 1) (func (export "_start")))',
+    "no start": (
+        "does not export the function '_initialize': build a reactor (it exports: run)",
+        '(module (memory 1) (func (export "run")))',
     ),
     "a trap": (
-        "initialisation without access to the host failed",
+        "initialization without access to the host failed",
         '(module (memory 1) (func (export "_initialize") unreachable))',
     ),
     "an unknown import": (
-        "initialisation without access to the host failed",
+        "initialization without access to the host failed",
         '(module (import "a" "b" (func)) (memory 1) (func (export "_initialize")))',
     ),
     "a table that grows": (
@@ -156,7 +157,7 @@ def test_modules_without_a_snapshot(tmp_path: Path, name: str) -> None:
     reason, content = BAD[name]
     wasm = content if isinstance(content, bytes) else bytes(wasmtime.wat2wasm(content))
     with pytest.raises(SnapshotError, match=re.escape(reason)):
-        snapshot.snapshot(wasm)
+        snapshot_reactor(wasm)
     (tmp_path / "bad.wasm").write_bytes(wasm)
     done = run_wagi(tmp_path, "snapshot", "bad.wasm", "-o", "out.wasm")
     assert done.returncode == 2
