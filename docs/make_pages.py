@@ -65,6 +65,7 @@ allowed_hosts = ["https://api.example.com"]  # hosts the handler may call; see O
 http_max_concurrency = 2
 build = "cargo build --release"      # the command that builds the module: run by wagi build, and with
 watch = ["src"]                      # --watch when one of these files or directories changes
+snapshot = true                      # start the module once, not for each request; or a table, see Snapshots
 pull = "always"                      # resolve an image's tag at each start; or "if-not-present", "never"
 bindle_server = "http://localhost:8080/v1"   # for a bindle: module; the default is --bindle-url
 # Expected SHA-256 of the module; required for an https: URL

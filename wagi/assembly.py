@@ -31,6 +31,7 @@ from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
 from wagi.routemap.bindle import bindle_route_map
 from wagi.routemap.reader import read_route_map
+from wagi.snapshots.maker import with_snapshots
 from wagi.sources import cache
 from wagi.sources.cache import ModuleCache
 from wagi.sources.credentials import Credential
@@ -97,6 +98,8 @@ def load(
     else:
         route_map = read_route_map(file)
     modules = fetch_modules(module_requests(route_map), kept.modules, options, report)
+    if not (settings.watch or settings.dev):  # a change of a script is to be seen at once
+        modules = with_snapshots(route_map, modules, kept.artefacts, report)
     with contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs:
         runtime = make_runtime(settings, kept.artefacts, target)
         variables = configured_variables(settings)

@@ -242,6 +242,40 @@ def _check_pattern(value: str) -> str:
     return value
 
 
+def _check_target(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError(f"expected a path such as /hello, found {value!r}")
+    return value
+
+
+class SnapshotOptions(Table):
+    """How the snapshot of a module is made."""
+
+    packages: list[NonEmptyText] = Field(
+        default_factory=list,
+        description="Directories of the guest that an interpreter searches for modules, in"
+        " addition to that of the script.",
+    )
+    request: Annotated[CommandText, AfterValidator(_check_target)] | None = Field(
+        default=None,
+        description="Path and query of a request that a script answers before the snapshot is made,"
+        " to initialize everything that it uses.",
+    )
+    checkpoint: StrictStr = Field(
+        default="",
+        description="Host call at which a compiled program is saved; the first one that depends on"
+        " the request by default.",
+    )
+
+
+def _snapshot(value: object) -> object:
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is not None and not isinstance(value, dict | SnapshotOptions):
+        raise ValueError(f"expected true, false or a table, found {value!r}")
+    return value
+
+
 class ModuleEntry(Defaults, Entry):
     """One ``[[module]]``: a route and the module behind it."""
 
@@ -306,6 +340,14 @@ class ModuleEntry(Defaults, Entry):
         default_factory=list,
         description="Files, directories and glob patterns that the module is built from: `--watch`"
         " builds it when they change; `src` by default.",
+    )
+    snapshot: Annotated[
+        SnapshotOptions | None,
+        BeforeValidator(_snapshot, json_schema_input_type=StrictBool | SnapshotOptions),
+    ] = Field(
+        default=None,
+        description="Whether each request starts where the module has been started already, before"
+        " it looked at a request; a table has options.",
     )
     bindle_server: StrictStr | None = Field(
         default=None,

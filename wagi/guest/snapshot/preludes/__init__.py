@@ -62,7 +62,7 @@ def script_of(words: Sequence[str]) -> str:
     """The script in the command line of an interpreter.
 
     Raises:
-        SnapshotError: There is none.
+        SnapshotError: The command line has no script.
     """
     return _parse(words).script
 

@@ -1,0 +1,1 @@
+"""The snapshots of a route map: the key ``snapshot`` of its entries."""
