@@ -25,6 +25,6 @@ error. Everything here is pure. The bytes are hostile: every length and index is
 ``reader`` reads the binary format, ``graph`` the index spaces of a component (of ``items``),
 ``core_module`` as much of a core module as matters here, ``linking`` follows shim and fixups,
 ``merging`` makes one module of several, for which ``module_items`` and ``instructions`` rewrite the
-indices in them, ``flattening`` makes the result, to which ``host_exports`` adds what the host needs,
+indices in them, ``flattening`` makes the result, ``host_exports`` adds to it what the host needs,
 and ``interfaces`` explains what the gateway does not provide.
 """
