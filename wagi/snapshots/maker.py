@@ -11,6 +11,7 @@ from wagi.guest.artefacts import Artefacts
 from wagi.guest.module import to_wasm
 from wagi.guest.snapshot.binaryen import find_tool
 from wagi.guest.snapshot.command import snapshot_command
+from wagi.guest.snapshot.errors import SnapshotError
 from wagi.routemap.entries import ModuleEntry, RouteMap
 from wagi.snapshots.request import SnapshotRequest, snapshot_request
 from wagi.sources.module_request import FetchedModule
@@ -55,6 +56,8 @@ def _with_snapshot(
     hidden: Path,
 ) -> FetchedModule:
     try:
+        if module.files is not None:  # a preopened directory that the snapshot would not have
+            raise SnapshotError("a module of a bindle with files cannot have one")
         request = snapshot_request(entry, route_map, module.content, hidden)
         found = artefacts.find(request.key)
         if found is None:

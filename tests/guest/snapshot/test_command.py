@@ -218,6 +218,30 @@ def test_open_files(tmp_path: Path) -> None:
         snapshot_command(wasm, program, tool("wasm-opt"))
 
 
+INVALID = {
+    "an array": """
+        (drop (call $fd_write (i32.const 1) (i32.const 65530) (i32.const 1) (i32.const 8)))""",
+    "a buffer": """(i32.store (i32.const 0) (i32.const -1)) (i32.store (i32.const 4) (i32.const 9))
+        (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))""",
+    "a result": "(drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 0) (i32.const -4)))",
+    "random bytes": "(drop (call $random (i32.const 0) (i32.const -1)))",
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_addresses(name: str) -> None:
+    """The host checks every address and size of the module."""
+    wasm = command(INVALID[name] + READ, imports=GET_RANDOM)
+    with pytest.raises(SnapshotError, match="invalid address"):
+        snapshot_command(wasm, Program(checkpoint="fd_read"), tool("wasm-opt"))
+
+
+def test_too_many_buffers() -> None:
+    """A call with more buffers than POSIX allows fails; the module goes on."""
+    call = "(drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 5000) (i32.const 8)))"
+    assert snapshot(command(call + READ), "fd_read")[1] == "fd_read"
+
+
 def test_a_missing_tool(tmp_path: Path) -> None:
     (tmp_path / "state.wasm").write_bytes(STATE)
     done = run_wagi(
