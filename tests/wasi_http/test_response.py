@@ -101,6 +101,20 @@ def test_an_unfinished_body_breaks_the_connection(streams: bool) -> None:
     assert handler.warnings == ["the handler ended before it finished the response body"]
 
 
+@pytest.mark.parametrize("is_abandoned", [False, True])
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_body_of_which_nothing_was_written(streams: bool, is_abandoned: bool) -> None:
+    """It is empty, unless the handler has dropped it."""
+    handler = Handler()
+    handler.set(500)
+    handler.exchange.is_abandoned = is_abandoned
+    written = handler.suspend() if streams else b""
+    written += handler.end()
+    assert handler.channel.aborted is (True if is_abandoned else None)
+    complete = b"chunked\r\n\r\n0\r\n\r\n" if streams else b"Content-Length: 0\r\n\r\n"
+    assert written.endswith(complete) is not is_abandoned
+
+
 @pytest.mark.parametrize("length", [b"3", b"5"])
 def test_a_wrong_content_length(length: bytes) -> None:
     handler = Handler()

@@ -40,6 +40,7 @@ class HttpExchange:
         headers: Header fields of the response.
         error: The error that the guest sets in place of a response; empty for none.
         is_finished: Whether the guest has finished the body of the response.
+        is_abandoned: Whether the guest has dropped the body instead.
         trailers: The trailer fields that follow the body.
     """
 
@@ -48,4 +49,5 @@ class HttpExchange:
     headers: HeaderFields = ()
     error: str = ""
     is_finished: bool = False
+    is_abandoned: bool = False
     trailers: HeaderFields = ()

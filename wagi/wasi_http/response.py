@@ -35,7 +35,7 @@ class HandlerResponse:
         buffered: Size in bytes of the body that was fed and not taken.
     """
 
-    __slots__ = ("_body", "_exchange", "_head", "_limit", "buffered")
+    __slots__ = ("_body", "_exchange", "_has_ended", "_head", "_limit", "_was_fed", "buffered")
 
     def __init__(self, exchange: HttpExchange, header_limit: int) -> None:
         """Create a response.
@@ -48,12 +48,19 @@ class HandlerResponse:
         self._limit = header_limit
         self._head: ResponseHead | None = None
         self._body: list[bytes] = []
+        self._was_fed = self._has_ended = False
         self.buffered = 0
 
     @property
     def is_complete(self) -> bool:
-        """Whether the handler has finished the body."""
-        return self._exchange.is_finished
+        """Whether the handler has finished the body.
+
+        The body of a handler that ends without having written or dropped it is empty, as in
+        wasmtime: this is how the engine of componentize-js answers after an exception.
+        """
+        exchange = self._exchange
+        is_empty = self._has_ended and not self._was_fed and not exchange.is_abandoned
+        return exchange.is_finished or is_empty
 
     @property
     def trailers(self) -> HeaderFields:
@@ -66,6 +73,7 @@ class HandlerResponse:
 
     def feed(self, data: bytes) -> None:
         """Add a piece of the body."""
+        self._was_fed = True
         self._body.append(data)
         self.buffered += len(data)
 
@@ -96,6 +104,7 @@ class HandlerResponse:
         Raises:
             BadResponse: As for ``head``, or the handler has not set a response.
         """
+        self._has_ended = True
         head = self.head()
         if head is None:
             raise BadResponse("The handler ended without setting a response.")

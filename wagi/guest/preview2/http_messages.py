@@ -98,6 +98,7 @@ class ResponseSink(BodySink):
 
     def abandon(self) -> None:
         """As ``BodySink.abandon``: the gateway notices it at the end of the guest."""
+        self._exchange.is_abandoned = self._is_set
 
 
 @dataclass(slots=True)
