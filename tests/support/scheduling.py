@@ -20,6 +20,7 @@ LONG = (
     "test_templates.py",
     "test_readme.py",
     "guest/test_go_standard_library.py",
+    "test_wasi_http_toolchains.py",
     "test_examples.py",
     "sources/test_faults.py",
     "hostile/test_fairness.py",
@@ -30,7 +31,8 @@ LONG = (
     "test_sdist.py",
     "test_fuzz.py",
     "hostile/test_memory.py",
-    "guest/test_snapshot.py",
+    "guest/snapshot/test_command.py",
+    "guest/snapshot/test_python.py",
     "test_components.py",
 )
 """Files that take about a minute or more, the longest first."""

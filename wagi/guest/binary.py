@@ -8,17 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 
 PAGE = 64 * 1024
 _MODULE = b"\0asm\x01\0\0\0"
 _COMPONENT = b"\0asm\x0d\0\x01\0"
-_CUSTOM_SECTION = 0
-_IMPORT_SECTION = 2
-_TABLE_SECTION = 4
-_MEMORY_SECTION = 5
-START_SECTION, DATA_SECTION = 8, 11
 PREAMBLE_SIZE = 8  # bytes before the first section
 _WITH_INITIALIZER = 0x40
+
+
+class SectionNumber(IntEnum):
+    """The sections of a module (core specification §5.5.2)."""
+
+    CUSTOM = 0
+    TYPES = 1
+    IMPORTS = 2
+    FUNCTIONS = 3
+    TABLES = 4
+    MEMORIES = 5
+    GLOBALS = 6
+    EXPORTS = 7
+    START = 8
+    ELEMENTS = 9
+    CODE = 10
+    DATA = 11
+    DATA_COUNT = 12
+    TAGS = 13
 
 
 class MalformedModuleError(ValueError):
@@ -65,9 +80,9 @@ def initial_sizes(wasm: bytes) -> Sizes:
     tables: tuple[int, ...] = ()
     for section in sections(wasm):
         reader = Reader(wasm, section.start, section.end)
-        if section.number == _MEMORY_SECTION:
+        if section.number == SectionNumber.MEMORIES:
             memories = tuple(PAGE * reader.limits() for _ in range(reader.count()))
-        elif section.number == _TABLE_SECTION:
+        elif section.number == SectionNumber.TABLES:
             tables = tuple(reader.tables())
     return Sizes(memories, tables)
 
@@ -79,7 +94,7 @@ def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
         MalformedModuleError: The module is invalid.
     """
     for section in sections(wasm):
-        if section.number == _CUSTOM_SECTION:
+        if section.number == SectionNumber.CUSTOM:
             reader = Reader(wasm, section.start, section.end)
             name = reader.name()
             yield name, wasm[reader.at : section.end]
@@ -113,9 +128,9 @@ def rename_imports(wasm: bytes, rename: Callable[[str, str], str]) -> bytes:
         MalformedModuleError: The module is invalid.
     """
     for section in sections(wasm):
-        if section.number == _IMPORT_SECTION:
+        if section.number == SectionNumber.IMPORTS:
             body = _renamed(Reader(wasm, section.start, section.end), rename)
-            header = bytes([_IMPORT_SECTION]) + leb(len(body))
+            header = bytes([SectionNumber.IMPORTS]) + leb(len(body))
             return wasm[: section.header] + header + body + wasm[section.end :]
     return wasm
 

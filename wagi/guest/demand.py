@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from wagi.guest.binary import Reader, initial_sizes, sections
+from wagi.guest.binary import Reader, SectionNumber, initial_sizes, sections
 
 _TABLE_SHARE = 8  # tables may grow to one eighth of the memory limit
 _ELEMENT_SIZE = 8  # bytes
-_TYPE_SECTION, _EXPORT_SECTION, _CODE_SECTION, _TAG_SECTION = 1, 7, 10, 13
 _MEMORY_EXPORT = 2
 _FUNCTION_TYPE = 0x60
 # The opcode is 0xFC and 15 in LEB128, which may have redundant bytes.
@@ -63,7 +62,7 @@ def memory_demand(wasm: bytes, memory_limit: int) -> MemoryDemand:
 def _exports_memory(wasm: bytes) -> bool:
     """Return whether a module exports its memory under the name that WASI requires."""
     for section in sections(wasm):
-        if section.number == _EXPORT_SECTION:
+        if section.number == SectionNumber.EXPORTS:
             reader = Reader(wasm, section.start, section.end)
             for _ in range(reader.count()):
                 name, kind = reader.name(), reader.byte()
@@ -76,9 +75,9 @@ def _exports_memory(wasm: bytes) -> bool:
 def may_have_heap(wasm: bytes) -> bool:
     """Return whether a module may create garbage-collected objects: structs, arrays, exceptions."""
     for section in sections(wasm):
-        if section.number == _TAG_SECTION:
+        if section.number == SectionNumber.TAGS:
             return True
-        if section.number == _TYPE_SECTION:
+        if section.number == SectionNumber.TYPES:
             reader = Reader(wasm, section.start, section.end)
             for _ in range(reader.count()):
                 if reader.byte() != _FUNCTION_TYPE:
@@ -94,5 +93,5 @@ def _may_grow_tables(wasm: bytes) -> bool:
     return any(
         _TABLE_GROW.search(wasm, section.start, section.end)
         for section in sections(wasm)
-        if section.number == _CODE_SECTION
+        if section.number == SectionNumber.CODE
     )

@@ -10,10 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wagi.guest.binary import PAGE, MalformedModuleError, Reader, Section, leb, sections
+from wagi.guest.binary import (
+    PAGE,
+    MalformedModuleError,
+    Reader,
+    Section,
+    SectionNumber,
+    leb,
+    sections,
+)
 from wagi.guest.demand import may_have_heap
 
-_IMPORT_SECTION, _MEMORY_SECTION, _DATA_SECTION = 2, 5, 11
 _MEMORY = 2  # kind of an import
 _I32_CONST, _END = 0x41, 0x0B
 _ACTIVE, _PASSIVE, _ACTIVE_WITH_INDEX = 0, 1, 2
@@ -73,7 +80,7 @@ def extract_data(wasm: bytes, threshold: int) -> tuple[bytes, DataImage] | None:
     """
     try:
         memory_size = _memory_size(wasm)
-        section = _only(wasm, _DATA_SECTION)
+        section = _only(wasm, SectionNumber.DATA)
         if memory_size is None or section is None or may_have_heap(wasm):
             return None
         segments = list(_segments(Reader(wasm, section.start, section.end)))
@@ -94,7 +101,7 @@ def _memory_size(wasm: bytes) -> int | None:
     """Return the initial size of the only memory in bytes; None if there is no memory."""
     if _imports_memory(wasm):
         raise _UnusualError
-    section = _only(wasm, _MEMORY_SECTION)
+    section = _only(wasm, SectionNumber.MEMORIES)
     if section is None:
         return None
     reader = Reader(wasm, section.start, section.end)
@@ -104,7 +111,7 @@ def _memory_size(wasm: bytes) -> int | None:
 
 
 def _imports_memory(wasm: bytes) -> bool:
-    section = _only(wasm, _IMPORT_SECTION)
+    section = _only(wasm, SectionNumber.IMPORTS)
     if section is None:
         return False
     reader = Reader(wasm, section.start, section.end)
@@ -182,5 +189,5 @@ def _without_data(wasm: bytes, section: Section, segments: list[_Segment]) -> by
         else:
             pieces.append(_EMPTY_SEGMENT)
     body = b"".join(pieces)
-    header = bytes([_DATA_SECTION]) + leb(len(body))
+    header = bytes([SectionNumber.DATA]) + leb(len(body))
     return wasm[: section.header] + header + body + wasm[section.end :]

@@ -104,7 +104,7 @@ def parse(name: str, content: bytes, memory_limit: int) -> ParsedModule:
         raise ModuleError(f"{name}: {error}") from None
     fits = max((memory_limit, *sizes.memories)) <= MEMORY_SLOT_SIZE
     sections = {section.number: section for section in binary.sections(wasm)}
-    data = sections.get(binary.DATA_SECTION)
+    data = sections.get(binary.SectionNumber.DATA)
     has_much_data = data is not None and data.end - data.start > _COPIED_DATA
     extracted = extract_data(wasm, _COPIED_DATA) if has_much_data else None
     without_data, image = extracted or (wasm, None)
@@ -114,7 +114,7 @@ def parse(name: str, content: bytes, memory_limit: int) -> ParsedModule:
         hashlib.sha256(wasm).digest(),
         sizes,
         fits,
-        binary.START_SECTION in sections,
+        binary.SectionNumber.START in sections,
         image,
         without_data,
         has_much_data,

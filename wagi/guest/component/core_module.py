@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 
 from wagi.guest import binary
-from wagi.guest.binary import MalformedModuleError, Section
+from wagi.guest.binary import MalformedModuleError, Section, SectionNumber
 from wagi.guest.component.errors import unknown_structure
 from wagi.guest.component.items import CoreModuleCode
 from wagi.guest.component.reader import Budget, ComponentReader, Sort
-
-
-class SectionNumber(IntEnum):
-    """The sections of a core module (WebAssembly core specification §5.5.2)."""
-
-    TYPES = 1
-    IMPORTS = 2
-    FUNCTIONS = 3
-    TABLES = 4
-    MEMORIES = 5
-    GLOBALS = 6
-    EXPORTS = 7
-    START = 8
-    ELEMENTS = 9
-    CODE = 10
-    DATA = 11
-    DATA_COUNT = 12
-
 
 _FIXUPS_SECTIONS = {
     SectionNumber.TYPES,

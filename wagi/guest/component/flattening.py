@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from wagi.guest.binary import leb
+from wagi.guest.binary import SectionNumber
 from wagi.guest.component.core_module import FunctionType
 from wagi.guest.component.errors import unknown_structure
 from wagi.guest.component.graph import Component
@@ -33,10 +33,10 @@ from wagi.guest.component.items import (
 from wagi.guest.component.linking import Linking
 from wagi.guest.component.merging import Part, PartExport, merge
 from wagi.guest.component.reader import Sort
+from wagi.guest.encoding import encode_name, sized, vector
 
 _WORLDS = {INCOMING_HANDLER: (PROXY, "handle"), RUN: (COMMAND, "run")}
 """The worlds that the gateway knows, and their functions, by the interface that they export."""
-_IMPORT_SECTION = 2
 MAX_ALLOCATORS = 8
 """Maximum number of allocators of a component. Those of componentize-py have three."""
 _NOTHING_TO_NOTHING = FunctionType(b"", b"")
@@ -277,14 +277,9 @@ def _renamed(wasm: bytes, part: Part) -> bytes:
     names = [item for item in part.imports if isinstance(item, tuple)]
     if section is None or names == [(item.module, item.name) for item in part.module.imports]:
         return wasm[code.start : code.end]
-    content = leb(len(names)) + b"".join(
-        _text(module_name) + _text(name) + item.description
-        for (module_name, name), item in zip(names, part.module.imports, strict=True)
-    )
-    header = bytes([_IMPORT_SECTION]) + leb(len(content))
-    return wasm[code.start : section.header] + header + content + wasm[section.end : code.end]
-
-
-def _text(name: str) -> bytes:
-    encoded = name.encode()
-    return leb(len(encoded)) + encoded
+    imports = [
+        encode_name(interface) + encode_name(function) + item.description
+        for (interface, function), item in zip(names, part.module.imports, strict=True)
+    ]
+    renamed = bytes([SectionNumber.IMPORTS]) + sized(vector(imports))
+    return wasm[code.start : section.header] + renamed + wasm[section.end : code.end]

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from wagi.guest.binary import leb
-from wagi.guest.component.core_module import CoreModule, SectionNumber
+from wagi.guest.binary import SectionNumber, leb
+from wagi.guest.component.core_module import CoreModule
 from wagi.guest.component.errors import unknown_structure
-from wagi.guest.component.instructions import Indices, Relocation, relocate_body
 from wagi.guest.component.module_items import ModuleItems
 from wagi.guest.component.reader import Sort
+from wagi.guest.encoding import encode_module, encode_name, sized, vector
+from wagi.guest.relocation import Indices, Relocation, UnsupportedCodeError, relocate_body
 
-_PREAMBLE = b"\0asm\x01\0\0\0"
 _SECTIONS = {
     Sort.CORE_FUNC: SectionNumber.FUNCTIONS,
     Sort.CORE_TABLE: SectionNumber.TABLES,
@@ -70,8 +70,11 @@ def merge(parts: Sequence[Part], exports: Mapping[str, PartExport]) -> bytes:
         UnsupportedComponentError: A module uses a feature that is not supported.
     """
     merger = _Merger(parts)
-    for part in parts:
-        merger.add(part)
+    try:
+        for part in parts:
+            merger.add(part)
+    except UnsupportedCodeError as error:
+        raise unknown_structure(f"{error} in one of several modules") from None
     merger.export(exports)
     return merger.encode()
 
@@ -92,13 +95,15 @@ class _Merger:
         types = self._append(SectionNumber.TYPES, items.types())
         indices = self._number(part, items, types)
         self._indices.append(indices)
-        if any(indices[Sort.CORE_MEMORY].numbers):
+        if len(self._sections[SectionNumber.MEMORIES]) + items.count(
+            SectionNumber.MEMORIES
+        ) > 1 or (len(indices[Sort.CORE_MEMORY]) > 1):
             raise unknown_structure("several memories")
         to = Relocation(
             types,
             indices[Sort.CORE_FUNC],
-            indices[Sort.CORE_TABLE],
             indices[Sort.CORE_GLOBAL],
+            indices[Sort.CORE_TABLE],
             self._range(SectionNumber.ELEMENTS, items.count(SectionNumber.ELEMENTS)),
             self._range(SectionNumber.DATA, items.count(SectionNumber.DATA)),
             self._constants,
@@ -109,19 +114,19 @@ class _Merger:
         self._append(SectionNumber.GLOBALS, items.globals(to))
         self._append(SectionNumber.ELEMENTS, items.elements(to))
         self._append(SectionNumber.DATA, items.data(to))
-        bodies = (relocate_body(body, to) for body in items.bodies())
-        self._append(SectionNumber.CODE, (leb(len(body)) + body for body in bodies))
+        bodies = (sized(relocate_body(body, to)) for body in items.bodies())
+        self._append(SectionNumber.CODE, bodies)
 
     def _append(self, section: SectionNumber, items: Iterable[bytes]) -> Indices:
         """Append items to a section, and return their indices."""
         first = len(self._sections[section])
         self._sections[section] += items
-        return Indices(range(first, len(self._sections[section])))
+        return Indices.of(range(first, len(self._sections[section])))
 
     def _range(self, section: SectionNumber, count: int) -> Indices:
         """Return the indices of items that will be appended to a section."""
         first = len(self._sections[section])
-        return Indices(range(first, first + count))
+        return Indices.of(range(first, first + count))
 
     def _number(self, part: Part, items: ModuleItems, types: Indices) -> dict[Sort, Indices]:
         """Return the new indices of the items that a module imports and defines."""
@@ -132,16 +137,15 @@ class _Merger:
             if isinstance(source, PartExport):
                 numbers[imported.sort].append(self._find(source))
                 continue
-            module, name = source
             host_calls = self._sections[SectionNumber.IMPORTS]
             numbers[Sort.CORE_FUNC].append(len(host_calls))
             description = b"\0" + leb(types.new(imported.type))
-            host_calls.append(_text(module) + _text(name) + description)
+            host_calls.append(encode_name(source[0]) + encode_name(source[1]) + description)
         for sort, section in _SECTIONS.items():
             first = len(self._sections[section])
             first += self._host_calls if sort is Sort.CORE_FUNC else 0
             numbers[sort] += range(first, first + items.count(section))
-        return {sort: Indices(found) for sort, found in numbers.items()}
+        return {sort: Indices.of(found) for sort, found in numbers.items()}
 
     def _find(self, export: PartExport) -> int:
         """Return the new index of an export of a module that has been added."""
@@ -151,31 +155,15 @@ class _Merger:
     def export(self, exports: Mapping[str, PartExport]) -> None:
         """Export items of the modules that have been added."""
         kinds = {sort: bytes([number]) for number, sort in enumerate(_SECTIONS)}
-        for name, export in exports.items():
+        for text, export in exports.items():
             sort, _ = self._parts[export.part].module.exports[export.name]
-            encoded = _text(name) + kinds[sort] + leb(self._find(export))
+            encoded = encode_name(text) + kinds[sort] + leb(self._find(export))
             self._sections[SectionNumber.EXPORTS].append(encoded)
 
     def encode(self) -> bytes:
         """Return the merged module."""
-        pieces = [_PREAMBLE]
-        for number in sorted(self._sections, key=_position):
-            if number is SectionNumber.DATA_COUNT:
-                content = leb(len(self._sections[SectionNumber.DATA]))
-            else:
-                items = self._sections[number]
-                if not items:
-                    continue
-                content = leb(len(items)) + b"".join(items)
-            pieces += [bytes([number]), leb(len(content)), content]
-        return b"".join(pieces)
-
-
-def _position(section: SectionNumber) -> float:
-    """Return a key that sorts sections: that with the number of segments precedes the code."""
-    return section if section is not SectionNumber.DATA_COUNT else SectionNumber.CODE - 0.5
-
-
-def _text(name: str) -> bytes:
-    encoded = name.encode()
-    return leb(len(encoded)) + encoded
+        contents = {number: vector(items) for number, items in self._sections.items() if items}
+        if SectionNumber.DATA in contents:
+            segments = len(self._sections[SectionNumber.DATA])
+            contents[SectionNumber.DATA_COUNT] = leb(segments)
+        return encode_module(contents)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from wagi.guest.binary import MalformedModuleError, Reader, leb
-from wagi.guest.component.core_module import CoreModule, SectionNumber
+from wagi.guest.binary import MalformedModuleError, Reader, SectionNumber, leb
+from wagi.guest.component.core_module import CoreModule
 from wagi.guest.component.errors import unknown_structure
-from wagi.guest.component.instructions import Relocation, relocate_constant
+from wagi.guest.relocation import Relocation, relocate_constant
 
 _VALUE_TYPES = frozenset((0x6F, 0x70, *range(0x7B, 0x80)))  # numbers, vectors, simple references
 _REFERENCE_TYPES = frozenset((0x6F, 0x70))
@@ -74,7 +74,7 @@ class ModuleItems:
         """Yield the globals."""
         r = self._reader(SectionNumber.GLOBALS)
         count = r.count()
-        first = len(to.globals.numbers) - count  # imports precede them
+        first = len(to.globals) - count  # imports precede them
         for number in range(first, first + count):
             start = r.at
             _read_type(r, _VALUE_TYPES)

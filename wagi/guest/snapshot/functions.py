@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from wagi.guest.binary import Reader, custom_sections, sections
-from wagi.guest.snapshot.encoding import CODE, FUNCTIONS, IMPORTS, TAGS, TYPES
+from wagi.guest.binary import Reader, SectionNumber, custom_sections, sections
+from wagi.guest.relocation import Relocation, UnsupportedCodeError, relocate_body
 from wagi.guest.snapshot.errors import SnapshotError
 
 _FUNCTION_TYPE = 0x60
@@ -40,18 +40,18 @@ class FunctionLayout:
         layout = cls()
         for section in sections(wasm):
             reader = Reader(wasm, section.start, section.end)
-            if section.number == TYPES:
+            if section.number == SectionNumber.TYPES:
                 layout._read_types(reader)
-            elif section.number == IMPORTS:
+            elif section.number == SectionNumber.IMPORTS:
                 layout._read_imports(reader)
-            elif section.number == FUNCTIONS:
+            elif section.number == SectionNumber.FUNCTIONS:
                 layout.defined = [reader.u32() for _ in range(reader.count())]
-            elif section.number == CODE:
+            elif section.number == SectionNumber.CODE:
                 for _ in range(reader.count()):
                     size = reader.u32()
                     layout.bodies.append(wasm[reader.at : reader.at + size])
                     reader.at += size
-            elif section.number == TAGS:
+            elif section.number == SectionNumber.TAGS:
                 raise SnapshotError(
                     "the module uses exceptions, through which Binaryen cannot unwind: build it"
                     " without them (for C++, with -fno-exceptions)"
@@ -108,3 +108,19 @@ def function_names(wasm: bytes) -> dict[int, str]:
                 names = Reader(content, part.start, part.end)
                 return {names.u32(): names.name() for _ in range(names.count())}
     return {}
+
+
+def relocate(body: bytes, to: Relocation) -> bytes:
+    """Rewrite the indices in the body of a function.
+
+    Raises:
+        SnapshotError: It has an instruction that is not supported.
+        MalformedModuleError: It is invalid.
+    """
+    try:
+        return relocate_body(Reader(body, 0, len(body)), to)
+    except UnsupportedCodeError as error:
+        raise SnapshotError(
+            f"a function on the call stack has an unsupported {error}: snapshots do not support"
+            " threads, exceptions and garbage collection"
+        ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import wasmtime
 
-from wagi.guest.snapshot.encoding import constant
+from wagi.guest.snapshot.constants import constant
 from wagi.guest.snapshot.state import MEMORY, State, StateLayout
 
 

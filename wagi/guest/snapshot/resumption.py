@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 from wagi.guest.binary import PAGE
 from wagi.guest.capi.engine import wat_to_wasm
-from wagi.guest.snapshot.encoding import replace_sections
+from wagi.guest.encoding import replace_sections
+from wagi.guest.relocation import UNCHANGED, Indices, Relocation
 from wagi.guest.snapshot.errors import SnapshotError
-from wagi.guest.snapshot.functions import FunctionLayout
-from wagi.guest.snapshot.instructions import Relocation, relocate
+from wagi.guest.snapshot.functions import FunctionLayout, relocate
 from wagi.guest.snapshot.state import State, StateLayout
 from wagi.guest.snapshot.unwinding import REWINDING, Unwindable, encode_functions
 
@@ -86,12 +86,7 @@ def write_snapshot(
     caller = checkpoint.stack[0]
     same = {index: index for index in range(resumption)}
     layout = StateLayout.read(unwindable.wasm)
-    all_globals = range(layout.imported_globals + len(layout.globals))
-    redirected = Relocation(
-        {**same, called: resumption},
-        {index: index for index in range(len(functions.types))},
-        {index: index for index in all_globals},
-    )
+    redirected = Relocation(UNCHANGED, Indices({**same, called: resumption}), UNCHANGED)
     functions.bodies[caller - len(functions.imports)] = relocate(functions.body(caller), redirected)
     wasm = replace_sections(layout.with_state(unwindable.wasm, state), encode_functions(functions))
     return _without_debug_information(wasm)
@@ -119,7 +114,7 @@ def _add_resumption(
         text = _plain_resumption(name, signature, stack)
     made = FunctionLayout.read(wat_to_wasm(text))
     types = {index: functions.type_index(encoded) for index, encoded in enumerate(made.types)}
-    relocation = Relocation(dict(enumerate(imports)), types, {0: state})
+    relocation = Relocation(Indices(types), Indices.of(imports), Indices({0: state}))
     functions.defined.append(types[made.defined[0]])
     functions.bodies.append(relocate(made.bodies[0], relocation))
 

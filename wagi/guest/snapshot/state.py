@@ -5,23 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
-from wagi.guest.binary import PAGE, Reader, leb, sections
-from wagi.guest.snapshot.encoding import (
-    DATA,
-    DATA_COUNT,
-    EXPORTS,
-    GLOBALS,
-    IMPORTS,
-    MEMORIES,
-    NUMBER_TYPES,
-    START,
-    TABLES,
-    name,
-    replace_sections,
-    signed,
-    skip_constant,
-    vector,
-)
+from wagi.guest.binary import PAGE, Reader, SectionNumber, leb, sections
+from wagi.guest.encoding import encode_name, replace_sections, signed, vector
+from wagi.guest.snapshot.constants import NUMBER_TYPES, skip_constant
 from wagi.guest.snapshot.errors import SnapshotError
 
 MEMORY = "wagi:memory"
@@ -66,12 +52,12 @@ class StateLayout:
         """
         layout = cls()
         parsers: dict[int, Callable[[Reader], None]] = {
-            IMPORTS: layout._read_imports,
-            TABLES: layout._read_tables,
-            MEMORIES: layout._read_memories,
-            GLOBALS: layout._read_globals,
-            EXPORTS: layout._read_exports,
-            DATA: layout._read_data,
+            SectionNumber.IMPORTS: layout._read_imports,
+            SectionNumber.TABLES: layout._read_tables,
+            SectionNumber.MEMORIES: layout._read_memories,
+            SectionNumber.GLOBALS: layout._read_globals,
+            SectionNumber.EXPORTS: layout._read_exports,
+            SectionNumber.DATA: layout._read_data,
         }
         for section in sections(wasm):
             if section.number in parsers:
@@ -140,7 +126,7 @@ class StateLayout:
         exports = [*self.exports, (MEMORY, b"\x02\x00")]
         exports += [(f"{_TABLE}{index}", b"\x01" + leb(index)) for index in range(self.tables)]
         exports += [(text, b"\x03" + leb(index)) for index, _, text in self.mutable_globals()]
-        return replace_sections(wasm, {EXPORTS: _exports(exports)})
+        return replace_sections(wasm, {SectionNumber.EXPORTS: _exports(exports)})
 
     def with_state(self, wasm: bytes, state: State, removed: Collection[str] = ()) -> bytes:
         """Replace the initial state of the module.
@@ -164,14 +150,16 @@ class StateLayout:
             for start, content in split_memory(state.memory)
         ]
         new: dict[int, bytes | None] = {
-            MEMORIES: vector([limits]),
-            EXPORTS: _exports([item for item in self.exports if item[0] not in removed]),
-            START: None,
-            DATA_COUNT: leb(len(segments)),
-            DATA: vector(segments),
+            SectionNumber.MEMORIES: vector([limits]),
+            SectionNumber.EXPORTS: _exports(
+                [item for item in self.exports if item[0] not in removed]
+            ),
+            SectionNumber.START: None,
+            SectionNumber.DATA_COUNT: leb(len(segments)),
+            SectionNumber.DATA: vector(segments),
         }
         if changed:
-            new[GLOBALS] = vector(changed)
+            new[SectionNumber.GLOBALS] = vector(changed)
         return replace_sections(wasm, new)
 
 
@@ -202,4 +190,4 @@ def _cut(memory: bytes, gap: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _exports(items: list[tuple[str, bytes]]) -> bytes:
-    return vector([name(text) + what for text, what in items])
+    return vector([encode_name(text) + what for text, what in items])

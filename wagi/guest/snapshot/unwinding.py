@@ -11,25 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from wagi.guest.binary import Reader, leb
+from wagi.guest.binary import Reader, SectionNumber, leb
+from wagi.guest.encoding import encode_name, replace_sections, sized, vector
+from wagi.guest.relocation import Indices, Relocation
 from wagi.guest.snapshot.binaryen import function_index, function_name
-from wagi.guest.snapshot.encoding import (
-    CODE,
-    CUSTOM,
-    DATA,
-    FUNCTIONS,
-    GLOBALS,
-    START,
-    TYPES,
-    constant,
-    name,
-    replace_sections,
-    sized,
-    vector,
-)
+from wagi.guest.snapshot.constants import constant
 from wagi.guest.snapshot.errors import SnapshotError
-from wagi.guest.snapshot.functions import FunctionLayout, function_names
-from wagi.guest.snapshot.instructions import Relocation, relocate
+from wagi.guest.snapshot.functions import FunctionLayout, function_names, relocate
 from wagi.guest.snapshot.state import StateLayout
 
 _I32 = 0x7F
@@ -85,23 +73,23 @@ def make_unwindable(wasm: bytes, stack: Collection[int], instrument: Instrument)
     new_globals = {index: index for index in range(old_globals)}
     new_globals |= {state: old_globals, data: old_globals + 1}
     types = {index: layout.type_index(encoded) for index, encoded in enumerate(found.types)}
-    relocation = Relocation(indices, types, new_globals)
+    relocation = Relocation(Indices(types), Indices(indices), Indices(new_globals))
     for index, old in indices.items():
         if old in stack:
             body = relocate(found.body(index), relocation)
             layout.bodies[old - len(layout.imports)] = body
     items = [bytes([kind, mutable]) + start for kind, mutable, start in globals_.globals]
     items += [bytes([_I32, 1]) + constant(_I32, 0)] * 2
-    sections = {**encode_functions(layout), GLOBALS: vector(items)}
+    sections = {**encode_functions(layout), SectionNumber.GLOBALS: vector(items)}
     return Unwindable(replace_sections(wasm, sections), old_globals, old_globals + 1)
 
 
 def encode_functions(layout: FunctionLayout) -> dict[int, bytes | None]:
     """Encode the sections of types, functions and code."""
     return {
-        TYPES: vector(layout.types),
-        FUNCTIONS: vector([leb(index) for index in layout.defined]),
-        CODE: vector([sized(body) for body in layout.bodies]),
+        SectionNumber.TYPES: vector(layout.types),
+        SectionNumber.FUNCTIONS: vector([leb(index) for index in layout.defined]),
+        SectionNumber.CODE: vector([sized(body) for body in layout.bodies]),
     }
 
 
@@ -113,20 +101,20 @@ def _reduced(wasm: bytes, layout: FunctionLayout, stack: Collection[int]) -> byt
         for index, body in enumerate(layout.bodies, first)
     ]
     names = vector(
-        [leb(index) + name(function_name(index)) for index in range(first + len(bodies))]
+        [leb(index) + encode_name(function_name(index)) for index in range(first + len(bodies))]
     )
     modes = StateLayout.read(wasm).passive
     changed = replace_sections(
         wasm,
         {
-            CODE: vector(bodies),
-            START: None,
-            CUSTOM: None,
+            SectionNumber.CODE: vector(bodies),
+            SectionNumber.START: None,
+            SectionNumber.CUSTOM: None,
             # Instructions may refer to segments by their numbers.
-            DATA: vector([b"\x01\0"] * len(modes)) if modes else None,
+            SectionNumber.DATA: vector([b"\x01\0"] * len(modes)) if modes else None,
         },
     )
-    return changed + b"\0" + sized(name("name") + b"\x01" + sized(names))
+    return changed + b"\0" + sized(encode_name("name") + b"\x01" + sized(names))
 
 
 def _state_globals(wasm: bytes, layout: FunctionLayout) -> tuple[int, int]:

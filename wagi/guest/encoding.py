@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from struct import pack
 
-from wagi.guest.binary import Reader, leb, sections
-from wagi.guest.snapshot.errors import SnapshotError
+from wagi.guest.binary import Reader, SectionNumber, leb, sections
 
-CUSTOM, TYPES, IMPORTS, FUNCTIONS, TABLES, MEMORIES, GLOBALS = 0, 1, 2, 3, 4, 5, 6
-EXPORTS, START, ELEMENTS, CODE, DATA, DATA_COUNT, TAGS = 7, 8, 9, 10, 11, 12, 13
+_PREAMBLE = b"\0asm\x01\0\0\0"
 _ORDER = (
-    TYPES,
-    IMPORTS,
-    FUNCTIONS,
-    TABLES,
-    MEMORIES,
-    TAGS,
-    GLOBALS,
-    EXPORTS,
-    START,
-    ELEMENTS,
-    DATA_COUNT,
-    CODE,
-    DATA,
+    SectionNumber.TYPES,
+    SectionNumber.IMPORTS,
+    SectionNumber.FUNCTIONS,
+    SectionNumber.TABLES,
+    SectionNumber.MEMORIES,
+    SectionNumber.TAGS,
+    SectionNumber.GLOBALS,
+    SectionNumber.EXPORTS,
+    SectionNumber.START,
+    SectionNumber.ELEMENTS,
+    SectionNumber.DATA_COUNT,
+    SectionNumber.CODE,
+    SectionNumber.DATA,
 )
 """The required order of sections (core specification §5.5.2)."""
-NUMBER_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64"}
 
 
 def vector(items: list[bytes]) -> bytes:
@@ -34,7 +30,7 @@ def vector(items: list[bytes]) -> bytes:
     return leb(len(items)) + b"".join(items)
 
 
-def name(text: str) -> bytes:
+def encode_name(text: str) -> bytes:
     """Encode a name."""
     return leb(len(text.encode())) + text.encode()
 
@@ -56,41 +52,14 @@ def signed(value: int) -> bytes:
         pieces.append(byte | 0x80)
 
 
-def constant(kind: int, value: object) -> bytes:
-    """Encode a number as a constant expression.
+def encode_module(contents: Mapping[SectionNumber, bytes]) -> bytes:
+    """Encode a module.
 
     Args:
-        kind: Its type, a key of ``NUMBER_TYPES``.
-        value: The number.
+        contents: The contents of its sections.
     """
-    assert isinstance(value, int | float)
-    match NUMBER_TYPES[kind]:
-        case "i32":
-            return b"\x41" + signed(int(value)) + b"\x0b"
-        case "i64":
-            return b"\x42" + signed(int(value)) + b"\x0b"
-        case "f32":
-            return b"\x43" + pack("<f", value) + b"\x0b"
-        case _:
-            return b"\x44" + pack("<d", value) + b"\x0b"
-
-
-def skip_constant(reader: Reader) -> None:
-    """Skip a constant expression (core specification §3.3.13).
-
-    Raises:
-        SnapshotError: It uses an instruction that is not supported.
-    """
-    while (opcode := reader.byte()) != 0x0B:
-        if opcode in (0x41, 0x42, 0x23, 0xD2):  # i32, i64, global.get, ref.func
-            while reader.byte() & 0x80:
-                pass
-        elif opcode in (0x43, 0x44):
-            reader.at += 4 if opcode == 0x43 else 8
-        elif opcode == 0xD0:  # ref.null
-            reader.byte()
-        elif opcode not in (0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E):  # extended constants
-            raise SnapshotError("the module has an unsupported constant expression")
+    pieces = [bytes([number]) + sized(contents[number]) for number in _ORDER if number in contents]
+    return _PREAMBLE + b"".join(pieces)
 
 
 def replace_sections(
@@ -108,7 +77,7 @@ def replace_sections(
     for section in sections(wasm):
         if section.number in new:
             continue
-        is_custom = section.number == CUSTOM
+        is_custom = section.number == SectionNumber.CUSTOM
         if not (is_custom and Reader(wasm, section.start, section.end).name() in dropped):
             pieces.append((section.number, wasm[section.header : section.end]))
     for number, content in new.items():

@@ -2,18 +2,17 @@
 
 One regular expression recognises runs of instructions that stay as they are, so that the work in
 Python is proportional to the number of the others: calls, accesses to globals, and a few more.
-Instructions of proposals that no toolchain of components uses (exceptions, garbage collection,
-threads, several memories) are errors.
+Instructions of proposals for exceptions, garbage collection, threads and several memories are
+errors.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from wagi.guest.binary import MalformedModuleError, Reader, leb
-from wagi.guest.component.errors import unknown_structure
 
 _LEB = rb"[\x80-\xff]*+[\x00-\x7f]"
 _TYPE = rb"[\x6f\x70\x7b-\x7f]"  # of a value: a number, a vector or a simple reference
@@ -58,17 +57,29 @@ _NEGATIVE = frozenset(bytes([byte]) for byte in range(0x40, 0x80))  # types that
 _BRANCH_TABLE, _CALLS_INDIRECT, _TABLE_ACCESSES, _BULK = 0x0E, (0x11, 0x13), (0x25, 0x26), 0xFC
 
 
+class UnsupportedCodeError(Exception):
+    """Code that cannot be rewritten; the message has the instruction."""
+
+
 class Indices:
     """The new indices of the items of one index space of a module."""
 
-    def __init__(self, numbers: Sequence[int]) -> None:
+    def __init__(self, numbers: Mapping[int, int]) -> None:
         """Create a mapping.
 
         Args:
-            numbers: The new index of each item.
+            numbers: The new index of each item by its old one.
         """
-        self.numbers = numbers
-        self._encoded = {leb(old): leb(new) for old, new in enumerate(numbers)}
+        self._numbers = numbers
+        self._encoded = {leb(old): leb(new) for old, new in numbers.items()}
+
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> Indices:
+        """Create the mapping of an index space, from the new index of each item."""
+        return cls(dict(enumerate(numbers)))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
     def new(self, index: int) -> int:
         """Return the new index of an item.
@@ -76,9 +87,9 @@ class Indices:
         Raises:
             MalformedModuleError: The old index is out of range.
         """
-        if index >= len(self.numbers):
+        if index not in self._numbers:
             raise MalformedModuleError(f"an index is out of range: {index}")
-        return self.numbers[index]
+        return self._numbers[index]
 
     def encoded(self, index: bytes) -> bytes:
         """Return the new index of an item, both encoded as LEB128."""
@@ -93,23 +104,46 @@ class Indices:
         return leb(self.new(reader.u32()))
 
 
+class _Unchanged(Indices):
+    """Indices that stay as they are."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def new(self, index: int) -> int:
+        return index
+
+    def encoded(self, index: bytes) -> bytes:
+        return index
+
+
+UNCHANGED: Indices = _Unchanged()
+"""The mapping of an index space that stays as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Relocation:
     """The new indices of a module.
 
     Attributes:
+        types: Those of types.
+        functions: Those of functions.
+        globals: Those of globals.
+        tables: Those of tables.
+        elements: Those of segments of elements.
+        data: Those of segments of data.
         constants: The values of immutable globals as instructions, by the new indices of the
-            globals. Constant expressions may use only globals that a module imports, which those of
-            other modules no longer are; the values replace them.
+            globals. They replace the globals in constant expressions, which can only use globals
+            that their module imports.
     """
 
     types: Indices
     functions: Indices
-    tables: Indices
     globals: Indices
-    elements: Indices
-    data: Indices
-    constants: dict[int, bytes]
+    tables: Indices = UNCHANGED
+    elements: Indices = UNCHANGED
+    data: Indices = UNCHANGED
+    constants: dict[int, bytes] = field(default_factory=dict)
 
 
 def relocate_body(reader: Reader, to: Relocation) -> bytes:
@@ -121,12 +155,12 @@ def relocate_body(reader: Reader, to: Relocation) -> bytes:
 
     Raises:
         MalformedModuleError: The body is not valid. Not everything is checked.
-        UnsupportedComponentError: It has an instruction that is not supported.
+        UnsupportedCodeError: It has an instruction that is not supported.
     """
     start = reader.at
     for _ in range(reader.count()):
         reader.u32()
-        reader.byte()
+        reader.skip_type()
     return reader.data[start : reader.at] + _relocate_code(reader, to)
 
 
@@ -135,13 +169,13 @@ def relocate_constant(reader: Reader, to: Relocation) -> bytes:
 
     Raises:
         MalformedModuleError: The expression is not valid. Not everything is checked.
-        UnsupportedComponentError: It has an instruction that is not supported.
+        UnsupportedCodeError: It has an instruction that is not supported.
     """
     pieces: list[bytes] = []
     while True:
         found = _CONSTANT.match(reader.data, reader.at, reader.end)
         if found is None:
-            raise unknown_structure("constant expression in one of several modules")
+            raise UnsupportedCodeError("unknown constant expression")
         reader.at = found.end()
         if found[2]:  # global.get
             new = to.globals.new(Reader(found[2], 0, len(found[2])).u32())
@@ -198,7 +232,7 @@ def _relocate_other(r: Reader, to: Relocation) -> bytes:
         return r.data[start : r.at]
     if opcode == _BULK:
         return prefix + _relocate_bulk(r, to)
-    raise unknown_structure(f"instruction {opcode:#04x} in one of several modules")
+    raise UnsupportedCodeError(f"instruction {opcode:#04x}")
 
 
 def _block_type(index: int) -> bytes:
@@ -226,4 +260,4 @@ def _relocate_bulk(r: Reader, to: Relocation) -> bytes:
             return prefix + to.tables.read(r) + to.tables.read(r)
         case 0x0F | 0x10 | 0x11:  # table.grow, table.size, table.fill
             return prefix + to.tables.read(r)
-    raise unknown_structure(f"instruction 0xfc {opcode:#04x} in one of several modules")
+    raise UnsupportedCodeError(f"instruction 0xfc {opcode:#04x}")
