@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from benchmarks.programs import wasmtime_command
+from tests.support.component_runs import VARIABLES, run_here, run_in_wasmtime
 from tests.support.server import Server, serving
 from tests.support.toolchains import HANDLERS, tinygo
 
@@ -20,16 +23,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "data").mkdir()
     modules = {
         "features.wasm": tinygo(HANDLERS / "tinygo.go").read_bytes(),
+        "component.wasm": tinygo(HANDLERS / "tinygo.go", target="wasip2").read_bytes(),
         "reactor.wasm": tinygo(HANDLERS / "tinygo_reactor.go", "-buildmode=c-shared").read_bytes(),
     }
     entries = [
         '[[module]]\nroute = "/entry"\nmodule = "reactor.wasm"\nentrypoint = "greet"\n',
         '[[module]]\nroute = "/dynamic/..."\nmodule = "reactor.wasm"\nentrypoint = "many"\n',
     ]
+    modules_of_routes = {"/component/...": "component", **dict.fromkeys(ROUTES, "features")}
     entries += [
-        f'[[module]]\nroute = "{route}"\nmodule = "features.wasm"\n'
+        f'[[module]]\nroute = "{route}"\nmodule = "{module}.wasm"\n'
         'volumes = {"/data" = "data"}\nenvironment = {GREETING = "hi"}\n'
-        for route in ROUTES
+        for route, module in modules_of_routes.items()
     ]
     with serving(folder, "".join(entries), modules=modules) as running:
         yield running
@@ -64,9 +69,9 @@ def test_entry_points_and_dynamic_routes(server: Server) -> None:
     assert server.get("/dynamic/other").text == "many /other\n"
 
 
-@pytest.mark.parametrize("prefix", ["", "/many", "/deep/er"])
+@pytest.mark.parametrize("prefix", ["", "/many", "/deep/er", "/component"])
 class TestFeatures:
-    """Each feature, behind routes of several shapes."""
+    """Each feature, behind routes of several shapes, and in a component for WASI preview 2."""
 
     def test_environment(self, server: Server, prefix: str) -> None:
         found = server.get(f"{prefix}/environment?a=1").variables
@@ -107,3 +112,38 @@ class TestFeatures:
 
     def test_a_status(self, server: Server, prefix: str) -> None:
         assert server.get(f"{prefix}/nothing").status == 404
+
+
+INPUTS = {
+    "environment": ("a=1", b""),
+    "arguments": ("", b""),
+    "body": ("", bytes(range(256)) * 1000),
+    "json": ("", b'{"item": "tea", "prices": [3, 4]}'),
+    "query": ("name=a%20b&name=c", b""),
+    "volume": ("", b""),
+    "goroutines": ("", b""),
+    "exit": ("3", b""),
+    "panic": ("", b""),
+}
+"""Query string and body for each feature."""
+
+
+@pytest.mark.parametrize("feature", INPUTS)
+def test_a_component_does_what_wasmtime_does(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, feature: str
+) -> None:
+    query, body = INPUTS[feature]
+    wasm = tinygo(HANDLERS / "tinygo.go", target="wasip2")
+    wasmtime = wasmtime_command(tmp_path_factory.mktemp("wasmtime"))
+    variables = {**VARIABLES, "PATH_INFO": f"/{feature}", "QUERY_STRING": query}
+    endings, counts = [], []
+    for run in (run_in_wasmtime, run_here):
+        volume = tmp_path / run.__name__
+        volume.mkdir()
+        (volume / "count").write_text("6")
+        endings.append(run(wasm, volume, wasmtime, ("first", "a=1"), variables, body))
+        counts.append((volume / "count").read_text())
+    # os.Environ has a random order.
+    assert sorted(endings[0].stdout.splitlines()) == sorted(endings[1].stdout.splitlines())
+    assert endings[0].succeeded == endings[1].succeeded == (feature not in ("exit", "panic"))
+    assert counts == ["7" if feature == "volume" else "6"] * 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,6 @@ VARIABLES = {
     "HTTP_HOST": "localhost",
     "REQUEST_URI": "/x?a=1&exit=3",
 }
-_INPUT = b"input"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,12 @@ class Ending:
 
 
 def run_in_wasmtime(
-    wasm: Path, volume: Path, wasmtime: Path, arguments: Sequence[str] = ("a=1",)
+    wasm: Path,
+    volume: Path,
+    wasmtime: Path,
+    arguments: Sequence[str] = ("a=1",),
+    variables: Mapping[str, str] = VARIABLES,
+    stdin: bytes = b"input",
 ) -> Ending:
     """Run a component with wasmtime's command.
 
@@ -50,28 +54,35 @@ def run_in_wasmtime(
         volume: The directory that it sees as ``/data``.
         wasmtime: The command.
         arguments: Its arguments after the first one, which is ``/x``.
+        variables: Its environment variables.
+        stdin: Its standard input.
     """
-    variables = [option for item in VARIABLES.items() for option in ("--env", "=".join(item))]
-    command = [str(wasmtime), "run", "--argv0", "/x", f"--dir={volume}::/data", *variables]
-    done = subprocess.run([*command, str(wasm), *arguments], input=_INPUT, capture_output=True)
+    options = [option for item in variables.items() for option in ("--env", "=".join(item))]
+    command = [str(wasmtime), "run", "--argv0", "/x", f"--dir={volume}::/data", *options]
+    done = subprocess.run([*command, str(wasm), *arguments], input=stdin, capture_output=True)
     return Ending(done.returncode == 0, done.stdout, done.stderr)
 
 
 def run_here(
-    wasm: Path, volume: Path, wasmtime: Path, arguments: Sequence[str] = ("a=1",)
+    wasm: Path,
+    volume: Path,
+    wasmtime: Path,
+    arguments: Sequence[str] = ("a=1",),
+    variables: Mapping[str, str] = VARIABLES,
+    stdin: bytes = b"input",
 ) -> Ending:
     """Run a component as a guest; the parameters are those of ``run_in_wasmtime``."""
     limits = Limits()
     module = Runtime().load(parse(wasm.name, wasm.read_bytes(), limits.memory_limit))
     preopens = (Preopen(str(volume), "/data"),)
-    variables = block(f"{name}={value}".encode() for name, value in VARIABLES.items())
+    environment = block(f"{name}={value}".encode() for name, value in variables.items())
     stderr: list[bytes] = []
     handler = module.handler("_start", limits, preopens)
     argv = block(text.encode() for text in ("/x", *arguments))
-    guest = Guest(handler, argv, variables, stderr.append)
+    guest = Guest(handler, argv, environment, stderr.append)
     output = b""
     try:
-        guest.feed(_INPUT)
+        guest.feed(stdin)
         guest.end_input()
         while not guest.step():
             output += guest.take_output()

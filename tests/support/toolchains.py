@@ -183,15 +183,16 @@ def native_go(source: Path) -> Path:
     return _built(source, lambda source, output: _run_go(source, output, {"CGO_ENABLED": "0"}))
 
 
-def tinygo(source: Path, *flags: str) -> Path:
+def tinygo(source: Path, *flags: str, target: str = "wasip1") -> Path:
     """Compile a handler with TinyGo (.ci/tinygo builds the compiler)."""
-    key = source.read_bytes() + repr(flags).encode()
-    return _kept(f"tinygo-{source.stem}", key, lambda output: _build_tinygo(source, output, *flags))
+    key = source.read_bytes() + repr((target, *flags)).encode()
 
+    def build(output: Path) -> None:
+        options = [f"-target={target}", *flags, "-o", str(output)]
+        environment = {"WASMTOOLS": tool("wasm-tools")} if target == "wasip2" else {}
+        _run([tool("tinygo"), "build", *options, str(source)], environment)
 
-def _build_tinygo(source: Path, output: Path, *flags: str) -> None:
-    compiler = tool("tinygo")
-    _run([compiler, "build", "-target=wasip1", *flags, "-o", str(output), str(source)])
+    return _kept(f"tinygo-{source.stem}", key, build)
 
 
 def _build_assemblyscript(source: Path, output: Path) -> None:
