@@ -5,9 +5,11 @@ The figures are resident sizes of one worker. ``pytest -s`` prints them.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -78,8 +80,14 @@ def send_concurrently(server: Server, path: str, while_running: Callable[[], Non
         for connection in connections:
             connection.sendall(request)
         while_running()
-        answers = [connection.recv(65536) for connection in connections]
-    return [answer.rpartition(b"\r\n\r\n")[2] for answer in answers]
+        return [read_body(connection) for connection in connections]
+
+
+def read_body(connection: socket.socket) -> bytes:
+    """Read a response, which may arrive in several pieces; return its body."""
+    response = HTTPResponse(connection)
+    response.begin()
+    return response.read()
 
 
 def settled(size: Callable[[], int], allowed: int) -> int:
