@@ -152,6 +152,12 @@ STRUCTURES: dict[str, tuple[str, list[tuple[str, str]], str]] = {
         [CIRCLE],
         "circle of functions",
     ),
+    "module that is instantiated twice": (
+        LIBRARIES,
+        [("(core instance $for-program", "(core instance (instantiate $library"
+          ' (with "environment" (instance $for-library)))) (core instance $for-program')],
+        "module that is instantiated twice",
+    ),
     "start function of one of several modules": (
         LIBRARIES,
         [("(func (export \"run\")", "(start $start) (func $start) (func (export \"run\")")],

@@ -102,6 +102,8 @@ class _Flattener:
         mains = [index for index, owner in owners.items() if owner is None]
         if not mains:
             raise unknown_structure("no core module with a memory")
+        if len({self._linking.module(index).code for index in mains}) < len(mains):
+            raise unknown_structure("module that is instantiated twice")
         self._numbers = {index: number for number, index in enumerate(mains)}
         self._allocators: list[PartExport] = []
         self._used_adapters: set[int] = set()
