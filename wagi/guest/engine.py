@@ -26,6 +26,7 @@ from wagi.guest.capi.engine import (
 )
 from wagi.guest.capi.linker import InstancePre, Linker
 from wagi.guest.capi.store_config import MemoryImage, MemoryImageSpec
+from wagi.guest.component.interfaces import interface_of
 from wagi.guest.description import Description, Import, signature
 from wagi.guest.handler import Handler, HandlerSpec
 from wagi.guest.imports import explain
@@ -133,9 +134,9 @@ class Runtime:
         """
         compiled = self._find(module) or self._compile(module)
         has = compiled.linker.has
-        imports = tuple(
+        imports = dict.fromkeys(
             Import(
-                item.module,
+                interface_of(item.module) if module.component else item.module,
                 item.name or "",
                 signature(item.type),
                 "" if has(item.module, item.name or "") else explain(item.module, item.name or ""),
@@ -143,7 +144,7 @@ class Runtime:
             for item in compiled.inner.imports
         )
         exports = {item.name: signature(item.type) for item in compiled.inner.exports}
-        return Description(imports, exports)
+        return Description(tuple(imports), exports)
 
     def load(self, module: ParsedModule) -> Module:
         """Load a compiled module, compiling it if necessary.

@@ -38,6 +38,11 @@ def without_version(name: str) -> str:
     return name.partition("@")[0]
 
 
+def interface_of(name: str) -> str:
+    """Return the interface that an import of a flat module names (``FlatComponent.wasm``)."""
+    return name.partition("#")[0]
+
+
 def version(name: str) -> str:
     """Return the version of an interface; empty if it has none."""
     return name.partition("@")[2]
