@@ -50,6 +50,8 @@ IO = {
     "drop_pollable": ("wasi:io/poll", "[resource-drop]pollable"),
     "now": ("wasi:clocks/monotonic-clock", "now"),
     "after": ("wasi:clocks/monotonic-clock", "subscribe-duration"),
+    "zone": ("wasi:clocks/timezone", "display"),
+    "offset": ("wasi:clocks/timezone", "utc-offset"),
     "random": ("wasi:random/random", "get-random-bytes"),
     "exit": ("wasi:cli/exit", "exit"),
     "exit_with_code": ("wasi:cli/exit", "exit-with-code"),

@@ -9,10 +9,13 @@ from wagi.guest.capi.component_linker import define_call
 from wagi.guest.capi.linker import Linker
 from wagi.guest.preview2.context import ComponentContext
 from wagi.guest.preview2.polling import Pollable, Timer
+from wagi.guest.preview2.results import copy_bytes
 
 MONOTONIC, WALL = "wasi:clocks/monotonic-clock", "wasi:clocks/wall-clock"
+TIMEZONE = "wasi:clocks/timezone"
 _SECOND = 10**9  # nanoseconds
 _RESOLUTION = 1  # nanosecond, as in Linux
+_TIMEZONE = b"UTC"
 
 
 def define(linker: Linker) -> None:
@@ -24,6 +27,8 @@ def define(linker: Linker) -> None:
         (MONOTONIC, "subscribe-duration", "Q", "I", subscribe_duration),
         (WALL, "now", "I", "", wall_now),
         (WALL, "resolution", "I", "", wall_resolution),
+        (TIMEZONE, "display", "QII", "", display),
+        (TIMEZONE, "utc-offset", "QI", "I", utc_offset),
     ):
         define_call(linker, interface, name, parameters, results, call)
 
@@ -56,3 +61,17 @@ def wall_now(guest: ComponentContext, out: int) -> None:
 def wall_resolution(guest: ComponentContext, out: int) -> None:
     """Write the resolution of the wall clock: seconds (u64) and nanoseconds (u32)."""
     guest.memory.write(out, pack("<QI", 0, _RESOLUTION))
+
+
+def display(guest: ComponentContext, seconds: int, nanoseconds: int, out: int) -> None:
+    """Write the time zone at a time: offset (s32), name (string) and daylight saving (bool).
+
+    It is always UTC, as the interface demands of hosts that disclose no time zone.
+    """
+    name = copy_bytes(guest, _TIMEZONE)
+    guest.memory.write(out, pack("<iIIB", 0, name, len(_TIMEZONE), False))
+
+
+def utc_offset(guest: ComponentContext, seconds: int, nanoseconds: int) -> int:
+    """Return the difference between the time zone and UTC at a time, in seconds."""
+    return 0
