@@ -14,8 +14,6 @@ from wagi.cgi.environment import BadRequest, RequestHead, RouteVariables
 from wagi.gateway.variables import build_environment
 from wagi.guest import core
 
-pytestmark = pytest.mark.fast
-
 _KNOWN = (
     *("Host", "Content-Type", "content-TYPE", "Authorization", "AUTHORIZATION", "Cookie", "Accept"),
     *("Proxy", "PROXY", "Proxy-Authorization", "Connection", "Transfer-Encoding", "X-Custom"),
