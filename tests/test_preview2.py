@@ -16,6 +16,7 @@ from benchmarks.programs import wasmtime_command
 from tests.support.bindles import handler, write_standalone
 from tests.support.component_runs import run_here, run_in_wasmtime
 from tests.support.components import LIBRARIES, NATIVE_COMMAND, component
+from tests.support.registry import registry
 from tests.support.server import ENVIRONMENT, run_wagi, serving, write_files
 from tests.support.toolchains import HANDLERS, c_component, rust_component
 
@@ -78,6 +79,16 @@ def test_a_bindle(tmp_path: Path) -> None:
     options = ("-b", "example.com/site/1.0.0", "--bindle-path", str(tmp_path / "bindles"))
     with serving(tmp_path, None, *options, target=None) as server:
         assert server.get("/").text == GREETING
+
+
+@pytest.mark.parametrize("layout", ["wasm-to-oci", "cncf"])
+def test_a_registry(folder: Path, layout: str) -> None:
+    with registry(folder / "registry") as found:
+        reference = f"oci://{found.name}/hello:1.0"
+        done = run_wagi(folder, "push", "--layout", layout, "hello.wasm", reference)
+        assert done.returncode == 0, done.stderr
+        with serving(folder, MANIFEST.replace("hello.wasm", reference)) as server:
+            assert server.get("/").text == GREETING
 
 
 def test_a_function_that_does_not_exist_is_an_error_at_startup(tmp_path: Path) -> None:

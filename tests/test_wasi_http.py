@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import ONE_WORKER, Server, manifest_of, read_all, run_wagi, serving
+from tests.support.server import (
+    ENVIRONMENT,
+    ONE_WORKER,
+    Server,
+    manifest_of,
+    read_all,
+    run_wagi,
+    serving,
+    write_files,
+)
 from tests.support.wasi_http import (
     ANSWER,
     COPY_BODY,
@@ -373,6 +384,38 @@ def test_the_commands(tmp_path: Path) -> None:
     assert inspected.returncode == 0
     checked = run_wagi(tmp_path, "check", "hello.wat")
     assert (checked.returncode, checked.stderr) == (0, ""), checked.stderr
+
+
+def test_recorded_cases(tmp_path: Path) -> None:
+    """The response, of path and body, is recorded; another one is noticed."""
+    (tmp_path / "hello.wat").write_text(handler(ECHO, REUSING))
+    (tmp_path / "modules.toml").write_text('[[module]]\nroute = "/..."\nmodule = "hello.wat"\n')
+    recorded = run_wagi(tmp_path, "call", "--record", "cases/echo.toml", "-d", "body", "/x")
+    assert (recorded.returncode, recorded.stdout) == (0, "/xbody")
+    assert run_wagi(tmp_path, "test", "cases").stdout == "1 passed, 0 failed\n"
+    (tmp_path / "hello.wat").write_text(handler(HELLO))
+    changed = run_wagi(tmp_path, "test", "cases")
+    assert changed.returncode == 1
+    assert changed.stdout.endswith("0 passed, 1 failed\n")
+
+
+def test_the_pytest_plugin(tmp_path: Path) -> None:
+    files = {
+        "hello.wat": handler(ECHO, REUSING),
+        "modules.toml": '[[module]]\nroute = "/..."\nmodule = "hello.wat"\n',
+        "pytest.ini": "[pytest]\n",
+        "test_it.py": """
+def test_it(wagi_client):
+    response = wagi_client.post("/echo", "some text")
+    assert (response.status_code, response.text, response.exit_code) == (200, "/echosome text", 0)
+""",
+    }
+    write_files(tmp_path, files)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(
