@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +30,14 @@ from wagi.loading.table import build_table
 from wagi.observe.exchange import Exchange
 from wagi.observe.module_log import ModuleLogs
 from wagi.routemap.bindle import bindle_route_map
+from wagi.routemap.entries import RouteMap
 from wagi.routemap.reader import read_route_map
 from wagi.snapshots.maker import with_snapshots
 from wagi.sources import cache
 from wagi.sources.cache import ModuleCache
 from wagi.sources.credentials import Credential
 from wagi.sources.file_store import FileStore
-from wagi.sources.module_request import FetchOptions, Report
+from wagi.sources.module_request import FetchOptions, Report, SnapshotState
 from wagi.sources.modules import fetch_modules
 from wagi.sources.references import parse_bindle
 from wagi.storage import temporary_folder
@@ -69,6 +70,7 @@ def load(
     log_dir: Path | None,
     report: Report,
     target: Target = Target.NATIVE,
+    makes_snapshots: bool = True,
 ) -> Plan:
     """Load a route map: fetch remote modules, and compile those that are not cached.
 
@@ -79,6 +81,8 @@ def load(
         log_dir: The folder of the modules' logs; None for no files.
         report: Called with a line of progress.
         target: The platform to compile for.
+        makes_snapshots: Whether snapshots that are not cached are made first. With ``--watch`` and
+            ``--dev``, they are made while the modules themselves serve.
 
     Raises:
         ConfigurationError: It contains every problem that was found.
@@ -98,8 +102,8 @@ def load(
     else:
         route_map = read_route_map(file)
     modules = fetch_modules(module_requests(route_map), kept.modules, options, report)
-    if not (settings.watch or settings.dev):  # a change of a script is to be seen at once
-        modules = with_snapshots(route_map, modules, kept.artefacts, report)
+    makes = makes_snapshots and not (settings.watch or settings.dev)
+    modules = with_snapshots(route_map, modules, kept.artefacts, report, makes)
     with contextlib.closing(ModuleLogs(log_dir, settings.log_size)) as logs:
         runtime = make_runtime(settings, kept.artefacts, target)
         variables = configured_variables(settings)
@@ -113,6 +117,41 @@ def load(
             kept.files,
             compiling,
         )
+
+
+def make_snapshots(
+    settings: Settings,
+    route_map: RouteMap,
+    kept: Stores,
+    report: Report = lambda line: None,
+    makes: bool = True,
+) -> dict[str, SnapshotState]:
+    """Make the snapshots of a route map that are not cached.
+
+    Args:
+        settings: The settings of the server.
+        route_map: The route map.
+        kept: The caches.
+        report: Called with a line of progress.
+        makes: False to only look which of them are cached.
+
+    Returns:
+        Their states, by the routes of their entries; without modules that cannot be fetched.
+
+    Raises:
+        ConfigurationError: The settings are invalid.
+    """
+    entries = tuple(entry for entry in route_map.modules if entry.snapshot)
+    route_map = replace(route_map, entries=entries)
+    modules = fetch_modules(
+        module_requests(route_map), kept.modules, fetch_options(settings), report
+    )
+    found = with_snapshots(route_map, modules, kept.artefacts, report, makes)
+    return {
+        entry.route: module.snapshot
+        for entry, module in zip(entries, found, strict=True)
+        if not isinstance(module, WagiError) and module.snapshot is not None
+    }
 
 
 def make_runtime(

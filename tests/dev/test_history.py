@@ -53,11 +53,12 @@ def test_a_new_browser_receives_the_state() -> None:
     history = History()
     history.add(1, line(type="routes", url="http://localhost:3000", routes=[]))
     history.set_problem("broken")
+    history.set_snapshots({"/": "snapshot being made"})
     history.add(1, exchange("1-1"))
     history.add(1, running("1-2"))
     assert history.url == "http://localhost:3000"
     types = [event["type"] for event in state(history)]
-    assert types == ["listed", "project", "routes", "problem", "exchange", "running"]
+    assert types == ["listed", "project", "routes", "problem", "snapshots", "exchange", "running"]
     assert state(history)[0]["keys"] == ["1-1"]
 
 

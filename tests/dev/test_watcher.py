@@ -185,7 +185,7 @@ def test_the_watcher_ends_with_the_server(tmp_path: Path, how: signal.Signals) -
     modules: dict[str, str | bytes] = {"m.wat": printing(TEXT_HEAD + "x")}
     with serving(tmp_path, MANIFEST, "--watch", *ONE_WORKER, modules=modules) as server:
         children = server.workers
-        assert len(children) == 2  # and the watcher
+        assert len(children) == 3  # and the watcher, and the process that makes snapshots
         server.stop(how)
         _until(lambda: not any(_lives(pid) for pid in children))
 

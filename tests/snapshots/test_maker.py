@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,19 +10,8 @@ import pytest
 
 from tests.support.server import run_wagi, serving
 from tests.support.toolchains import HANDLERS, python_packages, python_wasm, tool
+from tests.support.wat import SLOW_START as TEXT
 
-TEXT = """(module
-  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 64) "Content-Type: text/plain\\0a\\0a?")
-  (func (export "_start") (local $i i32)
-    (loop $again (br_if $again (i32.lt_u (local.tee $i
-      (i32.add (local.get $i) (i32.const 1))) (i32.const 30000000))))
-    (i32.store (i32.const 0) (i32.const 90)) (i32.store (i32.const 4) (i32.const 1))
-    (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
-    (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 27))
-    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
 MANIFEST = """
 [[module]]
 route = "/plain"
@@ -53,6 +43,45 @@ def test_a_module_is_replaced_and_the_snapshot_is_kept(tmp_path: Path) -> None:
                 for name in ("plain", "made")
             }
             assert times["made"] < times["plain"] / 3
+
+
+def test_the_states_in_the_list_of_routes(tmp_path: Path) -> None:
+    """Commands that send single requests use a snapshot if there is one, and do not make it."""
+    tool("wasm-opt")
+    environment = {"WAGI_ARTEFACT_CACHE": str(tmp_path / "cache")}
+    entry = '[[module]]\nroute = "/failed"\nmodule = "slow.wat"\nsnapshot = {request = "/"}\n'
+    (tmp_path / "modules.toml").write_text(MANIFEST + entry)
+    (tmp_path / "slow.wat").write_text(TEXT)
+    for state in ("missing", "used"):
+        done = run_wagi(tmp_path, "routes", "--json", environment=environment)
+        found = {row["route"]: row["snapshot"] for row in json.loads(done.stdout)}
+        assert found["/plain"] is None
+        assert found["/made"] == {"state": state, "reason": ""}
+        assert found["/failed"]["state"] == "failed"
+        assert "require an interpreter" in found["/failed"]["reason"]
+        assert "no snapshot of slow.wat" in done.stderr
+        done = run_wagi(tmp_path, "call", "POST", "/made", "-d", "a", environment=environment)
+        assert done.stdout.strip() == "a"
+        run_wagi(tmp_path, "compile", environment=environment)
+
+
+def test_wagi_build(tmp_path: Path) -> None:
+    """It makes the snapshots of the entries that it builds, from the new modules."""
+    tool("wasm-opt")
+    (tmp_path / "source").write_text(TEXT)
+    build = 'build = "cp source slow.wat"\n'
+    (tmp_path / "modules.toml").write_text(MANIFEST + build)
+    environment = {"WAGI_ARTEFACT_CACHE": str(tmp_path / "cache")}
+    for options, status in ((("build", "/plain"), 2), (("build", "/made"), 0), (("build",), 0)):
+        done = run_wagi(tmp_path, *options, environment=environment)
+        assert done.returncode == status, done.stderr
+        assert ("/made: snapshot is up to date" in done.stdout) == (status == 0)
+    done = run_wagi(tmp_path, "routes", "--json", environment=environment)
+    assert json.loads(done.stdout)[1]["snapshot"]["state"] == "used"
+    (tmp_path / "source").write_text(TEXT.replace("1)\n  (data", "1) (memory 1)\n  (data"))
+    done = run_wagi(tmp_path, "build", environment=environment)
+    assert (done.returncode, "snapshot" in done.stdout) == (0, False)
+    assert re.search(r"modules.toml:8.*no snapshot: .*more than one memory", done.stderr)
 
 
 @pytest.mark.parametrize("reason", ["tool", "module"])

@@ -132,3 +132,18 @@ def with_routes(listing: bytes, entrypoints: tuple[str, ...]) -> str:
         (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
       (func (export "_routes") (call $print (i32.const 8192) (i32.const {len(listing)})))
       {" ".join(functions)})"""
+
+
+SLOW_START = """(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "Content-Type: text/plain\\0a\\0a?")
+  (func (export "_start") (local $i i32)
+    (loop $again (br_if $again (i32.lt_u (local.tee $i
+      (i32.add (local.get $i) (i32.const 1))) (i32.const 30000000))))
+    (i32.store (i32.const 0) (i32.const 90)) (i32.store (i32.const 4) (i32.const 1))
+    (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 27))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
+"""A command that works for a while before it reads stdin, and answers with one byte of it."""

@@ -7,15 +7,18 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
+from wagi.assembly import make_snapshots, stores
 from wagi.builds.build import Build, builds_of
 from wagi.builds.runner import run_build
 from wagi.cli.completion import complete_build
-from wagi.cli.console import print_error
-from wagi.cli.options import manifest_path
+from wagi.cli.console import print_error, show_progress
+from wagi.cli.options import SettingsCommand, manifest_path, setting_options, settings_from
 from wagi.config.settings import Settings
 from wagi.errors import ConfigurationError
 from wagi.observe.text import one_line
@@ -29,15 +32,18 @@ from wagi.routemap.reader import (
 
 
 @click.command(
+    cls=SettingsCommand,
     short_help="Build the modules.",
-    help="""Run the `build` commands in MODULES_TOML (default: ./modules.toml), each once.
+    help="""Run the `build` commands in MODULES_TOML (default: ./modules.toml), each once, then make
+    the snapshots of entries with the key `snapshot`.
 
-    With NAMEs, run only the commands of these entries. The name of an entry is its route, or its
+    With NAMEs, build only these entries. The name of an entry is its route, or its
     module with or without directory and extension.
 
     `wagi serve --watch` builds automatically. This command is for CI, and for `wagi call`,
     `wagi test` and pytest, which do not build. Builds write their output to stderr. If one fails,
-    the others still run, and the exit status is 1.
+    the others still run, no snapshot is made, and the exit status is 1. If a snapshot cannot be
+    made, there is a warning: the module itself will serve.
 
     \b
     Examples:
@@ -56,7 +62,8 @@ from wagi.routemap.reader import (
     metavar="FILE",
     help="Route map, same as MODULES_TOML.",
 )
-def build(words: tuple[str, ...], config: Path | None) -> None:
+@setting_options("artefact_cache")
+def build(words: tuple[str, ...], config: Path | None, **options: Any) -> None:
     """Build modules."""
     file, names = None, list(words)
     if names and _is_route_map(names[0]):
@@ -65,12 +72,16 @@ def build(words: tuple[str, ...], config: Path | None) -> None:
     assert path is not None  # there is no bindle
     route_map = read_route_map(path)
     builds = _select(route_map, names)
-    if not builds:
+    entries = [entry for item in builds for entry in item.entries] if names else route_map.modules
+    if not builds and not any(entry.snapshot for entry in entries):
         print_error("warning", f"{path}: nothing to build: no entry has the key build")
     # Exit by an exception, so that a running build is killed.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     results = [_build(item) for item in builds]
-    sys.exit(0 if all(results) else 1)
+    if not all(results):
+        sys.exit(1)
+    if any(entry.snapshot for entry in entries):
+        _make_snapshots(settings_from(options), replace(route_map, entries=tuple(entries)))
 
 
 def _is_route_map(word: str) -> bool:
@@ -123,6 +134,21 @@ def _build(item: Build) -> bool:
         if module not in missing:
             click.echo(f"{one_line(_relative(module))}: {module.stat().st_size:,} bytes")
     return not missing
+
+
+def _make_snapshots(settings: Settings, route_map: RouteMap) -> None:
+    try:
+        with stores(settings) as kept:
+            found = make_snapshots(settings, route_map, kept, show_progress)
+    finally:
+        show_progress("")
+    for entry in route_map.modules:
+        state = found.get(entry.route)
+        if state is not None and state.state == "used":
+            click.echo(f"{one_line(entry.route)}: snapshot is up to date")
+        elif state is not None:
+            problem = entry.location("snapshot").problem(f"no snapshot: {state.reason}")
+            print_error("warning", problem)
 
 
 def _print_problem(item: Build, message: str) -> None:

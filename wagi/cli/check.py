@@ -49,7 +49,10 @@ def check(file: Path | None, config: Path | None, **options: Any) -> None:
 
 
 def load(
-    settings: Settings, path: Path | None, target: Target = Target.NATIVE
+    settings: Settings,
+    path: Path | None,
+    target: Target = Target.NATIVE,
+    makes_snapshots: bool = True,
 ) -> tuple[Plan, Path]:
     """Load and compile modules for a command that does not serve. Warnings go to stderr.
 
@@ -57,6 +60,7 @@ def load(
         settings: As of ``wagi.assembly.load``, which raises the errors.
         path: The route map; None for the bindle of the settings.
         target: What modules are compiled for.
+        makes_snapshots: Whether snapshots that are not cached are made.
 
     Returns:
         The plan, and the directory of the compiled modules.
@@ -65,7 +69,7 @@ def load(
         temporary_folder("logs") as log_dir,
         assembly.stores(settings) as kept,
     ):
-        plan = assembly.load(settings, path, kept, log_dir, show_progress, target)
+        plan = assembly.load(settings, path, kept, log_dir, show_progress, target, makes_snapshots)
     for warning in plan.warnings:
         print_error("warning", warning)
     return plan, kept.artefacts.name

@@ -38,7 +38,7 @@ from wagi.observe.text import one_line
 def routes(file: Path | None, config: Path | None, as_json: bool, **options: Any) -> None:
     """List routes."""
     settings = settings_from(options)
-    plan, _ = load(settings, manifest_path(file, config, settings))
+    plan, _ = load(settings, manifest_path(file, config, settings), makes_snapshots=False)
     if as_json:
         click.echo(json.dumps([route.describe() for route in plan.routes], indent=2))
     elif sys.stdout.isatty():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from typing import Any
 
 _ENTRIES_MAX = 200
@@ -28,6 +28,7 @@ class History:
         self._project = json.dumps({"type": "project", "options": list(map_options)})
         self._routes = ""
         self._problem = ""
+        self._snapshots = ""
         self._entries: dict[str, str] = {}  # finished requests by key, the oldest first
         self._size = 0
         self._running: dict[Hashable, list[dict[str, Any]]] = {}  # by worker
@@ -65,6 +66,13 @@ class History:
             self._problem = event
             self._send(event)
 
+    def set_snapshots(self, states: Mapping[str, str]) -> None:
+        """Show the states of snapshots that are not in use, by the routes of entries."""
+        event = json.dumps({"type": "snapshots", "states": states})
+        if event != self._snapshots:
+            self._snapshots = event
+            self._send(event)
+
     def clear(self) -> None:
         """Remove all finished requests."""
         self._entries.clear()
@@ -94,6 +102,7 @@ class History:
                 self._project,
                 self._routes,
                 self._problem,
+                self._snapshots,
                 *self._entries.values(),
                 running,
             )

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from wagi.config.settings import Settings
 from wagi.dev.problems import Problems
+from wagi.dev.snapshots import SnapshotStates, SnapshotTrigger, making_snapshots
 from wagi.gateway.gateway import RunningRequest
 from wagi.gateway.route import Plan
 from wagi.guest.backtrace import enable_lines
@@ -39,11 +40,13 @@ class DevMode:
 
     Attributes:
         problems: Why the last load and the last builds failed.
+        snapshots: Makes snapshots in the background; None for a bindle.
         publisher: Sends routes and exchanges to the dev page; None without ``--dev``.
         page_url: The URL of the dev page; empty without ``--dev``.
     """
 
     problems: Problems
+    snapshots: SnapshotTrigger | None = None
     publisher: Publisher | None = None
     page_url: str = ""
 
@@ -59,6 +62,8 @@ class DevMode:
             problem: Its error; empty if it succeeded.
         """
         self.problems.report_load(problem)
+        if self.snapshots is not None and not problem:
+            self.snapshots.start()
 
     def begin(self, request: RunningRequest) -> None:
         """Show a request on the dev page while it is being answered."""
@@ -143,14 +148,16 @@ def reload_on_change(settings: Settings, file: Path | None) -> Watch | None:
 def _dev_mode(settings: Settings, file: Path | None) -> Iterator[DevMode]:
     """Run the dev page and the watcher while the block runs."""
     with contextlib.ExitStack() as stack:
-        problems = Problems(stack.enter_context(temporary_folder("dev")))
+        folder = stack.enter_context(temporary_folder("dev"))
+        problems = Problems(folder)
+        states = SnapshotStates(folder)
         mode = DevMode(problems)
         if settings.dev:
             from wagi.dev.page import check_loopback, dev_page
 
             enable_lines()
             check_loopback(settings.dev_listen)
-            page = dev_page(settings.dev_listen, file, problems.read)
+            page = dev_page(settings.dev_listen, file, problems.read, states.read)
             publisher, url = stack.enter_context(page)
             mode = replace(mode, publisher=publisher, page_url=url)
             if sys.stderr is not None:  # now, as the first build may take long or fail
@@ -159,6 +166,8 @@ def _dev_mode(settings: Settings, file: Path | None) -> Iterator[DevMode]:
             from wagi.dev.watcher import watching
 
             stack.enter_context(watching(settings, file, problems.report_build))
+            trigger = stack.enter_context(making_snapshots(settings, file, states))
+            mode = replace(mode, snapshots=trigger)
         yield mode
 
 

@@ -30,7 +30,10 @@ _fork = multiprocessing.get_context("fork")
 
 @contextlib.contextmanager
 def dev_page(
-    address: HostPort, file: Path | None, problem: Callable[[], str]
+    address: HostPort,
+    file: Path | None,
+    problem: Callable[[], str],
+    snapshots: Callable[[], dict[str, str]],
 ) -> Iterator[tuple[Publisher, str]]:
     """Serve the page while the block runs.
 
@@ -38,6 +41,7 @@ def dev_page(
         address: On loopback; see ``check_loopback``.
         file: The route map; None for a bindle.
         problem: Returns why the last load or build failed; an empty string if it did not.
+        snapshots: Returns the states of snapshots that are not in use, by the routes of entries.
 
     Yields:
         The publisher for the workers, and the URL of the page.
@@ -52,7 +56,7 @@ def dev_page(
         contextlib.closing(connector),
         listeners.listen(address, 1, "--dev-listen") as (listener,),
     ):
-        page = _PageProcess(receiver, listener, file, problem, os.getpid())
+        page = _PageProcess(receiver, listener, file, problem, snapshots, os.getpid())
         process = _fork.Process(target=page.run, name="wagi dev", daemon=True)
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the supervisor handles them
         process.start()
@@ -71,6 +75,7 @@ class _PageProcess:
         listener: The listening socket of the page.
         file: The route map; None for a bindle.
         problem: Returns why the last load or build failed; empty if it did not.
+        snapshots: Returns the states of snapshots that are not in use.
         parent: The process ID of the supervisor; the page ends with it.
     """
 
@@ -80,12 +85,14 @@ class _PageProcess:
         listener: socket.socket,
         file: Path | None,
         problem: Callable[[], str],
+        snapshots: Callable[[], dict[str, str]],
         parent: int,
     ) -> None:
         self._receiver = receiver
         self._listener = listener
         self._folder = file.parent if file else Path()
         self._problem = problem
+        self._snapshots = snapshots
         self._parent = parent
         is_default = file is None or file == Path("modules.toml")
         self._history = History(() if is_default else ("-c", str(file)))
@@ -109,6 +116,7 @@ class _PageProcess:
         asyncio.get_running_loop().add_reader(self._receiver, self._accept_workers)
         while os.getppid() == self._parent:
             self._history.set_problem(self._problem())
+            self._history.set_snapshots(self._snapshots())
             await asyncio.sleep(_POLL_INTERVAL_S)
 
     def _accept_workers(self) -> None:

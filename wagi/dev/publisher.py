@@ -19,7 +19,7 @@ from typing import Any
 
 from wagi.dev.terminal import plain_text
 from wagi.gateway.gateway import RunningRequest
-from wagi.gateway.route import Plan
+from wagi.gateway.route import Plan, PlannedRoute, PlannedStatic
 from wagi.observe.exchange import Exchange, GuestRecord
 
 _POLL_INTERVAL_S = 0.25  # how often running requests are listed; shorter ones never are
@@ -54,14 +54,7 @@ class Publisher:
             url: Where the server listens.
         """
         self._keys = map(f"{os.getpid()}-{{}}".format, count(1))
-        rows = [
-            {
-                "route": route.pattern.text,
-                "module": route.name,
-                "entrypoint": route.entrypoint,
-            }
-            for route in plan.routes
-        ]
+        rows = [_route(route) for route in plan.routes]
         mine, other = socket.socketpair()
         try:
             socket.send_fds(self._connector, [b"\0"], [other.fileno()])
@@ -187,6 +180,15 @@ class Publisher:
 
 def _line(record: object) -> bytes:
     return json.dumps(record).encode() + b"\n"
+
+
+def _route(route: PlannedRoute | PlannedStatic) -> dict[str, Any]:
+    row = {"route": route.pattern.text, "module": route.name, "entrypoint": route.entrypoint}
+    if isinstance(route, PlannedStatic) or route.snapshot is None:
+        return row
+    snapshot = route.snapshot
+    text = {"used": "snapshot", "missing": "", "failed": f"no snapshot: {snapshot.reason}"}
+    return {**row, "entry": route.entry_route, "snapshot": text[snapshot.state]}
 
 
 def _summary(exchange: Exchange) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from wagi.routemap.entries import RouteMap
 from wagi.routemap.include import Include
 from wagi.routemap.reader import read_route_map
 from wagi.server.signals import HANDLED, reset_signals
+from wagi.snapshots.request import read_folders
 from wagi.sources.source_tree import SourceTree
 
 _QUIET_MS = 50  # changes are reported after this time without another one
@@ -55,7 +56,7 @@ class Watched:
         files: A change of one of these causes a reload.
         builds: A change of their sources causes a build, then a reload.
         includes: A new file that one of these patterns matches causes a reload.
-        assets: A change of one of these files, which guests see, causes a reload.
+        assets: A change of one of these files, which guests or snapshots contain, causes a reload.
     """
 
     files: frozenset[Path]
@@ -146,13 +147,19 @@ def what_to_watch(settings: Settings, file: Path | None, route_map: RouteMap | N
 
 def _assets_of(route_map: RouteMap) -> tuple[SourceTree, ...]:
     folder = route_map.folder
+    scripts = (
+        SourceTree(path, path)
+        for entry in route_map.modules
+        for path in read_folders(entry, route_map)
+    )
     mounts = (mount for entry in route_map.modules for mount in entry.files.mounts)
-    return tuple(
+    files = (
         SourceTree.parse(mount.source, folder)
         if mount.destination is None
         else SourceTree(folder / mount.source, folder)
         for mount in mounts
     )
+    return (*files, *scripts)
 
 
 def _build_missing(settings: Settings, file: Path, builder: _Builder) -> None:

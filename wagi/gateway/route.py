@@ -14,6 +14,7 @@ from wagi.guest.handler import Handler, HandlerSpec
 from wagi.limits import Limits
 from wagi.observe.module_log import ModuleLog
 from wagi.routing import RoutePattern
+from wagi.sources.module_request import SnapshotState
 from wagi.static.responder import StaticResponder
 from wagi.static.site import Site
 from wagi.wasi_http.request import RequestRules
@@ -41,6 +42,7 @@ class PlannedRoute:
         argv: The template of the arguments; None for the default.
         allowed_hosts: Which hosts its guests may call.
         request_rules: How requests become those of a handler of wasi:http; None for a CGI program.
+        snapshot: The state of the module's snapshot; None if it is to have none.
     """
 
     entry: int
@@ -56,6 +58,7 @@ class PlannedRoute:
     argv: str | None
     allowed_hosts: tuple[str, ...]
     request_rules: RequestRules | None = None
+    snapshot: SnapshotState | None = None
 
     @property
     def name(self) -> str:
@@ -79,6 +82,7 @@ class PlannedRoute:
             "module": self.name,
             "sha256": self.digest,
             "entrypoint": self.entrypoint,
+            "snapshot": self.snapshot and asdict(self.snapshot),
             "source": self.source,
             "dynamic": self.is_dynamic,
             "argv": self.argv,

@@ -205,6 +205,7 @@ class _PlanBuilder:
                 argv=entry.argv,
                 allowed_hosts=tuple(entry.allowed_hosts),
                 request_rules=self._request_rules(entry, route_pattern, spec),
+                snapshot=fetched.snapshot,
             )
             for route_pattern, spec in specs
             if route_pattern is not None

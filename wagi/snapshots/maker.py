@@ -14,7 +14,7 @@ from wagi.guest.snapshot.command import snapshot_command
 from wagi.guest.snapshot.errors import SnapshotError
 from wagi.routemap.entries import ModuleEntry, RouteMap
 from wagi.snapshots.request import SnapshotRequest, snapshot_request
-from wagi.sources.module_request import FetchedModule
+from wagi.sources.module_request import FetchedModule, SnapshotState
 from wagi.storage import temporary_folder
 
 Report = Callable[[str], None]
@@ -25,6 +25,7 @@ def with_snapshots(
     modules: Sequence[FetchedModule | WagiError],
     artefacts: Artefacts,
     report: Report,
+    makes: bool = True,
 ) -> list[FetchedModule | WagiError]:
     """Replace the modules of entries with the key ``snapshot``.
 
@@ -35,6 +36,7 @@ def with_snapshots(
         modules: The modules of its entries that have one.
         artefacts: The cache.
         report: Called with lines of progress, and with an empty string at the end.
+        makes: Whether snapshots that are not in the cache are made; else the module itself is kept.
     """
     if not any(entry.snapshot for entry in route_map.modules):
         return list(modules)
@@ -42,7 +44,7 @@ def with_snapshots(
         return [
             module
             if entry.snapshot is None or isinstance(module, WagiError)
-            else _with_snapshot(entry, route_map, module, artefacts, report, hidden)
+            else _with_snapshot(entry, route_map, module, artefacts, report, makes, hidden)
             for entry, module in zip(route_map.modules, modules, strict=True)
         ]
 
@@ -53,6 +55,7 @@ def _with_snapshot(
     module: FetchedModule,
     artefacts: Artefacts,
     report: Report,
+    makes: bool,
     hidden: Path,
 ) -> FetchedModule:
     try:
@@ -61,12 +64,19 @@ def _with_snapshot(
         request = snapshot_request(entry, route_map, module.content, hidden)
         found = artefacts.find(request.key)
         if found is None:
+            if not makes:
+                return replace(module, snapshot=SnapshotState("missing"))
             made = _make(entry, route_map, module, request, artefacts, report)
             found = artefacts.add(request.key, made)
-        return replace(module, content=found.read_bytes())
+        content = found.read_bytes()
+        return replace(module, content=content, snapshot=SnapshotState("used"))
     except (WagiError, OSError) as error:
         warning = f"no snapshot of {entry.module}, which starts for each request: {error}"
-        return replace(module, warnings=(*module.warnings, warning))
+        return replace(
+            module,
+            warnings=(*module.warnings, warning),
+            snapshot=SnapshotState("failed", str(error)),
+        )
 
 
 def _make(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wagi import __version__
 from wagi.errors import WagiError
 from wagi.guest.compatibility import installed_version
 from wagi.guest.snapshot import preludes
@@ -75,11 +76,7 @@ def snapshot_request(
             "`packages` and `request` require an interpreter, that is an `argv` such as"
             ' "python /app/handler.py"'
         )
-    named: set[str] = set()
-    if is_python:
-        paths = entry.environment.get("PYTHONPATH", "").split(":")
-        places = [preludes.script_of(words), *options.packages, *filter(None, paths)]
-        named = {_volume_of(place, entry.volumes) for place in places}
+    named = _read_volumes(entry) if is_python else set()
     folder = route_map.folder_of(entry)
     directories = tuple(
         Directory(
@@ -107,6 +104,40 @@ def snapshot_request(
             directories=directories, checkpoint=options.checkpoint, memory_limit=memory_limit
         )
     return SnapshotRequest(program, _key(content, program, named))
+
+
+def read_folders(entry: ModuleEntry, route_map: RouteMap) -> list[Path]:
+    """List the directories of the host whose content the snapshot of an entry depends on.
+
+    Args:
+        entry: The entry.
+        route_map: Its route map.
+
+    Returns:
+        Nothing if the entry has no snapshot, or cannot have one.
+    """
+    words = (entry.argv or "").split()
+    if entry.snapshot is None or preludes.prelude_of(words) != preludes.PYTHON:
+        return []
+    try:
+        named = _read_volumes(entry)
+    except SnapshotError:
+        return []
+    folder = route_map.folder_of(entry)
+    return [resolve_path(entry.volumes[name].path, folder).absolute() for name in sorted(named)]
+
+
+def _read_volumes(entry: ModuleEntry) -> set[str]:
+    """The volumes that the snapshot of a script reads, by their paths in the guest.
+
+    Raises:
+        SnapshotError: A path is in no volume.
+    """
+    assert entry.snapshot is not None
+    paths = entry.environment.get("PYTHONPATH", "").split(":")
+    script = preludes.script_of((entry.argv or "").split())
+    places = [script, *entry.snapshot.packages, *filter(None, paths)]
+    return {_volume_of(place, entry.volumes) for place in places}
 
 
 def _volume_of(path: str, volumes: Mapping[str, object]) -> str:
@@ -146,6 +177,7 @@ def _key(content: bytes, program: Program, named: set[str]) -> str:
     ]
     parts = (
         _FORMAT,
+        __version__,
         installed_version(),
         hashlib.sha256(content).hexdigest(),
         replace(program, directories=()),

@@ -38,6 +38,20 @@ class ModuleRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotState:
+    """Whether a module that should have a snapshot has been replaced with it.
+
+    Attributes:
+        state: ``used`` if it has been; ``missing`` if the snapshot has not been made yet;
+            ``failed`` if it cannot be made.
+        reason: Why it cannot be made.
+    """
+
+    state: Literal["used", "missing", "failed"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FetchedModule:
     """A module that was requested.
 
@@ -46,12 +60,14 @@ class FetchedModule:
         resolved: The file, or a reference that will always lead to this content.
         files: A directory that guests see as ``/``, if files come with the module.
         warnings: What may be wrong, such as that this may not be the newest version.
+        snapshot: The state of its snapshot; None if it is to have none.
     """
 
     content: bytes
     resolved: str
     files: Path | None = None
     warnings: tuple[str, ...] = ()
+    snapshot: SnapshotState | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,8 @@ def local_gateway(
     with ExitStack() as stack:
         kept = stack.enter_context(assembly.stores(settings))
         log_dir = stack.enter_context(temporary_folder("logs"))
-        plan = assembly.load(settings, file, kept, log_dir, report)
+        # Making a snapshot takes longer than many requests without one.
+        plan = assembly.load(settings, file, kept, log_dir, report, makes_snapshots=False)
         keys = {key for route in plan.handlers for key in route.spec.artefacts}
         found = {key: kept.artefacts.find(key) for key in keys}
         artefacts = {key: path for key, path in found.items() if path is not None}

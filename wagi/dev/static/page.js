@@ -12,14 +12,35 @@ const ACTIONS = {
   running: (event) => showRunning(event.requests),
   routes: showRoutes,
   problem: showProblem,
+  snapshots: ({states}) => showSnapshots(states),
 };
+let listed = [];
+let snapshots = {};
 
 function showRoutes({url, routes}) {
   setServer(url);
   if (url.startsWith("unix:")) $("server").removeAttribute("href");
   else $("server").href = url;
-  $("routes").replaceChildren(...routes.map(({route, module, entrypoint}) => make("tr", {},
-    make("td", {}, route), make("td", {}, module), make("td", {}, entrypoint))));
+  listed = routes;
+  showTable();
+}
+
+function showSnapshots(states) {
+  snapshots = states;
+  showTable();
+}
+
+function showTable() {
+  $("routes").replaceChildren(...listed.map((row) => make("tr", {},
+    make("td", {}, row.route), make("td", {}, row.module, snapshotOf(row)),
+    make("td", {}, row.entrypoint))));
+}
+
+// Whether requests start from a snapshot of the module; the empty text without the key.
+function snapshotOf({entry, snapshot}) {
+  if (snapshot === undefined) return "";
+  const text = snapshot || snapshots[entry] || "no snapshot yet";
+  return make("small", {className: "snapshot"}, text);
 }
 
 function showProblem({text}) {
