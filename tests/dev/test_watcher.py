@@ -135,8 +135,15 @@ def test_a_build(tmp_path: Path) -> None:
         server.wait_for_text("/", before, seconds=60)
 
 
-@pytest.mark.parametrize("at_start", [True, False])
-def test_a_build_ends_with_the_server(tmp_path: Path, at_start: bool) -> None:
+@pytest.mark.parametrize(
+    ("options", "at_start"),
+    [
+        (["--watch"], True),
+        (["--watch"], False),
+        (["--dev", "--dev-listen", "127.0.0.1:0"], True),
+    ],
+)
+def test_a_build_ends_with_the_server(tmp_path: Path, options: list[str], at_start: bool) -> None:
     """Immediately, with all of its child processes."""
     build = "sleep 300 & echo $! > pid; wait"
     manifest = MANIFEST + f'build = "{build}"\nwatch = ["source"]\n'
@@ -144,7 +151,7 @@ def test_a_build_ends_with_the_server(tmp_path: Path, at_start: bool) -> None:
     if not at_start:
         write_files(tmp_path, {"m.wat": printing(TEXT_HEAD + "x")})
     process = subprocess.Popen(
-        [*WAGI, "serve", "--watch", "--listen", "127.0.0.1:0"],
+        [*WAGI, "serve", *options, "--listen", "127.0.0.1:0"],
         cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with process:

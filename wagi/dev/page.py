@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from wagi.dev.history import History
 from wagi.dev.publisher import Publisher
 from wagi.errors import ConfigurationError, Problem
 from wagi.server import listeners
-from wagi.server.signals import HANDLED, reset_signals
+from wagi.server.signals import reset_signals, signals_blocked
 
 _POLL_INTERVAL_S = 0.5  # how often the parent and the problems are checked
 _LINE_MAX = 64 * 1024 * 1024  # bytes of an event; records are bounded by what a request may have
@@ -58,8 +57,8 @@ def dev_page(
     ):
         page = _PageProcess(receiver, listener, file, problem, snapshots, os.getpid())
         process = _fork.Process(target=page.run, name="wagi dev", daemon=True)
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until the supervisor handles them
-        process.start()
+        with signals_blocked():
+            process.start()
         try:
             yield Publisher(connector), listeners.url(listener, tls=False)
         finally:
