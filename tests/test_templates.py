@@ -89,6 +89,12 @@ CRASHES = {
         "function crash() {\n    throw new Error(`luck`);\n}\ncrash();\nstd.out.puts(",
         r"luck\s+at crash \(/app/handler\.js:11:\d+\)",
     ),
+    "javascript-wasi-http": Crash(
+        "src/handler.js",
+        "  const headers",
+        "  throw new Error(`out of luck`);\n  const headers",
+        r"out of luck",
+    ),
     "python": Crash(
         "src/handler.py",
         "output.write(",

