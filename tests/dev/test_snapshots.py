@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -112,7 +113,8 @@ def test_a_change_of_a_script(tmp_path: Path) -> None:
     """It is served at once, and the snapshot is made again."""
     tool("wasm-opt")
     (tmp_path / "app").mkdir()
-    script = "print('Content-Type: text/plain\\n\\none')\n"
+    # An earlier run must not have left its snapshot in the cache.
+    script = f"# {uuid4()}\nprint('Content-Type: text/plain\\n\\none')\n"
     (tmp_path / "app/handler.py").write_text(script)
     (tmp_path / "python.wasm").symlink_to(python_wasm())
     manifest = (
