@@ -50,8 +50,11 @@ def _node(cluster: Cluster) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A private registry with two versions of a module, and one that reads files."""
+def registry(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A private registry with two versions of a module, and one that reads files.
+
+    The default service account has its pull secret meanwhile.
+    """
     folder = tmp_path_factory.mktemp("registry")
     first, show = (compiled(HANDLERS / name).read_bytes() for name in ("seed.rs", "show.c"))
     write_files(folder, {"1.wasm": first, "2.wasm": SECOND, "show.wasm": show})
@@ -65,7 +68,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
             target = f"oci://{running.name}/{image}"
             done = run_wagi(folder, "push", file, target, environment=config)
             assert done.returncode == 0, done.stderr
+        secret = ("create", "secret", "docker-registry", "registry")
+        access = {"server": running.name, "username": USER, "password": PASSWORD}
+        cluster.do(*secret, *(f"--docker-{key}={value}" for key, value in access.items()))
+        account = {"imagePullSecrets": [{"name": "registry"}]}
+        cluster.do("patch", "serviceaccount", "default", "--patch", json.dumps(account))
         yield running
+        cluster.do("patch", "serviceaccount", "default", "--patch", '{"imagePullSecrets": null}')
 
 
 @pytest.fixture(scope="module")
@@ -149,11 +158,6 @@ def test_krustlets_pod(
 ) -> None:
     """Unchanged but for the registry, whose pull secret the service account has."""
     port = free_port()
-    secret = ("create", "secret", "docker-registry", "registry")
-    access = {"server": registry.name, "username": USER, "password": PASSWORD}
-    cluster.do(*secret, *(f"--docker-{key}={value}" for key, value in access.items()))
-    account = {"imagePullSecrets": [{"name": "registry"}]}
-    cluster.do("patch", "serviceaccount", "default", "--patch", json.dumps(account))
     text = POD.replace("REGISTRY", registry.name).replace("PORT", str(port))
     wait_until_rewritten(cluster, text)
     cluster.apply(text)

@@ -12,8 +12,8 @@ from xdist.remote import Producer
 from xdist.scheduler.loadgroup import LoadGroupScheduling
 
 LONG = (
-    "cluster/test_node.py",
     "cluster/test_admission.py",
+    "cluster/test_node.py",
     "deploy/test_image.py",
     "deploy/test_chart_podman.py",
     "deploy/test_systemd_service.py",
