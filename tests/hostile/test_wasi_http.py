@@ -133,7 +133,7 @@ CASES: dict[str, tuple[str, str]] = {
     "allocator-traps": (
         handler(ANSWER + WRITE_PATH, allocator("unreachable")), "its allocator failed"
     ),
-    "status-nobody": (
+    "status-of-no-response": (
         handler("(drop (call $set_status (i32.const 77) (i32.const 200)))"), "used handle 77"
     ),
     "scheme-unknown": (

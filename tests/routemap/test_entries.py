@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from wagi.errors import Problem
-from wagi.routemap.entries import Location, ModuleEntry
+from wagi.routemap.entries import ModuleEntry
+from wagi.routemap.location import Location
 
 FILE = Path("modules.toml")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from wagi.errors import ConfigurationError
-from wagi.routemap.entries import Location, RouteMap
+from wagi.routemap.entries import RouteMap
+from wagi.routemap.location import Location
 from wagi.routemap.modules_toml import read_modules_toml
 from wagi.routemap.toml_document import TomlDocument
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.route_maps import POD
 from wagi.errors import ConfigurationError
-from wagi.routemap.entries import Location
+from wagi.routemap.location import Location
 from wagi.routemap.reader import read_route_map
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.route_maps import DIGEST, SPIN_1, by_route, read_spin
 from wagi.cgi.spin import SpinRoute
 from wagi.errors import ConfigurationError
-from wagi.routemap.entries import Location
+from wagi.routemap.location import Location
 from wagi.routemap.reader import find_route_map, read_route_map
 from wagi.sources.file_mounts import FileMount, FileMounts
 

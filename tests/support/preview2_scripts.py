@@ -150,6 +150,6 @@ def run_script(data: bytes, compiled: bool, volume: Path) -> Outcome | None:
                 fed = True
             elif guest.wait.wake_at is not None and not guest.wait.is_turn:
                 return None
-        raise AssertionError("it goes on and on")
+        raise AssertionError("the guest did not end in time")
     finally:
         guest.close()

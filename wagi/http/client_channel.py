@@ -24,6 +24,7 @@ import asyncio
 import math
 import socket
 import struct
+from abc import ABC, abstractmethod
 from typing import Literal
 
 _FLUSH_S = 10.0
@@ -39,7 +40,7 @@ _NEXT: dict[State, frozenset[State]] = {
 }
 
 
-class ClientChannel(asyncio.Protocol):
+class ClientChannel(asyncio.Protocol, ABC):
     """The channel to one client; ``Connection`` adds requests."""
 
     __slots__ = (
@@ -195,9 +196,9 @@ class ClientChannel(asyncio.Protocol):
         else:
             self.close()
 
+    @abstractmethod
     def _on_head_timeout(self) -> None:
         """Answer a request whose head has not arrived in time."""
-        raise NotImplementedError
 
 
 def disconnected_error() -> ConnectionResetError:

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from wagi.config.validation import explain_validation_error
 from wagi.errors import ConfigurationError, Problem
-from wagi.routemap.entries import Location, ModuleEntry, RouteMap
+from wagi.routemap.entries import ModuleEntry, RouteMap
+from wagi.routemap.location import Location
 from wagi.sources.invoices import Invoice, Parcel
 
 _FEATURES = ("route", "entrypoint", "argv")

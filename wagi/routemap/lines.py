@@ -13,7 +13,7 @@ import tomli
 
 from wagi.config.validation import KeyPath
 from wagi.errors import ConfigurationError, Problem
-from wagi.routemap.entries import Location
+from wagi.routemap.location import Location
 
 _MAX_SOURCE = 10_000  # characters of a line that is shown
 _KEY_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""

@@ -19,16 +19,9 @@ from wagi.config.text import suggest_file
 from wagi.config.validation import KeyPath, dotted
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem
-from wagi.routemap.entries import (
-    Defaults,
-    Entry,
-    Location,
-    ModuleEntry,
-    NonEmptyText,
-    RouteMap,
-    Table,
-)
+from wagi.routemap.entries import Defaults, Entry, ModuleEntry, NonEmptyText, RouteMap, Table
 from wagi.routemap.include import Include
+from wagi.routemap.location import Location
 from wagi.routemap.static_entry import StaticEntry
 from wagi.routemap.toml_document import TomlDocument
 

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from wagi.config.validation import KeyPath, explain_validation_error
 from wagi.config.values import HostPort
 from wagi.errors import ConfigurationError, Problem
-from wagi.routemap.entries import Location, ModuleEntry, RouteMap
+from wagi.routemap.entries import ModuleEntry, RouteMap
 from wagi.routemap.lines import LineMap
+from wagi.routemap.location import Location
 from wagi.routemap.pod_injection import LAYOUT, LAYOUT_VERSION, layout_of, resolve
 from wagi.routemap.pod_manifest import DEFAULT_HOST, MODULES, Container, ModuleOptions, Pod, Volume
 from wagi.routemap.yaml_documents import Document, read_documents

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from wagi.config.text import suggest_file
 from wagi.errors import ConfigurationError, Problem
-from wagi.routemap.entries import Location, ModuleEntry, RouteMap
+from wagi.routemap.entries import ModuleEntry, RouteMap
+from wagi.routemap.location import Location
 from wagi.routemap.modules_toml import read_modules_toml
 from wagi.routemap.toml_document import TomlDocument
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from wagi.config.validation import KeyPath
 from wagi.errors import ConfigurationError
-from wagi.routemap.entries import Entry, LimitKeys, Location, RouteMap
+from wagi.routemap.entries import Entry, LimitKeys, RouteMap
 from wagi.routemap.findings import Findings
+from wagi.routemap.location import Location
 from wagi.routemap.spin_component import (
     Application,
     RoutedComponent,

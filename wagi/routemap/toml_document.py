@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from wagi.config.text import read_text
 from wagi.config.validation import KeyPath, explain_validation_error
 from wagi.errors import ConfigurationError
-from wagi.routemap.entries import Location
 from wagi.routemap.lines import LineMap, parse_toml, toml_lines
+from wagi.routemap.location import Location
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -237,7 +237,7 @@ def test_invalid_addresses(name: str) -> None:
 
 
 def test_too_many_buffers() -> None:
-    """A call with more buffers than POSIX allows fails; the module goes on."""
+    """A call with more buffers than POSIX allows fails, and the module continues."""
     call = "(drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 5000) (i32.const 8)))"
     assert snapshot(command(call + READ), "fd_read")[1] == "fd_read"
 

@@ -23,7 +23,7 @@ ASYNC = CFUNCTYPE(
 )
 READY = CFUNCTYPE(c_bool, c_void_p)
 DEADLINE = CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
-NO_FINALIZER = cast(0, CFUNCTYPE(None, c_void_p))
+_NO_FINALIZER = cast(0, CFUNCTYPE(None, c_void_p))
 # wasmtime_val_raw_t, 16 bytes:
 #
 #     offset  size    field
@@ -75,9 +75,78 @@ def function_type(parameters: str, results: str) -> wasmtime.FuncType:
     return wasmtime.FuncType([types[p]() for p in parameters], [types[r]() for r in results])
 
 
-def check(error: Any) -> None:
+def _check(error: Any) -> None:
     if error:
         raise EngineError(str(wasmtime.WasmtimeError._from_ptr(error)))
+
+
+def link_sync(
+    linker: wasmtime.Linker,
+    module: str,
+    name: str,
+    kind: wasmtime.FuncType,
+    function: Any,
+    data: Any = None,
+) -> None:
+    """Define a function that cannot suspend the guest.
+
+    Args:
+        linker: wasmtime's linker.
+        module: The module name of the import.
+        name: The name of the import.
+        kind: The type of the function.
+        function: A ``SYNC`` callback, or a C function with its type; it must live as long as the
+            linker.
+        data: The first argument of the function.
+
+    Raises:
+        EngineError: If wasmtime rejects the definition.
+    """
+    _check(
+        c.wasmtime_linker_define_func_unchecked(
+            linker.ptr(),
+            *text_argument(module),
+            *text_argument(name),
+            kind.ptr(),
+            cast(function, ffi.wasmtime_func_unchecked_callback_t),
+            data,
+            _NO_FINALIZER,
+        )
+    )
+
+
+def link_async(
+    linker: wasmtime.Linker,
+    module: str,
+    name: str,
+    kind: wasmtime.FuncType,
+    function: Any,
+    data: Any = None,
+) -> None:
+    """Define a function that can suspend the guest.
+
+    Args:
+        linker: As for ``link_sync``.
+        module: As for ``link_sync``.
+        name: As for ``link_sync``.
+        kind: As for ``link_sync``.
+        function: As for ``link_sync``, but an ``ASYNC`` callback.
+        data: As for ``link_sync``.
+
+    Raises:
+        EngineError: If wasmtime rejects the definition.
+    """
+    _check(
+        c.wasmtime_linker_define_async_func(
+            linker.ptr(),
+            *text_argument(module),
+            *text_argument(name),
+            kind.ptr(),
+            cast(function, c.wasmtime_func_async_callback_t),
+            data,
+            _NO_FINALIZER,
+        )
+    )
 
 
 def define_trap(
@@ -95,21 +164,11 @@ def define_trap(
     """
     message = f"it called {item.name} of {item.module}, for which it can have no handle"
 
-    def enter(_data: int, caller: int, _raw: int, _count: int) -> int:
+    def on_call(_data: int, caller: int, _raw: int, _count: int) -> int:
         store = stores[api.get_data(api.caller_context(caller))]
         return int(store.trap(GuestTrap(message)))
 
-    callback, kind = SYNC(enter), item.type
+    callback, kind = SYNC(on_call), item.type
     assert isinstance(kind, wasmtime.FuncType)
-    check(
-        c.wasmtime_linker_define_func_unchecked(
-            linker.ptr(),
-            *text_argument(item.module),
-            *text_argument(item.name or ""),
-            kind.ptr(),
-            cast(callback, ffi.wasmtime_func_unchecked_callback_t),
-            None,
-            NO_FINALIZER,
-        )
-    )
+    link_sync(linker, item.module, item.name or "", kind, callback)
     return callback

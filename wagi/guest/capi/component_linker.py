@@ -14,21 +14,17 @@ for the first one. A call is defined again for each further allocator of a compo
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from ctypes import c_uint32, c_uint64, c_void_p, cast
+from ctypes import c_uint32, c_uint64, c_void_p
 from struct import Struct
 from time import monotonic
 from types import GeneratorType
 from typing import Any
-
-from wasmtime import _bindings as c
-from wasmtime import _ffi as ffi
 
 from wagi.guest.capi import api
 from wagi.guest.capi.callbacks import (
     ASYNC,
     CONTINUATION,
     DONE,
-    NO_FINALIZER,
     RAW,
     RAW_SIZE,
     SYNC,
@@ -36,9 +32,9 @@ from wagi.guest.capi.callbacks import (
     VALUE_AT,
     VALUE_SIZE,
     ComponentDefinition,
-    check,
     function_type,
-    text_argument,
+    link_async,
+    link_sync,
 )
 from wagi.guest.capi.linker import Linker, Waiting, yield_once
 from wagi.guest.errno import GuestFault, GuestTrap
@@ -87,7 +83,7 @@ def _define_call(
     allocator = _allocator_number(module)
     result_type = _RESULTS.get(results)
 
-    def enter(_data: int, caller: int, raw: int, _count: int) -> int | None:
+    def on_call(_data: int, caller: int, raw: int, _count: int) -> int | None:
         store = stores[api.get_data(api.caller_context(caller))]
         if store.is_allocating:
             return store.trap_reentrance()
@@ -104,19 +100,9 @@ def _define_call(
             return store.trap(error)
         return store.overrun() if monotonic() > store.slice_end else None
 
-    callback = linker.keep(SYNC(enter))
+    callback = linker.keep(SYNC(on_call))
     kind = function_type(parameters, results)
-    check(
-        c.wasmtime_linker_define_func_unchecked(
-            linker.inner.ptr(),
-            *text_argument(module),
-            *text_argument(name),
-            kind.ptr(),
-            cast(callback, ffi.wasmtime_func_unchecked_callback_t),
-            None,
-            NO_FINALIZER,
-        )
-    )
+    link_sync(linker.inner, module, name, kind, callback)
 
 
 def define_waiting_call(
@@ -164,7 +150,7 @@ def _define_waiting_call(
     allocator = _allocator_number(module)
     has_result = bool(results)
 
-    def enter(
+    def on_call(
         _data: int,
         caller: int,
         arguments: int,
@@ -213,19 +199,9 @@ def _define_waiting_call(
             store.wait_for(waiting, results_at if has_result else 0, trap)
             api.poke(continuation, CONTINUATION.pack(linker.resume, number, 0), CONTINUATION.size)
 
-    callback = linker.keep(ASYNC(enter))
+    callback = linker.keep(ASYNC(on_call))
     kind = function_type(parameters, results)
-    check(
-        c.wasmtime_linker_define_async_func(
-            linker.inner.ptr(),
-            *text_argument(module),
-            *text_argument(name),
-            kind.ptr(),
-            cast(callback, c.wasmtime_func_async_callback_t),
-            None,
-            NO_FINALIZER,
-        )
-    )
+    link_async(linker.inner, module, name, kind, callback)
 
 
 def _rest(waiting: ComponentWaiting) -> Waiting:

@@ -18,7 +18,6 @@ from wagi.guest.capi.callbacks import (
     CONTINUATION,
     DEADLINE,
     DONE,
-    NO_FINALIZER,
     RAW,
     RAW_SIZE,
     READY,
@@ -27,9 +26,10 @@ from wagi.guest.capi.callbacks import (
     VALUE_AT,
     VALUE_SIZE,
     ComponentDefinition,
-    check,
     define_trap,
     function_type,
+    link_async,
+    link_sync,
     text_argument,
 )
 from wagi.guest.capi.engine import Engine
@@ -46,7 +46,8 @@ AsyncHostCall = Callable[..., "int | Waiting"]
 
 _WASI = "wasi_snapshot_preview1"
 _ALLOCATORS = frozenset("1234567")
-"""What may follow ``#`` in the name of an interface (``component_linker``)."""
+"""What may follow ``#`` in the name of an interface (``component_linker``): components have at most
+``component.flattening.MAX_ALLOCATORS``."""
 _NATIVE = frozenset(("clock_res_get", "clock_time_get", "sched_yield"))
 """Functions that guests import from wasmtime's own WASI: they use no descriptors, cannot block, and
 language runtimes call them often (a host call in Python costs ten times as much)."""
@@ -106,7 +107,7 @@ class Linker:
         size = RAW_SIZE * len(parameters)
         stores = self.engine.stores
 
-        def enter(_data: int, caller: int, raw: int, _count: int) -> int | None:
+        def on_call(_data: int, caller: int, raw: int, _count: int) -> int | None:
             store = stores[api.get_data(api.caller_context(caller))]
             if store.is_allocating:
                 return store.trap_reentrance()
@@ -121,20 +122,10 @@ class Linker:
                 c_uint32.from_address(raw).value = result
             return store.overrun() if monotonic() > store.slice_end else None
 
-        callback = self.keep(SYNC(enter))
+        callback = self.keep(SYNC(on_call))
         function, data = self._with_core(module, name, callback)
         kind = function_type(parameters, results)
-        check(
-            c.wasmtime_linker_define_func_unchecked(
-                self.inner.ptr(),
-                *text_argument(module),
-                *text_argument(name),
-                kind.ptr(),
-                cast(function, ffi.wasmtime_func_unchecked_callback_t),
-                data,
-                NO_FINALIZER,
-            )
-        )
+        link_sync(self.inner, module, name, kind, function, data)
 
     def define_async(self, module: str, name: str, parameters: str, call: AsyncHostCall) -> None:
         """Define a host call that can suspend the guest by returning a generator.
@@ -153,7 +144,7 @@ class Linker:
         size = VALUE_SIZE * len(parameters)
         stores = self.engine.stores
 
-        def enter(
+        def on_call(
             _data: int,
             caller: int,
             arguments: int,
@@ -196,20 +187,10 @@ class Linker:
                 store.wait_for(waiting, results, trap)
                 api.poke(continuation, CONTINUATION.pack(self.resume, number, 0), CONTINUATION.size)
 
-        callback = self.keep(ASYNC(enter))
+        callback = self.keep(ASYNC(on_call))
         function, data = self._with_core(module, name, callback)
         kind = function_type(parameters, "I")
-        check(
-            c.wasmtime_linker_define_async_func(
-                self.inner.ptr(),
-                *text_argument(module),
-                *text_argument(name),
-                kind.ptr(),
-                cast(function, c.wasmtime_func_async_callback_t),
-                data,
-                NO_FINALIZER,
-            )
-        )
+        link_async(self.inner, module, name, kind, function, data)
 
     def _with_core(self, module: str, name: str, callback: Any) -> tuple[Any, Any]:
         """Return the C function to link and its data.
