@@ -1,7 +1,7 @@
 """The request cycle: route, body, environment, admission, guest, response.
 
-A guest runs as a coroutine of the event loop. ``RequestCycle.run`` drives it in a loop: send its
-output, wait for the event that it waits for, resume it. One task performs these steps in turn, so
+A guest runs as a coroutine of the event loop. ``RequestCycle.run`` drives it in a loop: exchange
+data with the client (``streaming``), resume the guest. One task performs these steps in turn, so
 back-pressure works both ways: a slow client stalls the guest, and a guest that does not read stalls
 the client.
 """
@@ -21,9 +21,11 @@ from wagi.cgi.response import BadResponse, ResponseParser
 from wagi.errors import WagiError
 from wagi.gateway import explanation
 from wagi.gateway.admission import Overloaded
+from wagi.gateway.error_response import send_error, write_log
 from wagi.gateway.explanation import GuestFacts
 from wagi.gateway.gateway import Gateway
 from wagi.gateway.route import Route, StaticRoute
+from wagi.gateway.streaming import Streaming
 from wagi.gateway.variables import build_environment
 from wagi.guest.budget import Lease
 from wagi.guest.guest import Guest
@@ -31,7 +33,6 @@ from wagi.guest.http_exchange import HttpExchange
 from wagi.guest.outcome import Exit, Trap, outcome_name
 from wagi.guest.wasi.http_session import HttpClient
 from wagi.http.body import BodyReader
-from wagi.http.error_page import error_page
 from wagi.http.errors import RETRY_SOON, HTTPError
 from wagi.http.request import Request, Target, make_request_head
 from wagi.http.response import ResponseSource, ResponseWriter, send_text
@@ -39,15 +40,11 @@ from wagi.http.tasks import enter_task
 from wagi.observe.exchange import Exchange, GuestRecord
 from wagi.observe.failure import Failure
 from wagi.observe.module_log import Stderr
-from wagi.observe.text import one_line, paragraph
 from wagi.routing import HEALTH_PATH, Match
 from wagi.static.responder import StaticResponder
 from wagi.wasi_http.response import HandlerResponse, header_block
 
-_QUICK_CPU_S = 0.01  # CPU time during which output waits for the guest to end
-_BODY_IDLE_S = 0.1  # after which a client is assumed to wait for the response
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")  # accepted from a trusted proxy
-_log = logging.getLogger("wagi")
 
 
 # Stages of a request, which determine the resources to release
@@ -127,11 +124,12 @@ class RequestCycle:
             self._finish()
             return
         await enter_task()
-        timeout = self._route.limits.timeout
+        timeout, spool_limit = self._route.limits.timeout, self._gateway.body_limits.spool_limit
+        streaming = Streaming(self._guest, self._response, self._body, spool_limit, self._feed)
         try:
             async with asyncio.timeout(timeout):
                 while not ended:
-                    await self._exchange_data()
+                    await self._exchange_data(streaming)
                     await self._gateway.scheduler.next(self._route.share)
                     ended = self._step()
                 self._finish()
@@ -180,7 +178,7 @@ class RequestCycle:
             guest.close()
             del self._guest  # break the reference cycle through its stderr
             for warning in self._warnings:
-                self._write_log(logging.WARNING, warning)
+                write_log(self.exchange, logging.WARNING, warning)
         if self._stage >= _ADMITTED:
             self._gateway.admission.release(self._route.share, self._lease)
         if self._stage >= _ROUTED and self._body is not None:
@@ -196,21 +194,10 @@ class RequestCycle:
         exchange = self.exchange
         exchange.failure = exchange.failure or Failure(error.reason)
         if self._stage == _RUNNING and self._response.is_started:
-            self._write_log(logging.ERROR, error.reason)
+            write_log(exchange, logging.ERROR, error.reason)
             self._response.abort()
-            return
-        exchange.status = error.status.value
-        is_server_error = error.status >= 500 and error.status not in _CLIENT_ERRORS
-        level = logging.ERROR if is_server_error else logging.DEBUG
-        self._write_log(level, f"answered {error.status.value}: {error.reason}")
-        observer = self._gateway.observer
-        details = observer.explain(exchange, error) if observer else None
-        accept = exchange.headers.get("Accept", "")
-        page = error_page(error, exchange.request_id, accept, details)
-        headers = (("X-Request-Id", exchange.request_id), *page.headers, *error.headers)
-        exchange.sent = send_text(
-            self._request, error.status, page.text, headers, error.closes, page.content_type
-        )
+        else:
+            send_error(self._gateway.observer, self._request, exchange, error)
 
     # The steps of run, in order
 
@@ -387,74 +374,11 @@ class RequestCycle:
                 raise self._timed_out(cpu_timeout, "CPU time limit", "cpu_timeout")
         return ended
 
-    async def _exchange_data(self) -> None:
-        """Send the output of the guest, then wait for the event that it waits for."""
-        if self._body and self._guest.wait.input and not self._response.is_started:
-            self._body.send_continue()
-        if await self._may_send():
-            await self._send()
-        await self._wait_for_guest()
-
-    async def _may_send(self) -> bool:
-        """Return whether to send output now, after spooling the body if that is necessary.
-
-        nginx stops sending a request when the response begins, and simple clients do not read
-        before they have sent the whole request. The response therefore begins when the body is
-        complete, when the client pauses, or when the guest has filled its output buffer. In the
-        last case the rest of the body is spooled first.
-        """
-        guest, body = self._guest, self._body
-        if self._response.is_started:
-            return True
-        client_waits = body is None or body.is_complete or body.idle_seconds >= _BODY_IDLE_S
-        if self._response.buffered < guest.output_buffer:
-            is_quick = guest.wait.is_turn and guest.cpu_seconds < _QUICK_CPU_S
-            return client_waits and not is_quick
-        if body is not None and not client_waits and not body.is_spooled:
-            await body.spool(self._gateway.body_limits.spool_limit, _BODY_IDLE_S)
-        return True
-
-    async def _send(self) -> None:
+    async def _exchange_data(self, streaming: Streaming) -> None:
         try:
-            await self._response.flush()
+            await streaming.exchange_data()
         except BadResponse as error:
             raise self._to_http_error(error) from None
-
-    async def _wait_for_guest(self) -> None:
-        """Wait for the event that the guest waits for; return at once if it is runnable."""
-        wait, body = self._guest.wait, self._body
-        if wait.is_turn:
-            return
-        # Before the response begins, a pause of the client ends the wait: see _may_send.
-        is_sending = body is not None and not body.is_complete
-        timeout = _BODY_IDLE_S if is_sending and not self._response.is_started else None
-        delay = timeout
-        if wait.wake_at is not None:
-            delay = max(0.0, wait.wake_at - time.monotonic())
-            delay = delay if timeout is None else min(delay, timeout)
-        if wait.futures:
-            await self._wait_for_futures(delay)
-        elif not wait.input:
-            assert delay is not None
-            await asyncio.sleep(delay)
-        else:
-            assert body is not None  # without a body, stdin is at its end
-            self._feed(body, await body.read(delay))
-
-    async def _wait_for_futures(self, delay: float | None) -> None:
-        """Wait for the first of several futures, and for input if the guest also waits for it."""
-        wait, body = self._guest.wait, self._body
-        if not wait.input or body is None:
-            await asyncio.wait(wait.futures, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
-            return
-        reader = asyncio.ensure_future(body.read(delay))
-        try:
-            await asyncio.wait((reader, *wait.futures), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            reader.cancel()
-        await asyncio.wait((reader,))
-        if not reader.cancelled():
-            self._feed(body, reader.result())
 
     def _finish(self) -> None:
         """Complete the response of a guest that has ended."""
@@ -523,23 +447,6 @@ class RequestCycle:
             is_spin=self._route.variables.is_spin,
             handles_http=spec.handles_http,
         )
-
-    def _write_log(self, level: int, message: str) -> None:
-        exchange = self.exchange
-        _log.log(
-            level,
-            "[%s] %s %s, route %s, module %s: %s",
-            exchange.request_id,
-            exchange.method,
-            one_line(exchange.target),
-            exchange.route or "none",
-            exchange.module or "none",
-            paragraph(message),
-            extra={"summary": message, "exchange": exchange},  # for commands and JSON
-        )
-
-
-_CLIENT_ERRORS = (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
 
 
 def _split_strings(strings: bytes) -> list[bytes]:
