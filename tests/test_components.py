@@ -13,7 +13,14 @@ import pytest
 from benchmarks.programs import wasmtime_command
 from tests.support.bindles import handler, write_standalone
 from tests.support.component_runs import run_here, run_in_wasmtime
-from tests.support.components import CIRCLE, COMMAND, HANDLER, PROGRAM, component
+from tests.support.components import (
+    CIRCLE,
+    COMMAND,
+    HANDLER,
+    NATIVE_COMMAND,
+    PROGRAM,
+    component,
+)
 from tests.support.registry import registry
 from tests.support.server import ENVIRONMENT, run_wagi, serving, write_files
 from tests.support.toolchains import EXAMPLES, HANDLERS, adapted_component, compiled
@@ -36,27 +43,37 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(params=[COMMAND, NATIVE_COMMAND], ids=["adapter", "native"])
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A route map with a program that has the adapter, or calls preview 2 itself."""
+    text = request.param
+    write_files(
+        tmp_path, {"modules.toml": MANIFEST, "hello.wasm": component(text), "hello.wat": text}
+    )
+    return tmp_path
+
+
 @pytest.mark.parametrize("target", ["modules.toml", "hello.wasm", "hello.wat"])
-def test_serve(folder: Path, target: str) -> None:
-    with serving(folder, target=target) as server:
+def test_serve(project: Path, target: str) -> None:
+    with serving(project, target=target) as server:
         response = server.get("/")
     assert (response.status, response.text) == (200, GREETING)
 
 
-def test_commands(folder: Path) -> None:
+def test_commands(project: Path) -> None:
     for command in (["call", "/"], ["run", "hello.wasm"], ["run", "hello.wat", "/any/path"]):
-        done = run_wagi(folder, *command)
+        done = run_wagi(project, *command)
         assert (done.returncode, done.stderr, done.stdout) == (0, "", GREETING), command
-    assert run_wagi(folder, "check").returncode == 0
-    assert run_wagi(folder, "call", "--record", "cases/hello.toml", "/").returncode == 0
-    assert run_wagi(folder, "test", "cases").stdout == "1 passed, 0 failed\n"
+    assert run_wagi(project, "check").returncode == 0
+    assert run_wagi(project, "call", "--record", "cases/hello.toml", "/").returncode == 0
+    assert run_wagi(project, "test", "cases").stdout == "1 passed, 0 failed\n"
 
 
-def test_the_pytest_plugin(folder: Path) -> None:
+def test_the_pytest_plugin(project: Path) -> None:
     test = f"def test_it(wagi_client):\n    assert wagi_client.get('/').text == {GREETING!r}\n"
-    write_files(folder, {"test_it.py": test, "pytest.ini": "[pytest]\n"})
+    write_files(project, {"test_it.py": test, "pytest.ini": "[pytest]\n"})
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
+    subprocess.run(command, cwd=project, env=ENVIRONMENT, check=True, capture_output=True)
 
 
 def test_a_component_and_its_module_are_compiled_once(folder: Path) -> None:
@@ -105,22 +122,22 @@ def test_inspect_a_component_that_cannot_run(folder: Path) -> None:
     assert "exports:\n  wasi:http/incoming-handler@0.2.3\n" in done.stdout
 
 
-def test_a_bindle(tmp_path: Path) -> None:
-    parcels = [handler(component(COMMAND), "/")]
-    write_standalone(tmp_path / "bindles", "example.com/site/1.0.0", parcels)
-    options = ("-b", "example.com/site/1.0.0", "--bindle-path", str(tmp_path / "bindles"))
-    with serving(tmp_path, None, *options, target=None) as server:
+def test_a_bindle(project: Path) -> None:
+    parcels = [handler((project / "hello.wasm").read_bytes(), "/")]
+    write_standalone(project / "bindles", "example.com/site/1.0.0", parcels)
+    options = ("-b", "example.com/site/1.0.0", "--bindle-path", str(project / "bindles"))
+    with serving(project, None, *options, target=None) as server:
         assert server.get("/").text == GREETING
 
 
 @pytest.mark.parametrize("layout", ["wasm-to-oci", "cncf"])
-def test_a_registry(folder: Path, layout: str) -> None:
-    with registry(folder / "registry") as found:
+def test_a_registry(project: Path, layout: str) -> None:
+    with registry(project / "registry") as found:
         reference = f"oci://{found.name}/hello:1.0"
-        done = run_wagi(folder, "push", "--layout", layout, "hello.wasm", reference)
+        done = run_wagi(project, "push", "--layout", layout, "hello.wasm", reference)
         assert done.returncode == 0, done.stderr
         manifest = MANIFEST.replace("hello.wasm", reference)
-        with serving(folder, manifest) as server:
+        with serving(project, manifest) as server:
             assert server.get("/").text == GREETING
 
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.server import Server, run_wagi, serving, write_files
+from tests.support.tls import certificate_of
 from tests.support.toolchains import EXAMPLES, HANDLERS, compiled, native_c_library
 from tests.support.upstream import Upstream, upstream
 from tests.support.wat import TEXT_HEAD, printing
@@ -232,6 +233,17 @@ def test_allowed_destinations(
     expected = ("req 7\n", "req 10\n", "req 11\n") if number == 7 else (f"req {number}\n",)
     assert text.startswith(expected)
     assert (len(backend.requests) > before) == (number == 0)
+
+
+def test_an_untrusted_certificate(tmp_path: Path) -> None:
+    """The request fails, and the log has the reason."""
+    with upstream(certificate_of(tmp_path / "tls")) as found:
+        url = f"https://127.0.0.1:{found.port}"
+        modules = {"outbound.wasm": compiled(HANDLERS / "outbound.c").read_bytes()}
+        with serving(tmp_path, entry("/tls", [url]), modules=modules) as server:
+            assert ask(server, "/tls", f"{url}/").startswith("req 11\n")
+            server.wait_for_log(rf"outbound HTTP: {url}: .*certificate verify failed")
+        assert found.requests == []
 
 
 def test_the_log_has_the_reason(server: Server, backend: Upstream) -> None:

@@ -12,18 +12,16 @@ from pathlib import Path
 from unittest.mock import patch
 
 from tests.support.core_scripts import CoreScript
+from tests.support.linkers import linker
 from tests.support.wasi_calls import ARENA, Call, Result, decode_log, encode, interpreter
-from wagi.guest import wasi
 from wagi.guest.capi import store as capi_store
 from wagi.guest.capi import store_config as capi_store_config
-from wagi.guest.capi.engine import Engine, Memory
-from wagi.guest.capi.linker import InstancePre, Linker
+from wagi.guest.capi.linker import InstancePre
 from wagi.guest.capi.store_config import StoreLimits
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler, HandlerSpec, Preopen
 from wagi.guest.module import parse
 from wagi.guest.outcome import Outcome
-from wagi.guest.scheduler import Ticker
 from wagi.limits import Limits
 
 TIME_MAX_S = 30.0
@@ -56,18 +54,6 @@ class Run:
     errors: bytes
     unread: bytes
     file: bytes
-
-
-@cache
-def linker(compiled: bool) -> Linker:
-    """Return the host calls: of the compiled core, or in Python."""
-    if compiled:
-        made = Linker(Engine(Memory.CORE))
-    else:
-        ticker = Ticker(lambda: made.engine.increment_epoch())
-        made = Linker(Engine(Memory.ON_DEMAND, ticker=ticker, compiled=False))
-    wasi.define(made)
-    return made
 
 
 @cache

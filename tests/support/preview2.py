@@ -6,17 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
-from wagi.guest import preview2, wasi
-from wagi.guest.capi.engine import Engine, Memory, wat_to_wasm
-from wagi.guest.capi.linker import Linker
+from tests.support.linkers import linker
+from wagi.guest.capi.engine import wat_to_wasm
 from wagi.guest.capi.store_config import Canonical, StoreLimits
 from wagi.guest.component.host_exports import add_host_exports
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler, HandlerSpec, Preopen
 from wagi.guest.outcome import Outcome
-from wagi.guest.scheduler import Ticker
 from wagi.limits import Limits
 
 ALLOCATOR = """
@@ -71,19 +68,6 @@ class Run:
     outcome: Outcome
     output: bytes
     errors: bytes
-
-
-@cache
-def linker(compiled: bool) -> Linker:
-    """Return the host calls, for guests that the compiled core runs or not."""
-    if compiled:
-        made = Linker(Engine(Memory.CORE))
-    else:
-        ticker = Ticker(lambda: made.engine.increment_epoch())
-        made = Linker(Engine(Memory.ON_DEMAND, ticker=ticker, compiled=False))
-    wasi.define(made)
-    preview2.define(made)
-    return made
 
 
 def module(code: str, allocator: str = ALLOCATOR, fields: str = "", pages: int = 2) -> str:

@@ -11,7 +11,8 @@ import struct
 from functools import cache
 from pathlib import Path
 
-from tests.support.preview2 import ALLOCATOR, handler, linker
+from tests.support.linkers import linker
+from tests.support.preview2 import ALLOCATOR, handler
 from wagi.guest.guest import Guest
 from wagi.guest.handler import Handler, Preopen
 from wagi.guest.outcome import Outcome

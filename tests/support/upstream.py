@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -27,8 +29,8 @@ class Upstream:
 
 
 @contextmanager
-def upstream() -> Iterator[Upstream]:
-    """Run a server on all loopback addresses."""
+def upstream(certificate: tuple[Path, Path] | None = None) -> Iterator[Upstream]:
+    """Run a server on all loopback addresses, with TLS if there is a certificate with its key."""
     state = Upstream()
 
     class Handler(BaseHTTPRequestHandler):
@@ -129,6 +131,10 @@ def upstream() -> Iterator[Upstream]:
             pass
 
     server = Server(("0.0.0.0", 0), Handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     state.port = server.server_port
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

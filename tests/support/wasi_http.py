@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.support.preview2 import ALLOCATOR, linker
+from tests.support.linkers import linker
+from tests.support.preview2 import ALLOCATOR
 
 TYPES, STREAMS, POLL = "wasi:http/types", "wasi:io/streams", "wasi:io/poll"
 CALLS = {
