@@ -227,7 +227,7 @@ def test_eight_sleeping_guests_take_as_long_as_one(compiled: bool) -> None:
     made = handler(module(code), compiled)
     guests = [Guest(made, b"", b"", lambda data: None) for _ in range(8)]
     try:
-        assert not any([step(each) for each in guests])
+        assert not any(step(each) for each in guests)
         time.sleep(0.32)
         assert all(step(each) for each in guests)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from struct import pack
 
@@ -73,24 +74,14 @@ def stat_at(
     guest: ComponentContext, handle: int, path_flags: int, path: int, length: int, out: int
 ) -> None:
     """Write the attributes of a path."""
-    follow = _follow(path_flags)
-
-    def work(directory: Directory, text: bytes) -> bytes:
-        return pack_status(path_operations.stat_at(directory, text, follow))
-
-    _at(guest, handle, path, length, out, 8, work)
+    _stat(guest, handle, path_flags, path, length, out, pack_status)
 
 
 def metadata_hash_at(
     guest: ComponentContext, handle: int, path_flags: int, path: int, length: int, out: int
 ) -> None:
     """Write a number of 128 bits that identifies what is at a path."""
-    follow = _follow(path_flags)
-
-    def work(directory: Directory, text: bytes) -> bytes:
-        return pack_hash(path_operations.stat_at(directory, text, follow))
-
-    _at(guest, handle, path, length, out, 8, work)
+    _stat(guest, handle, path_flags, path, length, out, pack_hash)
 
 
 def set_times_at(
@@ -204,6 +195,23 @@ def _follow(path_flags: int) -> bool:
     if path_flags & ~_FOLLOW:
         raise GuestTrap("it passed unknown path-flags")
     return bool(path_flags)
+
+
+def _stat(
+    guest: ComponentContext,
+    handle: int,
+    path_flags: int,
+    path: int,
+    length: int,
+    out: int,
+    pack_found: Callable[[os.stat_result], bytes],
+) -> None:
+    follow = _follow(path_flags)
+
+    def work(directory: Directory, text: bytes) -> bytes:
+        return pack_found(path_operations.stat_at(directory, text, follow))
+
+    _at(guest, handle, path, length, out, 8, work)
 
 
 def _change(
