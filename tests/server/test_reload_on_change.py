@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.configmap import ConfigMap, replace_link
-from tests.support.server import ROOT, serving, write_files
+from tests.support.server import ROOT, Server, serving, write_files
 from tests.support.tls import certificate_of
 from tests.support.wat import TEXT_HEAD, printing
 
@@ -36,6 +36,11 @@ class Releases:
         replace_link(self.folder / "current", f"releases/{self.versions}")
 
 
+def wait_until_reloaded(server: Server) -> None:
+    """Wait for the end of a reload, after the first worker with the new routes has answered."""
+    server.wait_for_log(r"\breloaded\b(?!(?s:.*)\breloading\b)")
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("layout", [ConfigMap, Releases])
 def test_links_that_lead_elsewhere(
@@ -50,10 +55,12 @@ def test_links_that_lead_elsewhere(
         for answer in ("two", "three", "four"):
             volume.write(files(answer))
             server.wait_for_text("/", answer)
+            wait_until_reloaded(server)
         content = files("five")
         content["modules.toml"] = MANIFEST + MANIFEST.replace('"/"', '"/more"')
         volume.write(content)
         server.wait_for_text("/more", "five")
+        wait_until_reloaded(server)
         volume.write({**files("six"), "modules.toml": "[[modul]]"})
         server.wait_for_log("reload failed(?s:.*)unknown key 'modul'")
         assert server.get("/").text == "five"
