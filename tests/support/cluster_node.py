@@ -131,6 +131,7 @@ def _clean_up(cluster: Cluster, folder: Path, address: str) -> None:
         cluster.kubectl("delete", name, "--all", "--all-namespaces", "--wait=false")
     if "kubelet" in cluster.processes:
         cluster.stop("kubelet")
+    cluster.kubectl("delete", "node", _NODE)  # no later pod is assigned to it
     for container in (_ctr(address, "containers", "ls", "--quiet") or "").split():
         _ctr(address, "tasks", "kill", "--signal", "SIGKILL", container)
         _ctr(address, "tasks", "delete", "--force", container)
